@@ -1,0 +1,2 @@
+//! The network functions of nfv, one file each, none knowing another.
+#![forbid(unsafe_code)]

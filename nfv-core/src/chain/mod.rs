@@ -1,0 +1,1 @@
+//! The chain file: reading, reporting mistakes, compiling to a program.

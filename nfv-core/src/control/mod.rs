@@ -1,0 +1,1 @@
+//! The control side: sockets, metrics, the kernel. Never on a worker's core.

@@ -1,0 +1,9 @@
+//! The dataplane of nfv.
+//!
+//! Layers, in the order in which they may import: `dpdk` and `packet` are the ground floor; then `flow` and `nf`,
+//! `chain` and `dispatch`, `worker`, and `control` on top.
+#![deny(unsafe_code)]
+
+pub mod chain;
+pub mod control;
+pub mod packet;

@@ -1,0 +1,1 @@
+//! Bytes on the wire: views of headers, and the one parse of each packet.

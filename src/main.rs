@@ -1,0 +1,3 @@
+//! The `nfv` command: dispatches to one subcommand a file.
+
+fn main() {}
