@@ -68,7 +68,9 @@ fn main() {
     let bindings = match bindings {
         Ok(bindings) => bindings,
         Err(why) => {
-            println!("cargo::error=bindgen could not read DPDK's headers (is `libclang-dev` installed?): {why}");
+            println!(
+                "cargo::error=bindgen could not read DPDK's headers (is `libclang-dev` installed?): {why}"
+            );
             process::exit(1);
         }
     };

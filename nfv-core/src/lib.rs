@@ -6,4 +6,6 @@
 
 pub mod chain;
 pub mod control;
+#[allow(unsafe_code, reason = "the one place where DPDK is called")]
+pub mod dpdk;
 pub mod packet;

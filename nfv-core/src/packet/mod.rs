@@ -1,1 +1,6 @@
-//! Bytes on the wire: views of headers, and the one parse of each packet.
+//! Bytes on the wire: the one parse of each packet.
+mod parse;
+
+pub use parse::{
+    AddressBytes, Fragment, Headers, L3, MALFORMED, Malformed, NO_VLAN, TcpFlags, parse, protocol,
+};

@@ -1,0 +1,230 @@
+//! Packets: owners of mbufs.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrayvec::ArrayVec;
+use dpdk_sys::rte_mbuf;
+
+use super::mempool::Mempool;
+
+/// Most packets of one receive call; enough to hide a memory access behind the others.
+pub const BURST_MAX: usize = 32;
+
+/// Packets as a receive call leaves them and a transmit call takes them: pointers side by side.
+pub type Packets = ArrayVec<Packet, BURST_MAX>;
+
+/// Owns one packet: a chain of one or more mbufs with a reference count of one.
+///
+/// Neither `Clone` nor `Copy`, so it cannot be freed twice:
+/// ```compile_fail
+/// fn twice(packet: nfv_core::dpdk::Packet) {
+///     packet.free();
+///     packet.free();
+/// }
+/// ```
+/// Whoever ends its life says so: [`Packet::free`], transmit, or a queue. A packet that is merely dropped is freed too,
+/// but counted as unaccounted ([`unaccounted_packets`]), which is a bug.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct Packet(NonNull<rte_mbuf>);
+
+// SAFETY: the one owner of an unshared mbuf may be any thread; mempools take mbufs back from any.
+unsafe impl Send for Packet {}
+
+static UNACCOUNTED: AtomicU64 = AtomicU64::new(0);
+
+/// Packets that were dropped by Rust's rules and not by name: 0 in a program without bugs.
+pub fn unaccounted_packets() -> u64 {
+    UNACCOUNTED.load(Ordering::Relaxed)
+}
+
+impl Drop for Packet {
+    fn drop(&mut self) {
+        UNACCOUNTED.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: `self` owns the mbuf, and is gone after this.
+        unsafe { dpdk_sys::nfv_mbuf_free(self.0.as_ptr()) }
+    }
+}
+
+macro_rules! field {
+    ($name:ident, $kind:ty, $offset:ident) => {
+        #[inline(always)]
+        fn $name(&self) -> $kind {
+            // SAFETY: the offset is that of the field in the installed DPDK's `struct rte_mbuf`.
+            let at = unsafe { self.0.as_ptr().cast::<u8>().add(dpdk_sys::$offset as usize) };
+            // SAFETY: the field has this type and alignment, and the mbuf is ours.
+            unsafe { at.cast::<$kind>().read() }
+        }
+    };
+}
+
+impl Packet {
+    field!(buffer, *mut u8, NFV_MBUF_BUF_ADDR);
+    field!(data_offset, u16, NFV_MBUF_DATA_OFF);
+    field!(data_length, u16, NFV_MBUF_DATA_LEN);
+    field!(packet_length, u32, NFV_MBUF_PKT_LEN);
+    field!(segment_count, u16, NFV_MBUF_NB_SEGS);
+    field!(flags, u64, NFV_MBUF_OL_FLAGS);
+    field!(hash, u32, NFV_MBUF_RSS);
+    field!(next, *mut rte_mbuf, NFV_MBUF_NEXT);
+
+    /// Takes ownership of an mbuf.
+    ///
+    /// # Safety
+    /// `mbuf` is valid, and nobody else holds a reference to it.
+    #[inline(always)]
+    pub(super) unsafe fn from_raw(mbuf: NonNull<rte_mbuf>) -> Self {
+        Self(mbuf)
+    }
+
+    /// Bytes in all segments.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        self.packet_length()
+    }
+
+    /// Whether it has no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first segment's bytes: the whole packet, when [`Packet::is_contiguous`].
+    #[inline(always)]
+    pub fn data(&self) -> &[u8] {
+        // SAFETY: `data_off` is inside the buffer of this mbuf.
+        let start = unsafe { self.buffer().add(usize::from(self.data_offset())) };
+        // SAFETY: `data_len` bytes from there are initialised and belong to this mbuf, which `self` owns.
+        unsafe { std::slice::from_raw_parts(start, usize::from(self.data_length())) }
+    }
+
+    /// The first segment's bytes, to change.
+    #[inline(always)]
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        // SAFETY: `data_off` is inside the buffer of this mbuf.
+        let start = unsafe { self.buffer().add(usize::from(self.data_offset())) };
+        // SAFETY: `data_len` bytes from there belong to this mbuf, and `&mut self` is the only way to it.
+        unsafe { std::slice::from_raw_parts_mut(start, usize::from(self.data_length())) }
+    }
+
+    /// Whether one segment holds it all.
+    #[inline(always)]
+    pub fn is_contiguous(&self) -> bool {
+        self.segment_count() == 1
+    }
+
+    /// Moves all bytes into the first segment. False, and nothing changes, when they do not fit there.
+    pub fn linearize(&mut self) -> bool {
+        // SAFETY: the mbuf is ours; the call checks the room.
+        unsafe { dpdk_sys::nfv_mbuf_linearize(self.0.as_ptr()) == 0 }
+    }
+
+    /// Copies the bytes of all segments to `out`'s end.
+    pub fn copy_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.data());
+        let mut next = NonNull::new(self.next());
+        while let Some(mbuf) = next {
+            // A segment is looked at as a packet, and is not freed by it.
+            // SAFETY: `next` of an mbuf that is ours is ours.
+            let segment = std::mem::ManuallyDrop::new(unsafe { Self::from_raw(mbuf) });
+            out.extend_from_slice(segment.data());
+            next = NonNull::new(segment.next());
+        }
+    }
+
+    /// Adds bytes at the end of a contiguous packet. False, and nothing changes, when there is no room.
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        let Ok(length) = u16::try_from(bytes.len()) else { return false };
+        // SAFETY: the mbuf is ours; the call checks the room and returns null when there is too little.
+        let at = unsafe { dpdk_sys::nfv_mbuf_append(self.0.as_ptr(), length) };
+        let Some(at) = NonNull::new(at) else { return false };
+        // SAFETY: `at` is the start of `length` bytes that the packet has just grown by; the source is not in it.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), at.as_ptr().cast::<u8>(), bytes.len())
+        };
+        true
+    }
+
+    /// Takes `bytes` off the end. False, and nothing changes, when the last segment has fewer.
+    pub fn trim(&mut self, bytes: u16) -> bool {
+        // SAFETY: the mbuf is ours; the call checks the length.
+        unsafe { dpdk_sys::nfv_mbuf_trim(self.0.as_ptr(), bytes) == 0 }
+    }
+
+    /// A copy of the first `bytes` at most, from `pool`; `None` when the pool is empty.
+    pub fn copy(&self, pool: &Mempool, bytes: u32) -> Option<Self> {
+        // SAFETY: both are alive; the call reads from ours and returns a new, unshared mbuf or null.
+        let copy = unsafe { dpdk_sys::rte_pktmbuf_copy(self.0.as_ptr(), pool.as_ptr(), 0, bytes) };
+        // SAFETY: a copy made just now has no other owner.
+        NonNull::new(copy).map(|mbuf| unsafe { Self::from_raw(mbuf) })
+    }
+
+    /// The NIC's hash of the flow, when it made one.
+    #[inline]
+    pub fn rss_hash(&self) -> Option<u32> {
+        (self.flags() & dpdk_sys::NFV_RX_RSS_HASH != 0).then(|| self.hash())
+    }
+
+    /// What the NIC says of the IPv4 header's checksum; `None`: it did not look.
+    #[inline]
+    pub fn ip_checksum_good(&self) -> Option<bool> {
+        match self.flags() & dpdk_sys::NFV_RX_IP_CKSUM_MASK {
+            dpdk_sys::NFV_RX_IP_CKSUM_GOOD => Some(true),
+            dpdk_sys::NFV_RX_IP_CKSUM_BAD => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Asks the CPU to fetch the mbuf's first line; costs nothing when it is there.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        fetch(self.0.as_ptr().cast::<u8>());
+    }
+
+    /// Asks the CPU to fetch the first line of data.
+    #[inline(always)]
+    pub fn prefetch_data(&self) {
+        fetch(self.buffer().wrapping_add(usize::from(self.data_offset())));
+    }
+
+    /// Ends its life by name: the caller has counted it.
+    #[inline]
+    pub fn free(self) {
+        let mbuf = self.0.as_ptr();
+        std::mem::forget(self);
+        // SAFETY: the one owner is gone, so nobody uses the mbuf any more.
+        unsafe { dpdk_sys::nfv_mbuf_free(mbuf) }
+    }
+
+    /// Ends the lives of a burst, a pool at a time: cheaper than one by one. The caller has counted them.
+    #[inline]
+    pub fn free_all(packets: &mut Packets) {
+        if packets.is_empty() {
+            return;
+        }
+        let count = packets.len();
+        // SAFETY: no element is used again; the bulk call below owns them all.
+        unsafe { packets.set_len(0) };
+        // SAFETY: `Packet` is a transparent non-null pointer, and the first `count` slots still hold what they held.
+        unsafe {
+            dpdk_sys::rte_pktmbuf_free_bulk(
+                packets.as_mut_ptr().cast::<*mut rte_mbuf>(),
+                count as u32,
+            )
+        };
+    }
+}
+
+#[inline(always)]
+fn fetch(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing and faults on nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = at;
+    }
+}

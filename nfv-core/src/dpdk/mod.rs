@@ -1,0 +1,37 @@
+//! DPDK made safe: the only unsafe code above `dpdk-sys`.
+//!
+//! No pointer, no bindgen type and no DPDK constant leaves this module. Constructors check, `Drop` returns what was
+//! taken, and the types say which thread may do what: a [`Packet`] has one owner and may change threads, a queue
+//! ([`RxQueue`], [`TxQueue`]) stays on the thread that claimed it.
+mod acl;
+mod cycles;
+mod eal;
+mod log;
+mod mbuf;
+mod mempool;
+mod port;
+mod queue;
+
+pub use acl::{Acl, AclError, Edge, Key, Key4, Key6, Rule, Rule4, Rule6};
+pub use cycles::{cycles, cycles_per_second};
+pub use eal::{Eal, EalError, Lcore, Running};
+pub use mbuf::{BURST_MAX, Packet, Packets, unaccounted_packets};
+pub use mempool::{Mempool, MempoolError};
+pub use port::{LinkState, OpenPort, PortError, PortId, PortRequest, QueueSeed, known_ports};
+pub use queue::{RxQueue, TxQueue};
+
+use std::ffi::{CStr, c_int};
+
+/// Text of an errno value, DPDK's own numbers included.
+fn errno_text(errno: c_int) -> String {
+    // SAFETY: `rte_strerror` takes any number and returns a NUL-terminated string of static or thread-local storage.
+    let text = unsafe { dpdk_sys::rte_strerror(errno.abs()) };
+    // SAFETY: that string is alive until the next call on this thread, and it is copied right here.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// DPDK's errno of this thread: what the call that just failed left there.
+fn last_errno() -> c_int {
+    // SAFETY: reads a per-lcore integer, no argument.
+    unsafe { dpdk_sys::nfv_errno() }
+}

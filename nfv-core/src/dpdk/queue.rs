@@ -1,0 +1,81 @@
+//! Receive and transmit queues: each the property of one worker's thread.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use dpdk_sys::rte_mbuf;
+
+use super::mbuf::{BURST_MAX, Packet, Packets};
+use super::port::StartedPort;
+
+/// The receive side of a queue.
+///
+/// Made on the thread that uses it, and it stays there:
+/// ```compile_fail
+/// fn elsewhere(queue: nfv_core::dpdk::RxQueue) {
+///     std::thread::spawn(move || drop(queue));
+/// }
+/// ```
+#[derive(Debug)]
+pub struct RxQueue {
+    port: Arc<StartedPort>,
+    queue: u16,
+    this_thread: PhantomData<*const ()>,
+}
+
+impl RxQueue {
+    pub(super) fn new(port: Arc<StartedPort>, queue: u16) -> Self {
+        Self { port, queue, this_thread: PhantomData }
+    }
+
+    /// Receives up to `BURST_MAX` packets into `packets`, which is empty.
+    #[inline]
+    pub fn receive(&mut self, packets: &mut Packets) {
+        debug_assert!(packets.is_empty(), "packets of the last burst were not taken");
+        let raw = packets.as_mut_ptr().cast::<*mut rte_mbuf>();
+        // SAFETY: `raw` has room for BURST_MAX pointers, and this queue is polled by this thread alone (`!Send`).
+        let n =
+            unsafe { dpdk_sys::nfv_rx_burst(self.port.id(), self.queue, raw, BURST_MAX as u16) };
+        // SAFETY: the driver wrote `n <= BURST_MAX` pointers to unshared mbufs; `Packet` is such a pointer.
+        unsafe { packets.set_len(usize::from(n)) };
+    }
+}
+
+/// The transmit side of a queue. Stays on its thread, as [`RxQueue`] does.
+#[derive(Debug)]
+pub struct TxQueue {
+    port: Arc<StartedPort>,
+    queue: u16,
+    this_thread: PhantomData<*const ()>,
+}
+
+impl TxQueue {
+    pub(super) fn new(port: Arc<StartedPort>, queue: u16) -> Self {
+        Self { port, queue, this_thread: PhantomData }
+    }
+
+    /// Hands packets to the device from the front, and returns how many it took; the rest stay, in order.
+    #[inline]
+    pub fn transmit(&mut self, packets: &mut Packets) -> usize {
+        let count = packets.len();
+        let raw = packets.as_mut_ptr().cast::<*mut rte_mbuf>();
+        // SAFETY: `raw` holds `count` pointers to mbufs that are ours, and this queue is this thread's alone (`!Send`).
+        let sent = unsafe { dpdk_sys::nfv_tx_burst(self.port.id(), self.queue, raw, count as u16) };
+        let sent = usize::from(sent).min(count);
+        // SAFETY: until the rest is moved down nothing may see the slots that the device owns now.
+        unsafe { packets.set_len(0) };
+        if sent < count {
+            // SAFETY: both ranges are inside the array; `copy` allows them to overlap.
+            unsafe { std::ptr::copy(raw.add(sent), raw, count - sent) };
+            // SAFETY: the first `count - sent` slots hold packets that the device did not take.
+            unsafe { packets.set_len(count - sent) };
+        }
+        sent
+    }
+
+    /// Brings `packet` into a form that the device takes. False when that cannot be done.
+    #[inline]
+    pub fn prepare(&self, packet: &mut Packet) -> bool {
+        packet.is_contiguous() || self.port.takes_segments() || packet.linearize()
+    }
+}

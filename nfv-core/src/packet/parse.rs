@@ -1,0 +1,516 @@
+//! The one parse of a packet: what it is, where its headers are, and whether it lies about its lengths.
+//!
+//! Everything later reads [`Headers`], one cache line a packet, and does not look at the bytes again. Lengths that a
+//! header claims are checked against the packet's length on the wire, which a capture may have cut short; the header
+//! bytes themselves must be there.
+
+/// An address of 16 bytes, network order; IPv4 in the first four, the rest 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AddressBytes(pub [u8; 16]);
+
+impl AddressBytes {
+    /// The IPv4 address.
+    #[inline(always)]
+    pub fn v4(self) -> [u8; 4] {
+        let [a, b, c, d, ..] = self.0;
+        [a, b, c, d]
+    }
+
+    /// The IPv6 address.
+    #[inline(always)]
+    pub fn v6(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+/// The network layer of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum L3 {
+    /// Neither IP nor ARP.
+    #[default]
+    Other,
+    /// Address resolution (RFC 826).
+    Arp,
+    /// IPv4 (RFC 791).
+    Ipv4,
+    /// IPv6 (RFC 8200).
+    Ipv6,
+}
+
+/// Whether a packet is a fragment of an IP datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fragment {
+    /// Not a fragment.
+    #[default]
+    Whole,
+    /// The first one: it has the upper-layer header.
+    First,
+    /// A later one: it has none.
+    Later,
+}
+
+/// The flags of a TCP header (RFC 9293, section 3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpFlags(pub u8);
+
+/// What the parse found: one cache line.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub struct Headers {
+    /// Source address.
+    pub src: AddressBytes,
+    /// Destination address.
+    pub dst: AddressBytes,
+    /// Source port (TCP, UDP, SCTP, DCCP, UDP-Lite); 0 without one.
+    pub sport: u16,
+    /// Destination port; 0 without one.
+    pub dport: u16,
+    /// Where the network header starts.
+    pub l3: u16,
+    /// Where the upper-layer header starts; 0 in packets without one.
+    pub l4: u16,
+    /// Where the IP datagram ends by its own length; behind it is Ethernet's padding.
+    pub l3_end: u16,
+    /// Of what the frame carries behind its VLAN tags.
+    pub ether_type: u16,
+    /// Outer VLAN id; [`NO_VLAN`] without a tag.
+    pub vlan: u16,
+    /// Inner VLAN id; [`NO_VLAN`] without a second tag.
+    pub inner_vlan: u16,
+    /// Network layer.
+    pub kind: L3,
+    /// Upper-layer protocol, behind IPv6's extension headers.
+    pub protocol: u8,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
+    /// TCP flags.
+    pub tcp_flags: TcpFlags,
+    /// Type of ICMP message.
+    pub icmp_type: u8,
+    /// Code of ICMP message.
+    pub icmp_code: u8,
+    /// Whether it is a fragment.
+    pub fragment: Fragment,
+}
+
+const _: () = assert!(size_of::<Headers>() == 64);
+
+/// A frame without VLAN tag.
+pub const NO_VLAN: u16 = 0xffff;
+
+/// Why a packet is not what it says: each a reason to drop it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Malformed {
+    /// No room for an Ethernet header.
+    FrameTooShort,
+    /// A VLAN tag's rest is missing.
+    VlanTooShort,
+    /// ARP that ends early.
+    ArpTooShort,
+    /// No room for an IPv4 header.
+    Ipv4TooShort,
+    /// Not version 4 behind IPv4's ether type.
+    Ipv4Version,
+    /// A header length below 20, or beyond the packet.
+    Ipv4HeaderLength,
+    /// A total length below the header's, or beyond the packet.
+    Ipv4TotalLength,
+    /// No room for an IPv6 header.
+    Ipv6TooShort,
+    /// Not version 6 behind IPv6's ether type.
+    Ipv6Version,
+    /// A payload length beyond the packet, or a jumbogram.
+    Ipv6PayloadLength,
+    /// More than eight extension headers, or one beyond the packet.
+    Ipv6ExtensionHeaders,
+    /// No room for a TCP header.
+    TcpTooShort,
+    /// A TCP data offset below five, or beyond the packet.
+    TcpDataOffset,
+    /// No room for a UDP header.
+    UdpTooShort,
+    /// A UDP length below eight, or beyond the datagram.
+    UdpLength,
+    /// No room for an ICMP header.
+    IcmpTooShort,
+}
+
+/// Name and meaning of each [`Malformed`], in its order.
+pub const MALFORMED: [(&str, &str); 16] = [
+    ("frame_too_short", "no room for an Ethernet header"),
+    ("vlan_too_short", "the frame ends inside a VLAN tag"),
+    ("arp_too_short", "the frame ends inside the ARP packet"),
+    ("ipv4_too_short", "no room for an IPv4 header"),
+    ("ipv4_version", "the version is not 4"),
+    ("ipv4_header_length", "the header's length is below 20, or beyond the packet"),
+    ("ipv4_total_length", "the total length is below the header's, or beyond the packet"),
+    ("ipv6_too_short", "no room for an IPv6 header"),
+    ("ipv6_version", "the version is not 6"),
+    ("ipv6_payload_length", "the payload's length is beyond the packet, or it is a jumbogram"),
+    ("ipv6_extension_headers", "more than eight extension headers, or one beyond the packet"),
+    ("tcp_too_short", "no room for a TCP header"),
+    ("tcp_data_offset", "the data offset is below five words, or beyond the packet"),
+    ("udp_too_short", "no room for a UDP header"),
+    ("udp_length", "the UDP length is below eight, or beyond the datagram"),
+    ("icmp_too_short", "no room for an ICMP header"),
+];
+
+impl Malformed {
+    /// Its place in [`MALFORMED`].
+    #[inline]
+    pub fn index(self) -> usize {
+        usize::from(self as u8)
+    }
+}
+
+/// IP protocol numbers (IANA) that the parse knows.
+pub mod protocol {
+    #![allow(missing_docs, reason = "IANA's names")]
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const ICMP: u8 = 1;
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
+    pub const DCCP: u8 = 33;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const AH: u8 = 51;
+    pub const ICMP6: u8 = 58;
+    pub const DESTINATION_OPTIONS: u8 = 60;
+    pub const SCTP: u8 = 132;
+    pub const MOBILITY: u8 = 135;
+    pub const UDP_LITE: u8 = 136;
+    pub const HIP: u8 = 139;
+    pub const SHIM6: u8 = 140;
+}
+
+/// Parses a frame.
+///
+/// `frame`: its bytes at hand, from the Ethernet header on. `wire_length`: its length on the wire, at least as much.
+/// # Errors
+/// What is wrong with it; such a packet is dropped under that name.
+/// # Cost
+/// 15 to 20 clocks for UDP over IPv4; no allocation.
+#[inline]
+pub fn parse(frame: &[u8], wire_length: u32) -> Result<Headers, Malformed> {
+    let mut h = Headers { vlan: NO_VLAN, inner_vlan: NO_VLAN, ..Headers::default() };
+    let mut at = 14;
+    let mut ether_type = be16(frame, 12).ok_or(Malformed::FrameTooShort)?;
+    if ether_type == VLAN || ether_type == QINQ {
+        h.vlan = be16(frame, at).ok_or(Malformed::VlanTooShort)? & 0x0fff;
+        ether_type = be16(frame, at + 2).ok_or(Malformed::VlanTooShort)?;
+        at += 4;
+        if ether_type == VLAN || ether_type == QINQ {
+            h.inner_vlan = be16(frame, at).ok_or(Malformed::VlanTooShort)? & 0x0fff;
+            ether_type = be16(frame, at + 2).ok_or(Malformed::VlanTooShort)?;
+            at += 4;
+        }
+    }
+    h.ether_type = ether_type;
+    h.l3 = small(at);
+    match ether_type {
+        0x0800 => ipv4(frame, at, wire_length, &mut h)?,
+        0x86dd => ipv6(frame, at, wire_length, &mut h)?,
+        0x0806 => arp(frame, at, &mut h)?,
+        _ => {}
+    }
+    Ok(h)
+}
+
+#[inline(always)]
+fn ipv4(frame: &[u8], at: usize, wire_length: u32, h: &mut Headers) -> Result<(), Malformed> {
+    let header: &[u8; 20] =
+        frame.get(at..).and_then(<[u8]>::first_chunk).ok_or(Malformed::Ipv4TooShort)?;
+    let [version, _, t0, t1, _, _, f0, f1, ttl, proto, _, _, s0, s1, s2, s3, d0, d1, d2, d3] =
+        *header;
+    if version >> 4 != 4 {
+        return Err(Malformed::Ipv4Version);
+    }
+    let header_length = usize::from(version & 0x0f) * 4;
+    let room = room_behind(wire_length, at);
+    if header_length < 20 || header_length > room {
+        return Err(Malformed::Ipv4HeaderLength);
+    }
+    let total = usize::from(u16::from_be_bytes([t0, t1]));
+    if total < header_length || total > room {
+        return Err(Malformed::Ipv4TotalLength);
+    }
+    h.kind = L3::Ipv4;
+    h.ttl = ttl;
+    h.protocol = proto;
+    h.src.0 = [s0, s1, s2, s3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    h.dst.0 = [d0, d1, d2, d3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    h.l3_end = small(at + total);
+    let fragment = u16::from_be_bytes([f0, f1]);
+    if fragment & 0x3fff != 0 {
+        h.fragment = if fragment & 0x1fff == 0 { Fragment::First } else { Fragment::Later };
+    }
+    upper(frame, at + header_length, at + total, h)
+}
+
+fn ipv6(frame: &[u8], at: usize, wire_length: u32, h: &mut Headers) -> Result<(), Malformed> {
+    let header: &[u8; 40] =
+        frame.get(at..).and_then(<[u8]>::first_chunk).ok_or(Malformed::Ipv6TooShort)?;
+    let [version, _, _, _, p0, p1, next, hops, addresses @ ..] = *header;
+    if version >> 4 != 6 {
+        return Err(Malformed::Ipv6Version);
+    }
+    let payload = usize::from(u16::from_be_bytes([p0, p1]));
+    let end = at + 40 + payload;
+    // A length of 0 with a hop-by-hop header is a jumbogram (RFC 2675): no link of ours carries one.
+    if payload + 40 > room_behind(wire_length, at) || (payload == 0 && next == protocol::HOP_BY_HOP)
+    {
+        return Err(Malformed::Ipv6PayloadLength);
+    }
+    h.kind = L3::Ipv6;
+    h.ttl = hops;
+    h.l3_end = small(end);
+    let [src, dst] = [addresses.first_chunk::<16>(), addresses.last_chunk::<16>()];
+    h.src.0 = src.copied().unwrap_or_default();
+    h.dst.0 = dst.copied().unwrap_or_default();
+    let mut next = next;
+    let mut l4 = at + 40;
+    for _ in 0..=EXTENSIONS_MAX {
+        let length = match next {
+            protocol::HOP_BY_HOP
+            | protocol::ROUTING
+            | protocol::DESTINATION_OPTIONS
+            | protocol::MOBILITY
+            | protocol::HIP
+            | protocol::SHIM6 => (usize::from(byte(frame, l4 + 1, end)?) + 1) * 8,
+            protocol::AH => (usize::from(byte(frame, l4 + 1, end)?) + 2) * 4,
+            protocol::FRAGMENT => {
+                let offset =
+                    u16::from_be_bytes([byte(frame, l4 + 2, end)?, byte(frame, l4 + 3, end)?]);
+                h.fragment = match offset {
+                    o if o & 0xfff8 != 0 => Fragment::Later,
+                    o if o & 1 != 0 => Fragment::First,
+                    _ => h.fragment,
+                };
+                8
+            }
+            _ => {
+                h.protocol = next;
+                return upper(frame, l4, end, h);
+            }
+        };
+        next = byte(frame, l4, end)?;
+        l4 += length;
+        if l4 > end {
+            return Err(Malformed::Ipv6ExtensionHeaders);
+        }
+        if h.fragment == Fragment::Later {
+            // Behind a later fragment's header is the middle of something: no header to walk.
+            h.protocol = next;
+            return Ok(());
+        }
+    }
+    Err(Malformed::Ipv6ExtensionHeaders)
+}
+
+/// The upper-layer header between `at` and `end`, the datagram's end on the wire.
+#[inline(always)]
+fn upper(frame: &[u8], at: usize, end: usize, h: &mut Headers) -> Result<(), Malformed> {
+    if h.fragment == Fragment::Later {
+        return Ok(());
+    }
+    let whole = h.fragment == Fragment::Whole;
+    let bytes = frame.get(at..end.min(frame.len())).unwrap_or_default();
+    match h.protocol {
+        protocol::TCP => match bytes.first_chunk::<20>() {
+            Some(&[s0, s1, d0, d1, _, _, _, _, _, _, _, _, offset, flags, ..]) => {
+                let length = usize::from(offset >> 4) * 4;
+                if length < 20 || (whole && at + length > end) {
+                    return Err(Malformed::TcpDataOffset);
+                }
+                h.sport = u16::from_be_bytes([s0, s1]);
+                h.dport = u16::from_be_bytes([d0, d1]);
+                h.tcp_flags = TcpFlags(flags);
+                h.l4 = small(at);
+            }
+            None if whole => return Err(Malformed::TcpTooShort),
+            None => {}
+        },
+        protocol::UDP | protocol::UDP_LITE => match bytes.first_chunk::<8>() {
+            Some(&[s0, s1, d0, d1, l0, l1, ..]) => {
+                let length = usize::from(u16::from_be_bytes([l0, l1]));
+                // UDP-Lite has its checksum's coverage there (RFC 3828).
+                if h.protocol == protocol::UDP && whole && (length < 8 || at + length > end) {
+                    return Err(Malformed::UdpLength);
+                }
+                h.sport = u16::from_be_bytes([s0, s1]);
+                h.dport = u16::from_be_bytes([d0, d1]);
+                h.l4 = small(at);
+            }
+            None if whole => return Err(Malformed::UdpTooShort),
+            None => {}
+        },
+        protocol::ICMP | protocol::ICMP6 => match bytes.first_chunk::<4>() {
+            Some(&[kind, code, ..]) => {
+                h.icmp_type = kind;
+                h.icmp_code = code;
+                h.l4 = small(at);
+            }
+            None if whole => return Err(Malformed::IcmpTooShort),
+            None => {}
+        },
+        protocol::SCTP | protocol::DCCP => {
+            if let Some(&[s0, s1, d0, d1]) = bytes.first_chunk::<4>() {
+                h.sport = u16::from_be_bytes([s0, s1]);
+                h.dport = u16::from_be_bytes([d0, d1]);
+                h.l4 = small(at);
+            }
+        }
+        _ => h.l4 = small(at),
+    }
+    Ok(())
+}
+
+fn arp(frame: &[u8], at: usize, h: &mut Headers) -> Result<(), Malformed> {
+    let fixed: &[u8; 8] =
+        frame.get(at..).and_then(<[u8]>::first_chunk).ok_or(Malformed::ArpTooShort)?;
+    let [_, _, _, _, hardware, network, ..] = *fixed;
+    let length = 8 + 2 * (usize::from(hardware) + usize::from(network));
+    if frame.len() < at + length {
+        return Err(Malformed::ArpTooShort);
+    }
+    h.kind = L3::Arp;
+    Ok(())
+}
+
+#[inline(always)]
+fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|two| u16::from_be_bytes(*two))
+}
+
+fn byte(frame: &[u8], at: usize, end: usize) -> Result<u8, Malformed> {
+    let inside = at < end;
+    frame.get(at).copied().filter(|_| inside).ok_or(Malformed::Ipv6ExtensionHeaders)
+}
+
+#[inline(always)]
+fn room_behind(wire_length: u32, at: usize) -> usize {
+    usize::try_from(wire_length).unwrap_or(usize::MAX).saturating_sub(at)
+}
+
+/// An offset as 16 bits; beyond them there is no header, only the end of a 64 KiB datagram.
+#[inline(always)]
+fn small(offset: usize) -> u16 {
+    u16::try_from(offset).unwrap_or(u16::MAX)
+}
+
+const VLAN: u16 = 0x8100;
+const QINQ: u16 = 0x88a8;
+const EXTENSIONS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// 192.0.2.1:4660 to 198.51.100.2:80, UDP, four bytes of payload.
+    const UDP: [u8; 46] = [
+        0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0, 1, 0x08, 0x00, 0x45, 0, 0, 32, 0, 1, 0, 0, 64, 17,
+        0, 0, 192, 0, 2, 1, 198, 51, 100, 2, 0x12, 0x34, 0, 80, 0, 12, 0, 0, 1, 2, 3, 4,
+    ];
+
+    fn parsed(frame: &[u8]) -> Result<Headers, Malformed> {
+        parse(frame, frame.len() as u32)
+    }
+
+    fn changed(at: usize, to: u8) -> [u8; 46] {
+        let mut frame = UDP;
+        frame[at] = to;
+        frame
+    }
+
+    #[test]
+    fn udp_over_ipv4_is_found_where_it_is() {
+        let h = parsed(&UDP).unwrap();
+        assert_eq!((h.kind, h.protocol, h.ttl), (L3::Ipv4, 17, 64));
+        assert_eq!((h.src.v4(), h.dst.v4()), ([192, 0, 2, 1], [198, 51, 100, 2]));
+        assert_eq!((h.sport, h.dport, h.l3, h.l4, h.l3_end), (0x1234, 80, 14, 34, 46));
+        assert_eq!((h.vlan, h.fragment), (NO_VLAN, Fragment::Whole));
+    }
+
+    #[test]
+    fn two_vlan_tags_are_walked_and_a_third_is_not() {
+        let tagged = |tags: usize| {
+            let mut frame = UDP[..12].to_vec();
+            for id in 0..tags {
+                frame.extend_from_slice(&[0x81, 0x00, 0x20, 100 + id as u8]);
+            }
+            frame.extend_from_slice(&UDP[12..]);
+            frame
+        };
+        let two = parsed(&tagged(2)).unwrap();
+        assert_eq!((two.vlan, two.inner_vlan, two.dport), (100, 101, 80));
+        assert_eq!(parsed(&tagged(3)).unwrap().kind, L3::Other);
+    }
+
+    #[test]
+    fn a_packet_that_lies_about_a_length_is_malformed_by_name() {
+        let cases = [
+            (14, 0x65, Malformed::Ipv4Version),
+            (14, 0x44, Malformed::Ipv4HeaderLength),
+            (17, 33, Malformed::Ipv4TotalLength),
+            (17, 19, Malformed::Ipv4TotalLength),
+            (39, 7, Malformed::UdpLength),
+            (39, 13, Malformed::UdpLength),
+        ];
+        for (at, value, why) in cases {
+            assert_eq!(parsed(&changed(at, value)).unwrap_err(), why, "byte {at} = {value}");
+        }
+        assert_eq!(parsed(&UDP[..13]).unwrap_err(), Malformed::FrameTooShort);
+        assert_eq!(parsed(&UDP[..33]).unwrap_err(), Malformed::Ipv4TooShort);
+    }
+
+    #[test]
+    fn a_snapped_packet_is_checked_against_its_length_on_the_wire() {
+        assert_eq!(parse(&UDP[..42], 46).unwrap().dport, 80);
+        assert_eq!(parse(&UDP[..42], 42).unwrap_err(), Malformed::Ipv4TotalLength);
+    }
+
+    #[test]
+    fn a_later_fragment_has_no_ports() {
+        let h = parsed(&changed(21, 1)).unwrap();
+        assert_eq!((h.fragment, h.sport, h.l4), (Fragment::Later, 0, 0));
+    }
+
+    #[test]
+    fn extension_headers_are_walked_to_the_protocol_and_nine_are_too_many() {
+        let with = |count: usize| {
+            let mut frame = UDP[..12].to_vec();
+            frame.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, (count * 8 + 8) as u8]);
+            frame.extend_from_slice(&[if count == 0 { 17 } else { 60 }, 64]);
+            frame.extend_from_slice(&[0x20; 32]);
+            for left in (0..count).rev() {
+                frame.extend_from_slice(&[if left == 0 { 17 } else { 60 }, 0, 1, 4, 0, 0, 0, 0]);
+            }
+            frame.extend_from_slice(&[0x12, 0x34, 0, 53, 0, 8, 0, 0]);
+            frame
+        };
+        for count in 0..=8 {
+            let h = parsed(&with(count)).unwrap();
+            assert_eq!((h.protocol, h.dport, h.ttl), (17, 53, 64), "{count} headers");
+        }
+        assert_eq!(parsed(&with(9)).unwrap_err(), Malformed::Ipv6ExtensionHeaders);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(frame in prop::collection::vec(any::<u8>(), 0..200), more in 0u32..2000) {
+            let _ = parse(&frame, frame.len() as u32 + more);
+        }
+
+        #[test]
+        fn no_change_of_a_real_packet_makes_it_panic(at in 0usize..46, value: u8, cut in 0usize..=46) {
+            let frame = changed(at, value);
+            if let Ok(h) = parse(&frame[..cut], cut as u32) {
+                prop_assert!(usize::from(h.l4) <= cut && usize::from(h.l3_end) <= cut);
+            }
+        }
+    }
+}
