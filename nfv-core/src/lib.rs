@@ -4,8 +4,12 @@
 //! `chain` and `dispatch`, `worker`, and `control` on top.
 #![deny(unsafe_code)]
 
+pub mod account;
 pub mod chain;
+pub mod clock;
 pub mod control;
 #[allow(unsafe_code, reason = "the one place where DPDK is called")]
 pub mod dpdk;
+pub mod dispatch;
+pub mod nf;
 pub mod packet;

@@ -1,0 +1,125 @@
+//! Counters: what is counted, one table; where, one line of cells a worker.
+//!
+//! received + created = sent + dropped + consumed, exactly, whenever no packet is under way ([`Totals::balance`]).
+//! A worker writes its own cells with plain adds; readers read them relaxed and take no lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Index of a counter in a worker's [`Cells`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellId(u32);
+
+impl CellId {
+    /// The `n`th counter after this one, of a row that was made by one call.
+    #[inline]
+    pub fn plus(self, n: usize) -> Self {
+        Self(self.0 + n as u32)
+    }
+}
+
+/// On which side of the sum a counter of packets stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Came in from a port.
+    Received,
+    /// Made by an NF or the engine.
+    Created,
+    /// Went out of a port.
+    Sent,
+    /// Dropped for a reason.
+    Dropped,
+    /// Taken by an NF, for good.
+    Consumed,
+    /// Not part of the sum.
+    Aside,
+}
+
+/// What one counter counts.
+#[derive(Clone, Debug)]
+pub struct Counter {
+    /// Its metric, without the prefix `nfv_` and the ending `_total`.
+    pub metric: &'static str,
+    /// What an operator is told of it.
+    pub help: &'static str,
+    /// Labels: the user's names.
+    pub labels: Vec<(&'static str, String)>,
+    /// Its place in the sum.
+    pub side: Side,
+}
+
+/// The table of all counters of a program. Made by the compiler, then read only.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    counters: Vec<Counter>,
+}
+
+impl Ledger {
+    /// Adds a counter.
+    pub fn add(&mut self, counter: Counter) -> CellId {
+        self.counters.push(counter);
+        CellId(u32::try_from(self.counters.len() - 1).expect("fewer counters than 2^32"))
+    }
+
+    /// The counters, in the order of their cells.
+    pub fn counters(&self) -> &[Counter] {
+        &self.counters
+    }
+
+    /// A worker's cells, all 0.
+    pub fn cells(&self) -> Arc<Cells> {
+        Arc::new(Cells { cells: self.counters.iter().map(|_| AtomicU64::new(0)).collect() })
+    }
+
+    /// The sums over the workers.
+    pub fn totals(&self, workers: &[Arc<Cells>]) -> Totals {
+        let sum = |i: usize| {
+            workers.iter().filter_map(|w| w.cells.get(i)).map(|c| c.load(Ordering::Relaxed)).sum()
+        };
+        Totals { values: (0..self.counters.len()).map(sum).collect() }
+    }
+}
+
+/// One worker's counters. Only that worker writes.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Cells {
+    cells: Box<[AtomicU64]>,
+}
+
+impl Cells {
+    /// Adds, as the one writer: no locked instruction.
+    #[inline(always)]
+    pub fn add(&self, id: CellId, n: u64) {
+        if let Some(cell) = self.cells.get(id.0 as usize) {
+            cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Sums over the workers, in the order of [`Ledger::counters`].
+#[derive(Clone, Debug)]
+pub struct Totals {
+    values: Vec<u64>,
+}
+
+impl Totals {
+    /// A counter and its value, all of them.
+    pub fn iter<'t>(&'t self, ledger: &'t Ledger) -> impl Iterator<Item = (&'t Counter, u64)> {
+        ledger.counters.iter().zip(self.values.iter().copied())
+    }
+
+    /// The sum of one side.
+    pub fn side(&self, ledger: &Ledger, side: Side) -> u64 {
+        self.iter(ledger).filter(|(c, _)| c.side == side).map(|(_, v)| v).sum()
+    }
+
+    /// received + created - sent - dropped - consumed: 0 when no packet is under way.
+    pub fn balance(&self, ledger: &Ledger) -> i128 {
+        let side = |s| i128::from(self.side(ledger, s));
+        side(Side::Received) + side(Side::Created)
+            - side(Side::Sent)
+            - side(Side::Dropped)
+            - side(Side::Consumed)
+    }
+}

@@ -1,0 +1,4 @@
+//! From a packet to its class: the software that a NIC's rules will spare.
+mod classify;
+
+pub use classify::{Classifier, ClassifyError, View};
