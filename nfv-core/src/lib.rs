@@ -8,8 +8,9 @@ pub mod account;
 pub mod chain;
 pub mod clock;
 pub mod control;
+pub mod dispatch;
 #[allow(unsafe_code, reason = "the one place where DPDK is called")]
 pub mod dpdk;
-pub mod dispatch;
 pub mod nf;
 pub mod packet;
+pub mod worker;

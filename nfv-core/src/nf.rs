@@ -128,8 +128,11 @@ impl Burst {
     #[inline]
     pub fn slots(&mut self) -> impl Iterator<Item = Slot<'_>> {
         let both = self.packets.iter_mut().zip(self.headers.iter_mut());
-        both.zip(self.verdicts.iter_mut())
-            .map(|((packet, headers), verdict)| Slot { packet, headers, verdict })
+        both.zip(self.verdicts.iter_mut()).map(|((packet, headers), verdict)| Slot {
+            packet,
+            headers,
+            verdict,
+        })
     }
 
     /// Adds a packet; the caller has seen that there is room.

@@ -6,6 +6,7 @@
 //! Mistakes go to the [`report`], and nobody stops at the first.
 
 mod check;
+pub mod compile;
 pub mod environment;
 mod file_keys;
 pub mod key;

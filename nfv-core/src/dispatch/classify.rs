@@ -77,7 +77,13 @@ impl Classifier {
 
     /// As [`Classifier::look_up`], for headers that are not in a burst; `swap` exchanges source and destination.
     #[inline]
-    pub fn look_up_headers(&self, all: &[Headers], in_port: PortIndex, swap: bool, found: &mut [u32]) {
+    pub fn look_up_headers(
+        &self,
+        all: &[Headers],
+        in_port: PortIndex,
+        swap: bool,
+        found: &mut [u32],
+    ) {
         let mut keys4 = [Key4::default(); BURST_MAX];
         let mut keys6 = [Key6::default(); BURST_MAX];
         let (mut at4, mut at6) = ([0u8; BURST_MAX], [0u8; BURST_MAX]);
@@ -87,7 +93,14 @@ impl Classifier {
                 L3::Ipv4 => {
                     if let (Some(key), Some(at)) = (keys4.get_mut(n4), at4.get_mut(n4)) {
                         let (src, dst) = ends(h.src.v4(), h.dst.v4(), swap);
-                        *key = Key4 { protocol: h.protocol, pad: [0; 3], src, dst, ports: ports(h, swap), edge: edge(h, in_port) };
+                        *key = Key4 {
+                            protocol: h.protocol,
+                            pad: [0; 3],
+                            src,
+                            dst,
+                            ports: ports(h, swap),
+                            edge: edge(h, in_port),
+                        };
                         *at = i as u8;
                         n4 += 1;
                     }
@@ -95,7 +108,14 @@ impl Classifier {
                 L3::Ipv6 => {
                     if let (Some(key), Some(at)) = (keys6.get_mut(n6), at6.get_mut(n6)) {
                         let (src, dst) = ends(h.src.v6(), h.dst.v6(), swap);
-                        *key = Key6 { protocol: h.protocol, pad: [0; 3], src, dst, ports: ports(h, swap), edge: edge(h, in_port) };
+                        *key = Key6 {
+                            protocol: h.protocol,
+                            pad: [0; 3],
+                            src,
+                            dst,
+                            ports: ports(h, swap),
+                            edge: edge(h, in_port),
+                        };
                         *at = i as u8;
                         n6 += 1;
                     }
