@@ -1,1 +1,3 @@
 //! The control side: sockets, metrics, the kernel. Never on a worker's core.
+pub mod netlink;
+pub mod twin;
