@@ -1,2 +1,10 @@
 //! The network functions of nfv, one file each, none knowing another.
 #![forbid(unsafe_code)]
+
+use nfv_core::nf::Kind;
+
+pub mod count;
+pub mod firewall;
+
+/// All types of NF, by the name that a chain file's `type` gives.
+pub const KINDS: &[&Kind] = &[&count::KIND, &firewall::KIND];
