@@ -1,3 +1,46 @@
-//! The `nfv` command: dispatches to one subcommand a file.
+//! The `nfv` command: dispatches to one subcommand a file. Exit 0, 1 for the machine's failures, 2 for the user's mistakes.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod capture;
+mod check;
+mod cli;
+mod config;
+mod replay;
+mod run;
+mod schema;
+
+use std::process::ExitCode;
+
+use cli::{Command, Failure};
+
+fn main() -> ExitCode {
+    let (eal_options, cli) = match cli::read(std::env::args().collect()) {
+        Ok(both) => both,
+        Err(exit) => return exit,
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("NFV_LOG")
+                .unwrap_or_else(|_| "info,dpdk=warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
+    let result = match cli.command {
+        Command::Run(run) => run::run(&eal_options, &run),
+        Command::Check(check) => check::check(&check),
+        Command::Replay(replay) => replay::replay(&replay),
+        Command::Schema => schema::print(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::User(why)) => {
+            eprintln!("{}", why.trim_end());
+            ExitCode::from(2)
+        }
+        Err(Failure::Machine(why)) => {
+            eprintln!("nfv: {why:#}");
+            ExitCode::from(1)
+        }
+    }
+}

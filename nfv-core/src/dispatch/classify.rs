@@ -191,6 +191,12 @@ fn edge(h: &Headers, in_port: PortIndex) -> Edge {
     Edge { flags: h.tcp_flags.0, in_port: in_port.0, vlan: h.vlan.to_be_bytes() }
 }
 
+/// An address and a prefix length.
+type Net<const BYTES: usize> = ([u8; BYTES], u8);
+
+/// Protocol with its mask, source ports, destination ports.
+type L4 = ((u8, u8), (u16, u16), (u16, u16));
+
 fn is_plain(one: &Match) -> bool {
     one.family.is_none()
         && one.src.is_empty()
@@ -223,7 +229,7 @@ fn expand<const BYTES: usize>(
     rules: &mut Vec<Rule<BYTES>>,
     in_port: Option<PortIndex>,
     result: u32,
-    net: fn(&Prefix) -> Option<([u8; BYTES], u8)>,
+    net: fn(&Prefix) -> Option<Net<BYTES>>,
 ) -> Result<(), ClassifyError> {
     let any = ([0; BYTES], 0);
     let nets = |list: &[Prefix]| match list {
@@ -239,7 +245,7 @@ fn expand<const BYTES: usize>(
         list => list.iter().map(|v| (v.id(), v.id())).collect(),
     };
     // Protocol and what stands in the ports' place: an ICMP message's type goes where the source port is.
-    let ports: Vec<((u8, u8), (u16, u16), (u16, u16))> = if one.icmp.is_empty() {
+    let ports: Vec<L4> = if one.icmp.is_empty() {
         let protocols = match one.protocols.as_slice() {
             [] => vec![ANY8],
             list => list.iter().map(|p| (p.number(), u8::MAX)).collect(),

@@ -192,7 +192,7 @@ impl<K: Key> Acl<K> {
         let this = Self { context, keys: PhantomData };
 
         for (index, rule) in rules.iter().enumerate() {
-            let raw = raw_rule::<K, BYTES>(rule, index, defs.len());
+            let raw = raw_rule(rule, index, defs.len());
             // SAFETY: `raw` is one rule of at least `rule_size` initialised bytes, which the call copies.
             let failed = unsafe {
                 dpdk_sys::rte_acl_add_rules(context.as_ptr(), (&raw const raw).cast(), 1)
@@ -273,11 +273,7 @@ fn layout<K: Key>() -> Vec<rte_acl_field_def> {
     defs
 }
 
-fn raw_rule<K: Key, const BYTES: usize>(
-    rule: &Rule<BYTES>,
-    index: usize,
-    fields: usize,
-) -> RawRule {
+fn raw_rule<const BYTES: usize>(rule: &Rule<BYTES>, index: usize, fields: usize) -> RawRule {
     let byte = |(value, mask): (u8, u8)| (u64::from(value), u64::from(mask));
     let range = |(low, high): (u16, u16)| (u64::from(low), u64::from(high));
     let mut values = [(0u64, 0u64); FIELDS_MAX];

@@ -84,6 +84,17 @@ impl Packet {
         self.packet_length()
     }
 
+    /// Says how long a captured packet was on the wire, when the capture holds less of it. For packets that no device
+    /// will see: a driver would read beyond the data.
+    pub fn set_wire_length(&mut self, bytes: u32) {
+        let length = bytes.max(u32::from(self.data_length()));
+        let base = self.0.as_ptr().cast::<u8>();
+        // SAFETY: the offset is that of the field in the installed DPDK's `struct rte_mbuf`.
+        let at = unsafe { base.add(dpdk_sys::NFV_MBUF_PKT_LEN as usize) };
+        // SAFETY: the field has this type and alignment, and the mbuf is ours.
+        unsafe { at.cast::<u32>().write(length) }
+    }
+
     /// Whether it has no byte.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -215,6 +215,19 @@ impl OpenPort {
             .collect()
     }
 
+    /// How many queue pairs the device has; it is found, or made, but not started.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn queue_limit(eal: &Eal, request: &PortRequest) -> Result<u16, PortError> {
+        let id = find(eal, request)?;
+        let mut info = rte_eth_dev_info::default();
+        // SAFETY: the port exists; the call fills the struct.
+        let failed = unsafe { dpdk_sys::rte_eth_dev_info_get(id, &mut info) };
+        // Some drivers leave their limits at 0.
+        Ok(if failed == 0 { info.max_rx_queues.min(info.max_tx_queues).max(1) } else { 1 })
+    }
+
     /// Finds (or makes, for a vdev) the device, configures it to what it can do, and starts it.
     ///
     /// A thing that the device does not take is left out and told in `shortfalls`.

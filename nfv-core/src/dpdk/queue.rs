@@ -65,8 +65,10 @@ impl TxQueue {
         // SAFETY: until the rest is moved down nothing may see the slots that the device owns now.
         unsafe { packets.set_len(0) };
         if sent < count {
+            // SAFETY: `sent < count`, which is at most the array's length.
+            let rest = unsafe { raw.add(sent) };
             // SAFETY: both ranges are inside the array; `copy` allows them to overlap.
-            unsafe { std::ptr::copy(raw.add(sent), raw, count - sent) };
+            unsafe { std::ptr::copy(rest, raw, count - sent) };
             // SAFETY: the first `count - sent` slots hold packets that the device did not take.
             unsafe { packets.set_len(count - sent) };
         }

@@ -1,0 +1,103 @@
+//! The command line: EAL options, `--`, then ours.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Why a subcommand failed, which decides the exit code.
+#[derive(Debug)]
+pub enum Failure {
+    /// The user's mistake: a text that says what, where, and what to do. Exit 2.
+    User(String),
+    /// The machine's failure. Exit 1.
+    Machine(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(why: E) -> Self {
+        Self::Machine(why.into())
+    }
+}
+
+/// What all subcommands return.
+pub type Outcome = Result<(), Failure>;
+
+/// A DPDK service-chain dataplane: chains of network functions in YAML, run to completion.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "nfv run takes DPDK's EAL options before `--`:  nfv run -l 0,1 -a 0000:03:02.0 -- edge.yaml"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a chain file's chains: nfv run [EAL options] -- CONFIG
+    Run(RunArgs),
+    /// Check a chain file and print the compiled chains
+    Check(CheckArgs),
+    /// Send captures through a chain file's chains
+    Replay(ReplayArgs),
+    /// Print the JSON Schema of the chain file, for editors
+    Schema,
+}
+
+/// Arguments of `nfv run`, behind `--`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The chain file
+    pub config: PathBuf,
+    /// Stop after so many seconds; otherwise on SIGINT or SIGTERM
+    #[arg(long, value_name = "SECS")]
+    pub duration: Option<u64>,
+    /// Print a table of rates once a second
+    #[arg(long)]
+    pub live: bool,
+}
+
+/// Arguments of `nfv check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The chain file
+    pub config: PathBuf,
+}
+
+/// Arguments of `nfv replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The chain file
+    pub config: PathBuf,
+    /// A capture (pcap or pcapng) that a port receives; once for each
+    #[arg(long = "in", value_name = "PORT=FILE", required = true)]
+    pub inputs: Vec<String>,
+    /// Where PORT.pcap is written for each port
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Where the report is written, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+/// Splits EAL's options off, and reads the rest.
+pub fn read(words: Vec<String>) -> Result<(Vec<String>, Cli), ExitCode> {
+    let mut eal = Vec::new();
+    let mut ours = words;
+    if ours.get(1).is_some_and(|w| w == "run")
+        && let Some(at) = ours.iter().position(|w| w == "--")
+    {
+        let rest = ours.split_off(at);
+        eal = ours.split_off(2);
+        ours.extend(rest.into_iter().skip(1));
+    }
+    Cli::try_parse_from(ours).map(|cli| (eal, cli)).map_err(|why| {
+        // Help and version are printed to stdout, and are no mistake.
+        let _ = why.print();
+        ExitCode::from(if why.use_stderr() { 2 } else { 0 })
+    })
+}

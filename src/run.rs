@@ -1,0 +1,267 @@
+//! `nfv run`: opens the ports, pins the workers, watches until it is told to stop, sums up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use nfv_core::account::{Cells, Side, Totals};
+use nfv_core::chain::compile::Plan;
+use nfv_core::chain::port::PortSpec;
+use nfv_core::clock::Tsc;
+use nfv_core::dpdk::{
+    Eal, EalError, OpenPort, Packet, Packets, PortRequest, QueueSeed, RxQueue, TxQueue,
+    unaccounted_packets,
+};
+use nfv_core::nf::PortIndex;
+use nfv_core::worker::{Io, Worker};
+
+use crate::cli::{Failure, Outcome, RunArgs};
+use crate::config::Config;
+
+/// Runs the chains until SIGINT, SIGTERM or the duration's end.
+pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
+    let config = Config::read(&args.config)?;
+    let eal = Eal::start(&with_defaults(eal_options)).map_err(|why| match &why {
+        EalError::Init { user: true, .. } => Failure::User(format!("nfv: {why}")),
+        _ => Failure::Machine(why.into()),
+    })?;
+    let lcores = eal.worker_lcores();
+    if lcores.is_empty() {
+        let why = "nfv: no lcore is left for a worker: the first one is the control side's. \
+                   Name two or more, `-l 0,1`; on a machine with one CPU, `--lcores '(0-1)@0'`";
+        return Err(Failure::User(why.to_owned()));
+    }
+    let (file, plan) = config.compile()?;
+    let plan = Arc::new(plan);
+    let (ports, seeds) = open_ports(&eal, &file.ports, lcores.len())?;
+    for (port, spec) in ports.iter().zip(&file.ports) {
+        let link = port.wait_for_link(spec.link_timeout);
+        let speed = link.speed.map(|s| format!(", {s} Mbit/s")).unwrap_or_default();
+        let state = if link.up { "up" } else { "DOWN" };
+        tracing::info!(
+            "port {}: {} ({}), {} queues, MTU {}, link {state}{speed}",
+            port.name,
+            port.device,
+            port.driver,
+            port.queues,
+            port.mtu
+        );
+    }
+
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone()).context("watching for signals")?;
+    }
+    let pool = ports.first().map(|p| p.pool).context("the chain file has no port")?;
+    let mut cells = Vec::new();
+    let mut running = Vec::new();
+    for (lcore, seeds) in lcores.iter().zip(seeds) {
+        let own = plan.ledger.cells();
+        cells.push(own.clone());
+        let (plan, stop) = (plan.clone(), stop.clone());
+        running.push(eal.launch(*lcore, move || work(plan, own, pool, seeds, &stop))?);
+    }
+    let start = Instant::now();
+    watch(&plan, &cells, args, &stop);
+    stop.store(true, Ordering::Relaxed);
+    for worker in running {
+        let lcore = worker.lcore();
+        worker.wait().ok_or_else(|| anyhow!("the worker on lcore {} panicked", lcore.index()))?;
+    }
+    let totals = plan.ledger.totals(&cells);
+    drop(ports);
+    sum_up(&plan, &totals, start.elapsed())
+}
+
+/// What EAL needs and the user did not say.
+fn with_defaults(options: &[String]) -> Vec<String> {
+    let has = |names: &[&str]| {
+        options.iter().any(|o| names.iter().any(|n| o == n || o.starts_with(&format!("{n}="))))
+    };
+    let mut all = options.to_vec();
+    let mut add = |words: &[&str]| all.extend(words.iter().map(|w| (*w).to_owned()));
+    if !has(&["--file-prefix", "--in-memory", "--no-shconf"]) {
+        add(&["--file-prefix", &format!("nfv-{}", std::process::id())]);
+    }
+    if !has(&["--no-huge"]) && free_huge_pages() == 0 {
+        tracing::warn!(
+            "no huge page is free: running without, slower, and without PCI ports; to reserve them:\n  \
+             echo 1024 > /proc/sys/vm/nr_hugepages\n  mount -t hugetlbfs hugetlbfs /dev/hugepages"
+        );
+        add(&["--no-huge"]);
+        if !has(&["-m"]) {
+            add(&["-m", "1024"]);
+        }
+    }
+    all
+}
+
+fn free_huge_pages() -> u64 {
+    let sizes = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    sizes
+        .filter_map(|size| std::fs::read_to_string(size.path().join("free_hugepages")).ok())
+        .filter_map(|free| free.trim().parse::<u64>().ok())
+        .sum()
+}
+
+/// Opens the ports with one queue pair a worker, or as many workers as the least of them has queues for.
+fn open_ports(
+    eal: &Eal,
+    specs: &[PortSpec],
+    workers: usize,
+) -> Result<(Vec<OpenPort>, Vec<Vec<QueueSeed>>), Failure> {
+    let mut requests: Vec<PortRequest> = specs
+        .iter()
+        .map(|spec| request(spec, u16::try_from(workers).unwrap_or(u16::MAX)))
+        .collect();
+    let missing = |why: nfv_core::dpdk::PortError| match why {
+        nfv_core::dpdk::PortError::Missing { .. } => Failure::User(format!("nfv: {why}")),
+        _ => Failure::Machine(why.into()),
+    };
+    for i in 0..requests.len() {
+        let Some(request) = requests.get(i) else { continue };
+        let limit = OpenPort::queue_limit(eal, request).map_err(missing)?;
+        if limit < request.queues {
+            tracing::warn!(
+                "port {}: the device has {limit} queue pairs, {} workers ask for one each: {} workers stay idle",
+                request.name,
+                request.queues,
+                request.queues - limit
+            );
+            requests.iter_mut().for_each(|r| r.queues = r.queues.min(limit));
+        }
+    }
+    let mut ports = Vec::new();
+    let mut by_worker: Vec<Vec<QueueSeed>> = Vec::new();
+    for request in &requests {
+        let (port, seeds) = OpenPort::open(eal, request).map_err(missing)?;
+        for shortfall in &port.shortfalls {
+            tracing::warn!("port {}: {shortfall}", port.name);
+        }
+        by_worker.resize_with(by_worker.len().max(seeds.len()), Vec::new);
+        for (worker, seed) in by_worker.iter_mut().zip(seeds) {
+            worker.push(seed);
+        }
+        ports.push(port);
+    }
+    Ok((ports, by_worker))
+}
+
+fn request(spec: &PortSpec, queues: u16) -> PortRequest {
+    PortRequest {
+        name: spec.name.value.clone(),
+        device: spec.device.value.clone(),
+        queues,
+        mtu: spec.mtu.as_ref().map(|m| m.value),
+        mac: spec.mac.as_ref().map(|m| m.value.bytes()),
+        promiscuous: spec.promiscuous,
+        descriptors: (spec.rx_descriptors, spec.tx_descriptors),
+        mempool_size: spec.mempool_size,
+        link_timeout: spec.link_timeout,
+    }
+}
+
+/// One worker's queues, by port.
+struct Queues(Vec<(RxQueue, TxQueue)>);
+
+impl Io for Queues {
+    #[inline]
+    fn receive(&mut self, port: PortIndex, packets: &mut Packets) {
+        if let Some((rx, _)) = self.0.get_mut(port.index()) {
+            rx.receive(packets);
+        }
+    }
+
+    #[inline]
+    fn transmit(&mut self, port: PortIndex, packets: &mut Packets) {
+        if let Some((_, tx)) = self.0.get_mut(port.index()) {
+            tx.transmit(packets);
+        }
+    }
+
+    #[inline]
+    fn prepare(&mut self, port: PortIndex, packet: &mut Packet) -> bool {
+        self.0.get(port.index()).is_some_and(|(_, tx)| tx.prepare(packet))
+    }
+}
+
+/// A worker's life, on its lcore.
+fn work(
+    plan: Arc<Plan>,
+    cells: Arc<Cells>,
+    pool: nfv_core::dpdk::Mempool,
+    seeds: Vec<QueueSeed>,
+    stop: &AtomicBool,
+) {
+    let mut queues = Queues(seeds.into_iter().map(QueueSeed::claim).collect());
+    let mut worker = Worker::new(plan, cells, pool);
+    let clock = Tsc::start();
+    while !stop.load(Ordering::Relaxed) {
+        let now = clock.now();
+        if worker.poll(&mut queues, now) == 0 {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Waits for the end, and shows rates once a second when asked to.
+fn watch(plan: &Plan, cells: &[Arc<Cells>], args: &RunArgs, stop: &AtomicBool) {
+    let start = Instant::now();
+    let end = args.duration.map(Duration::from_secs);
+    let mut shown = (Instant::now(), plan.ledger.totals(cells));
+    while !stop.load(Ordering::Relaxed) && end.is_none_or(|end| start.elapsed() < end) {
+        std::thread::sleep(Duration::from_millis(20));
+        let elapsed = shown.0.elapsed();
+        if args.live && elapsed >= Duration::from_secs(1) {
+            let now = plan.ledger.totals(cells);
+            print_rates(plan, &shown.1, &now, elapsed);
+            shown = (Instant::now(), now);
+        }
+    }
+}
+
+/// Rates a second of all that moved, with the labels in front.
+fn print_rates(plan: &Plan, before: &Totals, now: &Totals, elapsed: Duration) {
+    println!("{:<44} {:>14}", "", "per second");
+    for ((counter, was), (_, is)) in before.iter(&plan.ledger).zip(now.iter(&plan.ledger)) {
+        let moved = is.saturating_sub(was);
+        let shown = [
+            "received_packets",
+            "received_bytes",
+            "sent_packets",
+            "chain_packets",
+            "nf_packets",
+            "dropped_packets",
+        ];
+        if moved > 0 && shown.contains(&counter.metric) {
+            let labels: Vec<&str> = counter.labels.iter().map(|(_, v)| v.as_str()).collect();
+            let rate = moved as f64 / elapsed.as_secs_f64();
+            println!("{:<44} {rate:>14.0}", format!("{} {}", counter.metric, labels.join(" ")));
+        }
+    }
+}
+
+/// The summary. An account that does not balance is the machine's failure.
+fn sum_up(plan: &Plan, totals: &Totals, elapsed: Duration) -> Outcome {
+    let ledger = &plan.ledger;
+    println!("ran {:.1} s", elapsed.as_secs_f64());
+    for (counter, value) in totals.iter(ledger).filter(|(c, v)| *v > 0 && c.side != Side::Aside) {
+        let labels: Vec<&str> = counter.labels.iter().map(|(_, v)| v.as_str()).collect();
+        println!("  {:<42} {value:>14}", format!("{} {}", counter.metric, labels.join(" ")));
+    }
+    let side = |s| totals.side(ledger, s);
+    println!(
+        "received {} + created {} = sent {} + dropped {} + consumed {}",
+        side(Side::Received),
+        side(Side::Created),
+        side(Side::Sent),
+        side(Side::Dropped),
+        side(Side::Consumed)
+    );
+    let (balance, lost) = (totals.balance(ledger), unaccounted_packets());
+    if balance != 0 || lost != 0 {
+        return Err(anyhow!("the account does not balance: {balance} packets missing, {lost} unaccounted; please report this").into());
+    }
+    Ok(())
+}
