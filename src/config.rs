@@ -58,6 +58,6 @@ fn color() -> Color {
 
 /// EAL's options where no device and no huge page is wanted.
 pub fn small_eal() -> Vec<String> {
-    let options = ["--no-huge", "--no-pci", "--in-memory", "--no-telemetry", "-m", "512"];
+    let options = ["--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "-m", "512"];
     options.map(str::to_owned).into()
 }

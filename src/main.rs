@@ -9,6 +9,7 @@ mod replay;
 mod run;
 mod schema;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use cli::{Command, Failure};
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|_| "info,dpdk=warn".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .init();
     let result = match cli.command {

@@ -1,0 +1,148 @@
+//! Real hosts around a running `nfv`: three network namespaces, `lan` - `nfv` - `wan`, joined by veth pairs.
+
+#![allow(dead_code, reason = "each test uses its own part of the kit")]
+
+use std::io::Read;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The program under test.
+pub const NFV: &str = env!("CARGO_BIN_EXE_nfv");
+
+/// Says that a test is skipped and why, for the list of skips.
+pub fn skip(test: &str, why: &str) {
+    println!("SKIPPED {test}: {why}");
+}
+
+/// Whether this process may make namespaces.
+pub fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|o| o.stdout.starts_with(b"0\n"))
+}
+
+/// Runs a command line to its end, and returns what it printed; a failure ends the test with its output.
+pub fn must(line: &str) -> String {
+    let output = shell(line);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "`{line}` failed: {text}{errors}");
+    text
+}
+
+/// Runs a command line to its end.
+pub fn shell(line: &str) -> Output {
+    Command::new("sh").args(["-c", line]).output().expect("sh is there")
+}
+
+/// Two hosts and the namespace between them, with a chain running there.
+#[derive(Debug)]
+pub struct Rig {
+    prefix: String,
+    nfv: Option<Child>,
+    servers: Vec<Child>,
+}
+
+impl Rig {
+    /// Makes the namespaces and starts `nfv run` on `chain`, which names its ports' devices by ${LAN} and ${WAN}.
+    ///
+    /// The hosts have 10.99.0.1 and fd00:99::1 (lan), 10.99.0.2 and fd00:99::2 (wan).
+    pub fn start(chain: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("nfvt{}-{id}", std::process::id());
+        let mut rig = Self { prefix, nfv: None, servers: Vec::new() };
+        let middle = rig.namespace("nfv");
+        must(&format!("ip netns add {middle}"));
+        for (host, last) in [("lan", 1), ("wan", 2)] {
+            let ns = rig.namespace(host);
+            must(&format!("ip netns add {ns}"));
+            must(&format!("ip -n {ns} link add eth0 type veth peer name {host} netns {middle}"));
+            // Without these veth hands over super-packets and partial checksums.
+            must(&format!("ip netns exec {ns} ethtool -K eth0 tso off gso off tx off"));
+            must(&format!("ip -n {ns} addr add 10.99.0.{last}/24 dev eth0"));
+            must(&format!("ip -n {ns} addr add fd00:99::{last}/64 dev eth0 nodad"));
+            must(&format!("ip -n {ns} link set lo up && ip -n {ns} link set eth0 up"));
+            must(&format!("ip netns exec {middle} sysctl -qw net.ipv6.conf.{host}.disable_ipv6=1"));
+            must(&format!("ip -n {middle} link set {host} up"));
+        }
+        let nfv = Command::new("ip")
+            .args(["netns", "exec", &middle, NFV, "run", "--no-pci", "-l", "0,1", "--", chain])
+            .env("LAN", "net_af_packet0,iface=lan")
+            .env("WAN", "net_af_packet1,iface=wan")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("nfv starts");
+        rig.nfv = Some(nfv);
+        rig.wait_until("the chain carries a ping", || {
+            let ns = rig.namespace("lan");
+            shell(&format!("ip netns exec {ns} ping -c1 -W1 10.99.0.2")).status.success()
+        });
+        rig
+    }
+
+    fn namespace(&self, host: &str) -> String {
+        format!("{}-{host}", self.prefix)
+    }
+
+    fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < Duration::from_secs(30), "{what}: not within 30 s");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Runs a command line on a host; it must succeed. Returns what it printed.
+    pub fn on(&self, host: &str, line: &str) -> String {
+        must(&format!("ip netns exec {} {line}", self.namespace(host)))
+    }
+
+    /// Whether a command line succeeds on a host.
+    pub fn succeeds(&self, host: &str, line: &str) -> bool {
+        shell(&format!("ip netns exec {} {line}", self.namespace(host))).status.success()
+    }
+
+    /// Starts a server on a host; it ends with the rig. Waits until it listens on TCP `port`.
+    pub fn serve(&mut self, host: &str, port: u16, words: &[&str]) {
+        let ns = self.namespace(host);
+        let server = Command::new("ip")
+            .args(["netns", "exec", &ns])
+            .args(words)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server starts");
+        self.servers.push(server);
+        self.wait_until("the server listens", || {
+            let sockets = shell(&format!("ip netns exec {ns} ss -Hltn sport = :{port}")).stdout;
+            !sockets.is_empty()
+        });
+    }
+
+    /// Stops nfv as a user would, and checks that it ends well with an account that balances. Returns its summary.
+    pub fn finish(mut self) -> String {
+        let mut nfv = self.nfv.take().expect("it runs");
+        must(&format!("kill -INT {}", nfv.id()));
+        let status = nfv.wait().expect("it ends");
+        let mut summary = String::new();
+        if let Some(mut out) = nfv.stdout.take() {
+            out.read_to_string(&mut summary).expect("its output is text");
+        }
+        assert!(status.success(), "nfv ended with {status}:\n{summary}");
+        assert!(summary.contains("received "), "there is no account:\n{summary}");
+        summary
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for child in self.servers.iter_mut().chain(self.nfv.as_mut()) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        for host in ["lan", "wan", "nfv"] {
+            shell(&format!("ip netns del {}", self.namespace(host)));
+        }
+    }
+}
