@@ -106,7 +106,7 @@ fn every_mistake_of_a_chain_file_is_told_at_once_with_its_place() {
     let output = Command::new(NFV).arg("check").arg(&chain).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr);
-    for place in ["bad.yaml:2:29:", "bad.yaml:5:17:", "bad.yaml:7:14:", "bad.yaml:8:30:"] {
+    for place in ["bad.yaml:2:29:", "bad.yaml:5:17:", "bad.yaml:7:14:", "bad.yaml:8:29:"] {
         assert!(text.contains(place), "{place} is missing in:\n{text}");
     }
     std::fs::remove_dir_all(dir).unwrap();
