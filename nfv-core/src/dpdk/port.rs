@@ -240,7 +240,9 @@ impl OpenPort {
                 return Ok(());
             }
             let (name, device) = (request.name.clone(), request.device.clone());
-            Err(PortError::Call { name, device, call, why: errno_text(failed) })
+            // The driver's own words say more than a number.
+            let why = std::iter::once(errno_text(failed)).chain(super::log::take_errors());
+            Err(PortError::Call { name, device, call, why: why.collect::<Vec<_>>().join("; ") })
         };
         let mut shortfalls = Vec::new();
         let mut info = rte_eth_dev_info::default();
