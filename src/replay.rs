@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use nfv_core::account::{Side, Totals};
 use nfv_core::chain::compile::Plan;
 use nfv_core::clock::Time;
-use nfv_core::dpdk::{Eal, Mempool, Packet, Packets, unaccounted_packets};
+use nfv_core::dpdk::{Eal, Mempool, Packets, unaccounted_packets};
 use nfv_core::nf::PortIndex;
 use nfv_core::worker::{Io, Worker};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
@@ -176,10 +176,6 @@ impl Io for Files {
             }
             packet.free();
         }
-    }
-
-    fn prepare(&mut self, _: PortIndex, _: &mut Packet) -> bool {
-        true
     }
 }
 

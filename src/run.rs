@@ -10,8 +10,7 @@ use nfv_core::chain::compile::Plan;
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
 use nfv_core::dpdk::{
-    Eal, EalError, OpenPort, Packet, Packets, PortRequest, QueueSeed, RxQueue, TxQueue,
-    unaccounted_packets,
+    Eal, EalError, OpenPort, Packets, PortRequest, QueueSeed, RxQueue, TxQueue, unaccounted_packets,
 };
 use nfv_core::nf::PortIndex;
 use nfv_core::worker::{Io, Worker};
@@ -178,11 +177,6 @@ impl Io for Queues {
         if let Some((_, tx)) = self.0.get_mut(port.index()) {
             tx.transmit(packets);
         }
-    }
-
-    #[inline]
-    fn prepare(&mut self, port: PortIndex, packet: &mut Packet) -> bool {
-        self.0.get(port.index()).is_some_and(|(_, tx)| tx.prepare(packet))
     }
 }
 

@@ -5,15 +5,13 @@
 
 use std::fmt::Debug;
 
-use arrayvec::ArrayVec;
-
 use crate::account::{CellId, Cells};
 use crate::chain::key::Key;
 use crate::chain::report::Report;
 use crate::chain::section::Section;
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets};
-use crate::packet::Headers;
+use crate::packet::{Headers, Malformed, parse_into};
 
 /// What becomes of a packet after an NF: `Next` unless the NF says otherwise, so none can be forgotten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +54,10 @@ pub enum Direction {
 #[derive(Debug)]
 pub struct Burst {
     packets: Packets,
-    headers: ArrayVec<Headers, BURST_MAX>,
+    /// Of the packets at the same places; behind them is what earlier bursts left.
+    headers: [Headers; BURST_MAX],
+    /// Of all packets together.
+    bytes: u64,
     verdicts: [Verdict; BURST_MAX],
     /// The port that received them.
     pub in_port: PortIndex,
@@ -87,7 +88,8 @@ impl Burst {
     pub fn empty() -> Self {
         Self {
             packets: Packets::new(),
-            headers: ArrayVec::new(),
+            headers: [Headers::default(); BURST_MAX],
+            bytes: 0,
             verdicts: [Verdict::Next; BURST_MAX],
             in_port: PortIndex(0),
             direction: Direction::Forward,
@@ -115,13 +117,13 @@ impl Burst {
     /// Bytes of all its packets.
     #[inline]
     pub fn bytes(&self) -> u64 {
-        self.packets.iter().map(|p| u64::from(p.len())).sum()
+        self.bytes
     }
 
     /// What the parse found in each packet, in order.
     #[inline]
     pub fn headers(&self) -> &[Headers] {
-        &self.headers
+        self.headers.get(..self.len()).unwrap_or_default()
     }
 
     /// Its packets, each with its headers.
@@ -137,22 +139,61 @@ impl Burst {
 
     /// Adds a packet; the caller has seen that there is room.
     #[inline]
-    pub(crate) fn push(&mut self, packet: Packet, headers: Headers) {
+    pub(crate) fn push(&mut self, packet: Packet, headers: &Headers) {
+        if let Some(slot) = self.headers.get_mut(self.packets.len()) {
+            *slot = *headers;
+        }
+        self.bytes += u64::from(packet.len());
         self.packets.push(packet);
-        self.headers.push(headers);
+    }
+
+    /// Takes all of `packets`, which are contiguous, and parses them where they lie; refuses those that are malformed.
+    ///
+    /// Returns the bytes of all. This burst is empty before.
+    #[inline]
+    pub(crate) fn fill(
+        &mut self,
+        packets: &mut Packets,
+        mut refused: impl FnMut(Packet, Malformed),
+    ) -> u64 {
+        std::mem::swap(&mut self.packets, packets);
+        let mut malformed = [None; BURST_MAX];
+        let mut any = false;
+        self.bytes = 0;
+        let places = self.packets.iter().zip(self.headers.iter_mut()).zip(malformed.iter_mut());
+        for ((packet, headers), wrong) in places {
+            self.bytes += u64::from(packet.len());
+            if let Err(why) = parse_into(packet.data(), packet.len(), headers) {
+                *wrong = Some(why);
+                any = true;
+            }
+        }
+        let all = self.bytes;
+        if any {
+            let (packets, headers) = (self.packets.take(), self.headers);
+            self.bytes = 0;
+            for ((packet, headers), wrong) in packets.into_iter().zip(&headers).zip(malformed) {
+                match wrong {
+                    None => self.push(packet, headers),
+                    Some(why) => refused(packet, why),
+                }
+            }
+        }
+        all
     }
 
     /// Takes out the packets that were refused, each with its reason; the others stay, in order.
     #[inline]
-    pub(crate) fn settle(&mut self, mut refused: impl FnMut(Packet, Headers, Reason)) {
+    pub(crate) fn settle(&mut self, mut refused: impl FnMut(Packet, &Headers, Reason)) {
         let n = self.len();
         let judged = self.verdicts.iter().take(n).any(|v| *v != Verdict::Next);
         if !judged {
             return;
         }
         let verdicts = std::mem::replace(&mut self.verdicts, [Verdict::Next; BURST_MAX]);
-        let (packets, headers) = (self.packets.take(), self.headers.take());
-        for ((packet, headers), verdict) in packets.into_iter().zip(headers).zip(verdicts) {
+        let (packets, headers) = (self.packets.take(), self.headers);
+        self.bytes = 0;
+        for ((packet, headers), verdict) in packets.into_iter().zip(&headers).zip(verdicts) {
             match verdict {
                 Verdict::Next => self.push(packet, headers),
                 Verdict::Drop(why) => refused(packet, headers, why),
@@ -160,11 +201,18 @@ impl Burst {
         }
     }
 
-    /// Takes out all packets.
+    /// All its packets with their headers, taken out.
     #[inline]
-    pub(crate) fn take_packets(&mut self) -> Packets {
-        self.headers.clear();
-        self.packets.take()
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Packet, &Headers)> {
+        self.bytes = 0;
+        self.packets.take().into_iter().zip(&self.headers)
+    }
+
+    /// Exchanges its packets for none, and returns their bytes: `into` is empty before.
+    #[inline]
+    pub(crate) fn move_packets(&mut self, into: &mut Packets) -> u64 {
+        std::mem::swap(&mut self.packets, into);
+        std::mem::take(&mut self.bytes)
     }
 }
 

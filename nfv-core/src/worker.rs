@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use crate::account::{CellId, Cells};
-use crate::chain::compile::{Entry, Plan, ProgramId};
+use crate::chain::compile::{Entry, Plan, PortCells, ProgramId};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, cycles};
 use crate::nf::{Burst, Cx, Nf, OUTBOX_MAX, PacketNf, PortIndex, Reason};
-use crate::packet::{Headers, parse};
+use crate::packet::Headers;
 
 /// Where packets come from and go to: one queue pair a port, or captures.
 pub trait Io {
@@ -20,9 +20,6 @@ pub trait Io {
 
     /// Sends packets out of a port, from the front; what it does not take stays, in order.
     fn transmit(&mut self, port: PortIndex, packets: &mut Packets);
-
-    /// Brings a packet into a form that the port takes. False: it cannot be.
-    fn prepare(&mut self, port: PortIndex, packet: &mut Packet) -> bool;
 }
 
 /// A worker: the plan that it shares with the others, and what is its own.
@@ -122,32 +119,26 @@ impl Own {
         for packet in packets.iter() {
             packet.prefetch_data();
         }
-        let mut bytes = 0;
+        if packets.iter().any(|p| !p.is_contiguous()) {
+            self.join_segments(plan, cells, packets);
+        }
+        let mut burst = self.spare.pop().unwrap_or_else(|| Box::new(Burst::empty()));
+        let bytes = burst.fill(packets, |packet, why| {
+            self.drop(packet, plan.cells.malformed.plus(why.index()));
+        });
+        self.cells.add(cells.rx_bytes, bytes);
         match entry {
             Entry::All(program) => {
-                for packet in packets.drain(..) {
-                    bytes += u64::from(packet.len());
-                    if let Some((packet, headers)) = self.parse(plan, packet) {
-                        self.enter(plan, *program, packet, headers);
-                    }
+                // The whole burst is the program's, as it lies.
+                if let Some(slot) = self.bursts.get_mut(usize::from(program.0)) {
+                    std::mem::swap(slot, &mut burst);
+                    self.touched.push(*program);
                 }
             }
             Entry::Matched { classifier, programs } => {
-                let mut parsed = Packets::new();
-                let mut headers = [Headers::default(); BURST_MAX];
-                for packet in packets.drain(..) {
-                    bytes += u64::from(packet.len());
-                    if let Some((packet, found)) = self.parse(plan, packet) {
-                        if let Some(slot) = headers.get_mut(parsed.len()) {
-                            *slot = found;
-                        }
-                        parsed.push(packet);
-                    }
-                }
                 let mut found = [0u32; BURST_MAX];
-                let known = headers.get(..parsed.len()).unwrap_or_default();
-                classifier.look_up_headers(known, port, false, &mut found);
-                for ((packet, headers), found) in parsed.drain(..).zip(headers).zip(found) {
+                classifier.look_up_headers(burst.headers(), port, false, &mut found);
+                for ((packet, headers), found) in burst.drain().zip(found) {
                     match (found as usize).checked_sub(1).and_then(|i| programs.get(i)) {
                         Some(program) => self.enter(plan, *program, packet, headers),
                         None => self.drop(packet, plan.cells.no_chain),
@@ -155,37 +146,34 @@ impl Own {
                 }
             }
             Entry::Closed => {
-                for packet in packets.drain(..) {
-                    bytes += u64::from(packet.len());
+                for (packet, _) in burst.drain() {
                     self.drop(packet, plan.cells.no_chain);
                 }
             }
         }
-        self.cells.add(cells.rx_bytes, bytes);
+        self.spare.push(burst);
         while let Some(program) = self.touched.pop() {
             self.run(plan, program, port, io, now);
         }
         self.flush(plan, io);
     }
 
-    #[inline(always)]
-    fn parse(&mut self, plan: &Plan, mut packet: Packet) -> Option<(Packet, Headers)> {
-        if !packet.is_contiguous() && !packet.linearize() {
-            self.drop(packet, plan.cells.scattered);
-            return None;
-        }
-        match parse(packet.data(), packet.len()) {
-            Ok(headers) => Some((packet, headers)),
-            Err(why) => {
-                self.drop(packet, plan.cells.malformed.plus(why.index()));
-                None
+    /// Brings each packet into one segment, as all that follows wants it. What does not fit one is dropped.
+    #[cold]
+    fn join_segments(&mut self, plan: &Plan, cells: &PortCells, packets: &mut Packets) {
+        for mut packet in packets.take() {
+            if packet.is_contiguous() || packet.linearize() {
+                packets.push(packet);
+            } else {
+                self.cells.add(cells.rx_bytes, u64::from(packet.len()));
+                self.drop(packet, plan.cells.scattered);
             }
         }
     }
 
     /// Adds a packet to its program's burst.
     #[inline(always)]
-    fn enter(&mut self, plan: &Plan, program: ProgramId, packet: Packet, headers: Headers) {
+    fn enter(&mut self, plan: &Plan, program: ProgramId, packet: Packet, headers: &Headers) {
         let Some(burst) = self.bursts.get_mut(usize::from(program.0)) else {
             return self.drop(packet, plan.cells.no_chain);
         };
@@ -203,6 +191,10 @@ impl Own {
             return;
         };
         let mut burst = std::mem::replace(slot, empty);
+        if burst.is_empty() {
+            self.spare.push(burst);
+            return;
+        }
         burst.in_port = port;
         burst.direction = program.direction;
         self.cells.add(program.packets, burst.len() as u64);
@@ -216,7 +208,7 @@ impl Own {
         if let Some(to) = program.to {
             self.leave(plan, to, &mut burst, io);
         } else {
-            for packet in burst.take_packets() {
+            for (packet, _) in burst.drain() {
                 self.drop(packet, plan.cells.no_chain);
             }
         }
@@ -271,22 +263,21 @@ impl Own {
         });
     }
 
-    /// Puts a program's packets into the buffer of their port.
+    /// Puts a program's packets into the buffer of their port: as they lie, when nothing waits there.
     #[inline]
     fn leave(&mut self, plan: &Plan, to: PortIndex, burst: &mut Burst, io: &mut impl Io) {
-        for packet in burst.take_packets() {
+        let Some(buffer) = self.out.get_mut(to.index()) else { return };
+        if buffer.is_empty() {
+            burst.move_packets(buffer);
+            return self.transmit(plan, to, io);
+        }
+        for (packet, _) in burst.drain() {
             self.queue(plan, to, packet, io);
         }
     }
 
     #[inline(always)]
-    fn queue(&mut self, plan: &Plan, to: PortIndex, mut packet: Packet, io: &mut impl Io) {
-        let Some(cells) = plan.cells.ports.get(to.index()) else {
-            return self.drop(packet, plan.cells.no_chain);
-        };
-        if !io.prepare(to, &mut packet) {
-            return self.drop(packet, cells.tx_segments);
-        }
+    fn queue(&mut self, plan: &Plan, to: PortIndex, packet: Packet, io: &mut impl Io) {
         let Some(buffer) = self.out.get_mut(to.index()) else {
             return self.drop(packet, plan.cells.no_chain);
         };

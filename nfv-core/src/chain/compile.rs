@@ -95,8 +95,6 @@ pub struct PortCells {
     pub tx_bytes: CellId,
     /// Packets dropped because the transmit ring stayed full.
     pub tx_full: CellId,
-    /// Packets dropped because the device takes one segment and they have more.
-    pub tx_segments: CellId,
 }
 
 /// A program by its place in [`Plan::programs`].
@@ -379,7 +377,6 @@ fn engine_cells(ledger: &mut Ledger, ports: &[String]) -> EngineCells {
                 tx_packets: count("sent_packets", "packets sent", Side::Sent),
                 tx_bytes: count("sent_bytes", "bytes sent", Side::Aside),
                 tx_full: dropped(ledger, port, "tx_full", "the transmit ring stayed full"),
-                tx_segments: dropped(ledger, port, "tx_segments", "the device takes one segment"),
             }
         })
         .collect();

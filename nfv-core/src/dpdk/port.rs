@@ -116,18 +116,12 @@ fn name_of(id: u16) -> Option<String> {
 #[derive(Debug)]
 pub(super) struct StartedPort {
     id: u16,
-    takes_segments: bool,
 }
 
 impl StartedPort {
     #[inline]
     pub(super) fn id(&self) -> u16 {
         self.id
-    }
-
-    #[inline]
-    pub(super) fn takes_segments(&self) -> bool {
-        self.takes_segments
     }
 }
 
@@ -258,7 +252,6 @@ impl OpenPort {
             ));
         }
         let mtu = fit_mtu(request.mtu, &info, &mut shortfalls);
-        let takes_segments = info.tx_offload_capa & dpdk_sys::NFV_TX_OFFLOAD_MULTI_SEGS != 0;
         configure(id, queues, mtu, &info, &mut shortfalls, &call)?;
 
         let mut descriptors =
@@ -311,7 +304,7 @@ impl OpenPort {
         }
         // SAFETY: configured, with all its queues set up.
         call("rte_eth_dev_start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
-        let started = Arc::new(StartedPort { id, takes_segments });
+        let started = Arc::new(StartedPort { id });
         set_promiscuous(id, request.promiscuous, &mut shortfalls);
 
         let mut address = dpdk_sys::rte_ether_addr::default();
@@ -421,7 +414,6 @@ fn configure(
         & (dpdk_sys::NFV_RX_OFFLOAD_IPV4_CKSUM
             | dpdk_sys::NFV_RX_OFFLOAD_RSS_HASH
             | dpdk_sys::NFV_RX_OFFLOAD_SCATTER);
-    conf.txmode.offloads = info.tx_offload_capa & dpdk_sys::NFV_TX_OFFLOAD_MULTI_SEGS;
     conf.txmode.mq_mode = dpdk_sys::RTE_ETH_MQ_TX_NONE;
     if queues > 1 && fields != 0 {
         conf.rxmode.mq_mode = dpdk_sys::RTE_ETH_MQ_RX_RSS;
@@ -452,7 +444,6 @@ fn configure(
     }
     if failed != 0 && conf.rxmode.offloads != 0 {
         conf.rxmode.offloads = 0;
-        conf.txmode.offloads = 0;
         failed = attempt(&conf);
         if failed == 0 {
             shortfalls

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dpdk_sys::rte_mbuf;
 
-use super::mbuf::{BURST_MAX, Packet, Packets};
+use super::mbuf::{BURST_MAX, Packets};
 use super::port::StartedPort;
 
 /// The receive side of a queue.
@@ -73,11 +73,5 @@ impl TxQueue {
             unsafe { packets.set_len(count - sent) };
         }
         sent
-    }
-
-    /// Brings `packet` into a form that the device takes. False when that cannot be done.
-    #[inline]
-    pub fn prepare(&self, packet: &mut Packet) -> bool {
-        packet.is_contiguous() || self.port.takes_segments() || packet.linearize()
     }
 }

@@ -2,5 +2,6 @@
 mod parse;
 
 pub use parse::{
-    AddressBytes, Fragment, Headers, L3, MALFORMED, Malformed, NO_VLAN, TcpFlags, parse, protocol,
+    AddressBytes, Fragment, Headers, L3, MALFORMED, Malformed, NO_VLAN, TcpFlags, parse,
+    parse_into, protocol,
 };

@@ -195,7 +195,18 @@ pub mod protocol {
 /// 15 to 20 clocks for UDP over IPv4; no allocation.
 #[inline]
 pub fn parse(frame: &[u8], wire_length: u32) -> Result<Headers, Malformed> {
-    let mut h = Headers { vlan: NO_VLAN, inner_vlan: NO_VLAN, ..Headers::default() };
+    let mut headers = Headers::default();
+    parse_into(frame, wire_length, &mut headers)?;
+    Ok(headers)
+}
+
+/// As [`parse`], into a line that is there already: on the packet path nothing is moved.
+///
+/// # Errors
+/// As [`parse`]; `h` then holds what was found until there.
+#[inline(always)]
+pub fn parse_into(frame: &[u8], wire_length: u32, h: &mut Headers) -> Result<(), Malformed> {
+    *h = Headers { vlan: NO_VLAN, inner_vlan: NO_VLAN, ..Headers::default() };
     let mut at = 14;
     let mut ether_type = be16(frame, 12).ok_or(Malformed::FrameTooShort)?;
     if ether_type == VLAN || ether_type == QINQ {
@@ -211,12 +222,11 @@ pub fn parse(frame: &[u8], wire_length: u32) -> Result<Headers, Malformed> {
     h.ether_type = ether_type;
     h.l3 = small(at);
     match ether_type {
-        0x0800 => ipv4(frame, at, wire_length, &mut h)?,
-        0x86dd => ipv6(frame, at, wire_length, &mut h)?,
-        0x0806 => arp(frame, at, &mut h)?,
-        _ => {}
+        0x0800 => ipv4(frame, at, wire_length, h),
+        0x86dd => ipv6(frame, at, wire_length, h),
+        0x0806 => arp(frame, at, h),
+        _ => Ok(()),
     }
-    Ok(h)
 }
 
 #[inline(always)]
