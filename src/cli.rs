@@ -44,6 +44,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Send captures through a chain file's chains
     Replay(ReplayArgs),
+    /// Say what is wrong with this machine: nfv doctor [EAL options] [-- CONFIG]
+    Doctor(DoctorArgs),
     /// Print the JSON Schema of the chain file, for editors
     Schema,
 }
@@ -59,6 +61,13 @@ pub struct RunArgs {
     /// Print a table of rates once a second
     #[arg(long)]
     pub live: bool,
+}
+
+/// Arguments of `nfv doctor`, behind `--`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The chain file whose ports are to be looked at
+    pub config: Option<PathBuf>,
 }
 
 /// Arguments of `nfv check`.
@@ -88,9 +97,15 @@ pub struct ReplayArgs {
 pub fn read(words: Vec<String>) -> Result<(Vec<String>, Cli), ExitCode> {
     let mut eal = Vec::new();
     let mut ours = words;
-    if ours.get(1).is_some_and(|w| w == "run")
-        && let Some(at) = ours.iter().position(|w| w == "--")
-    {
+    let split = ours.iter().position(|w| w == "--");
+    let asks = |w: &String| ["-h", "--help", "--version"].contains(&w.as_str());
+    let at = match ours.get(1).map(String::as_str) {
+        Some("run") => split,
+        // The chain file may be left out, and the dashes with it.
+        Some("doctor") if !ours.iter().any(asks) => split.or(Some(ours.len())),
+        _ => None,
+    };
+    if let Some(at) = at {
         let rest = ours.split_off(at);
         eal = ours.split_off(2);
         ours.extend(rest.into_iter().skip(1));

@@ -5,6 +5,8 @@ mod capture;
 mod check;
 mod cli;
 mod config;
+mod doctor;
+mod eal_args;
 mod replay;
 mod run;
 mod schema;
@@ -33,6 +35,10 @@ fn main() -> ExitCode {
         Command::Check(check) => check::check(&check),
         Command::Replay(replay) => replay::replay(&replay),
         Command::Schema => schema::print(),
+        Command::Doctor(doctor) => match doctor::command(&eal_options, &doctor) {
+            Ok(exit) => return exit,
+            Err(failure) => Err(failure),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
