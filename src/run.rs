@@ -17,11 +17,21 @@ use nfv_core::worker::{Io, Worker};
 
 use crate::cli::{Failure, Outcome, RunArgs};
 use crate::config::Config;
+use crate::doctor::{Ask, Color, Finding, HugeChoice, Machine, Severity, preflight, print};
 
 /// Runs the chains until SIGINT, SIGTERM or the duration's end.
 pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let config = Config::read(&args.config)?;
-    let eal = Eal::start(&with_defaults(eal_options)).map_err(|why| match &why {
+    let checked = preflight(&Machine::here(), &Ask::new(eal_options, &config.file.ports));
+    let told: Vec<Finding> =
+        checked.findings.into_iter().filter(|f| f.severity >= Severity::Warning).collect();
+    if !told.is_empty() {
+        print(&told, &mut std::io::stderr(), Color::Plain)?;
+    }
+    if checked.fatal {
+        return Err(anyhow!("this machine is not ready for the run; see above").into());
+    }
+    let eal = Eal::start(&with_defaults(eal_options, &checked.huge)).map_err(|why| match &why {
         EalError::Init { user: true, .. } => Failure::User(format!("nfv: {why}")),
         _ => Failure::Machine(why.into()),
     })?;
@@ -74,34 +84,24 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
 }
 
 /// What EAL needs and the user did not say.
-fn with_defaults(options: &[String]) -> Vec<String> {
+fn with_defaults(options: &[String], huge: &HugeChoice) -> Vec<String> {
     let has = |names: &[&str]| {
         options.iter().any(|o| names.iter().any(|n| o == n || o.starts_with(&format!("{n}="))))
     };
     let mut all = options.to_vec();
     let mut add = |words: &[&str]| all.extend(words.iter().map(|w| (*w).to_owned()));
     if !has(&["--file-prefix", "--in-memory", "--no-shconf"]) {
-        add(&["--file-prefix", &format!("nfv-{}", std::process::id())]);
+        // Files of its own in hugetlbfs that nobody needs after it.
+        add(&["--file-prefix", &format!("nfv-{}", std::process::id()), "--huge-unlink=always"]);
     }
-    if !has(&["--no-huge"]) && free_huge_pages() == 0 {
-        tracing::warn!(
-            "no huge page is free: running without, slower, and without PCI ports; to reserve them:\n  \
-             echo 1024 > /proc/sys/vm/nr_hugepages\n  mount -t hugetlbfs hugetlbfs /dev/hugepages"
-        );
-        add(&["--no-huge"]);
+    if let HugeChoice::NoHuge { why } = huge {
+        tracing::warn!("without huge pages: {why}");
+        add(if has(&["--no-huge"]) { &[] } else { &["--no-huge"] });
         if !has(&["-m"]) {
             add(&["-m", "1024"]);
         }
     }
     all
-}
-
-fn free_huge_pages() -> u64 {
-    let sizes = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
-    sizes
-        .filter_map(|size| std::fs::read_to_string(size.path().join("free_hugepages")).ok())
-        .filter_map(|free| free.trim().parse::<u64>().ok())
-        .sum()
 }
 
 /// Opens the ports with one queue pair a worker, or as many workers as the least of them has queues for.

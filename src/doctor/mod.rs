@@ -36,6 +36,8 @@ use std::process::ExitCode;
 pub use finding::{Color, Finding, Severity, print};
 pub use machine::Machine;
 
+use nfv_core::chain::port::PortSpec;
+
 use crate::cli::{DoctorArgs, Failure};
 use crate::config::Config;
 use crate::eal_args::EalArgs;
@@ -51,6 +53,14 @@ pub struct Ask {
     pub eal: EalArgs,
     /// The ports of the chain file: name, and device.
     pub devices: Vec<(String, String)>,
+}
+
+impl Ask {
+    /// What a run with these EAL options and ports asks.
+    pub fn new<'p>(eal: &[String], ports: impl IntoIterator<Item = &'p PortSpec>) -> Self {
+        let device = |port: &PortSpec| (port.name.value.clone(), port.device.value.clone());
+        Self { eal: EalArgs::read(eal), devices: ports.into_iter().map(device).collect() }
+    }
 }
 
 /// What `nfv run` knows before EAL starts.
@@ -83,9 +93,8 @@ pub enum HugeChoice {
 /// Those of a chain file with mistakes.
 pub fn command(eal: &[String], args: &DoctorArgs) -> Result<ExitCode, Failure> {
     let file = args.config.as_deref().map(Config::read).transpose()?;
-    let ports = file.into_iter().flat_map(|config| config.file.ports);
-    let devices = ports.map(|port| (port.name.value, port.device.value)).collect();
-    let ask = Ask { eal: EalArgs::read(eal), devices };
+    let ports = file.iter().flat_map(|config| &config.file.ports);
+    let ask = Ask::new(eal, ports);
     let Preflight { findings, huge, fatal } = preflight(&Machine::here(), &ask);
     let mut out = io::stdout().lock();
     let color = color(out.is_terminal());
