@@ -1,4 +1,4 @@
-//! Files of huge pages that a dead run left behind: they hold their pages until someone removes
+//! Files of huge pages that an ended run left behind: they hold their pages until someone removes
 //! them.
 //!
 //! A live process holds a shared `flock` on each of its files, or (with `--legacy-mem`) only maps
@@ -60,7 +60,7 @@ impl Stale {
         let Self { directory, files, bytes, removable, .. } = self;
         let plural = if *files == 1 { "file" } else { "files" };
         let found =
-            format!("{files} {plural} {directory}/*map_* of a dead run hold {} MiB", bytes >> 20);
+            format!("{files} {plural} {directory}/*map_* of ended runs hold {} MiB", bytes >> 20);
         let (severity, why) = match removable {
             true => (Severity::Note, "no process has them open; the next start removes them"),
             false => {
