@@ -1,11 +1,13 @@
 //! `count`: counts packets and bytes, and lets all pass.
 //!
+//! ```text
 //!     in ---->[ count ]----> next      kind: packet NF
 //!
 //! Keys   none
 //! Drops  none
 //! Counts ip_packets        packets over IPv4 or IPv6; all packets and bytes are counted for every function anyway
 //! Cost   1 ns a packet
+//! ```
 
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;

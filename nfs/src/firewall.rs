@@ -1,5 +1,6 @@
 //! `firewall`: lets packets pass or refuses them, by the first rule that matches.
 //!
+//! ```text
 //!     in ---->[ firewall ]----> next      kind: flow NF
 //!
 //! Keys   rules       none     `{allow: PROTOCOLS, ...}` or `{deny: PROTOCOLS, ...}` with the keys of a match
@@ -9,6 +10,7 @@
 //!        no_rule              no rule matched, and the default is deny
 //!        not_ip               not IP, and `neighbours: deny`
 //! Cost   20 to 60 clocks a packet, nearly the same for 10 and for 10,000 rules (rte_acl, a burst at a time)
+//! ```
 //!
 //! Rules are written for the chain's direction: an answer is compared with source and destination exchanged (and an
 //! ICMP reply as its request), so `{allow: tcp, dport: 80}` lets the answers of port 80 through as well. It keeps no
