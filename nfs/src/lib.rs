@@ -5,6 +5,8 @@ use nfv_core::nf::Kind;
 
 pub mod count;
 pub mod firewall;
+pub mod mirror;
+pub mod ratelimit;
 
 /// All types of NF, by the name that a chain file's `type` gives.
-pub const KINDS: &[&Kind] = &[&count::KIND, &firewall::KIND];
+pub const KINDS: &[&Kind] = &[&count::KIND, &firewall::KIND, &mirror::KIND, &ratelimit::KIND];
