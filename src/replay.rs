@@ -11,7 +11,7 @@ use nfv_core::account::{Side, Totals};
 use nfv_core::chain::compile::Plan;
 use nfv_core::clock::Time;
 use nfv_core::dpdk::{Eal, Mempool, Packets, unaccounted_packets};
-use nfv_core::nf::PortIndex;
+use nfv_core::nf::{PortIndex, Shard};
 use nfv_core::worker::{Io, Worker};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use pcap_file::{DataLink, TsResolution};
@@ -46,7 +46,7 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
     let mut out = Files::create(args, &plan)?;
     let pool = Mempool::create(POOL, ROOM, -1)?;
     let cells = plan.ledger.cells();
-    let mut worker = Worker::new(plan.clone(), cells.clone(), pool);
+    let mut worker = Worker::new(plan.clone(), cells.clone(), pool, Shard { index: 0, of: 1 });
 
     let mut damaged = Vec::new();
     let mut too_long = 0u64;

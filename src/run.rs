@@ -12,7 +12,7 @@ use nfv_core::clock::Tsc;
 use nfv_core::dpdk::{
     Eal, EalError, OpenPort, Packets, PortRequest, QueueSeed, RxQueue, TxQueue, unaccounted_packets,
 };
-use nfv_core::nf::PortIndex;
+use nfv_core::nf::{PortIndex, Shard};
 use nfv_core::worker::{Io, Worker};
 
 use crate::cli::{Failure, Outcome, RunArgs};
@@ -65,11 +65,13 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let pool = ports.first().map(|p| p.pool).context("the chain file has no port")?;
     let mut cells = Vec::new();
     let mut running = Vec::new();
-    for (lcore, seeds) in lcores.iter().zip(seeds) {
+    let of = u16::try_from(lcores.len().min(seeds.len())).context("too many workers")?;
+    for (index, (lcore, seeds)) in (0..of).zip(lcores.iter().zip(seeds)) {
+        let shard = Shard { index, of };
         let own = plan.ledger.cells();
         cells.push(own.clone());
         let (plan, stop) = (plan.clone(), stop.clone());
-        running.push(eal.launch(*lcore, move || work(plan, own, pool, seeds, &stop))?);
+        running.push(eal.launch(*lcore, move || work(plan, own, pool, shard, seeds, &stop))?);
     }
     let start = Instant::now();
     watch(&plan, &cells, args, &stop);
@@ -185,11 +187,12 @@ fn work(
     plan: Arc<Plan>,
     cells: Arc<Cells>,
     pool: nfv_core::dpdk::Mempool,
+    shard: Shard,
     seeds: Vec<QueueSeed>,
     stop: &AtomicBool,
 ) {
     let mut queues = Queues(seeds.into_iter().map(QueueSeed::claim).collect());
-    let mut worker = Worker::new(plan, cells, pool);
+    let mut worker = Worker::new(plan, cells, pool, shard);
     let clock = Tsc::start();
     while !stop.load(Ordering::Relaxed) {
         let now = clock.now();

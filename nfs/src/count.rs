@@ -11,7 +11,7 @@
 
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
-use nfv_core::nf::{Built, Burst, Cx, Kind, Named, Nf, PacketNf, Profile, Surroundings};
+use nfv_core::nf::{Built, Burst, Cx, Kind, Named, PacketNf, Profile, Surroundings};
 use nfv_core::packet::L3;
 
 /// The type of NF `count`.
@@ -25,7 +25,7 @@ pub const KIND: Kind = Kind {
 };
 
 fn build(_: &Section<'_>, _: Surroundings<'_>, _: &mut Report) -> Option<Built> {
-    Some(Built { nf: Nf::Packet(Box::new(|| Box::new(Count))), rules: Vec::new() })
+    Some(Built::packet(|| Count))
 }
 
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
 use nfv_core::dispatch::{Classifier, View};
 use nfv_core::nf::{
-    Built, Burst, Decision, FlowNf, FlowView, Kind, Named, Nf, Profile, Reason, Surroundings,
+    Built, Burst, Decision, FlowNf, FlowView, Kind, Named, Profile, Reason, Shard, Surroundings,
 };
 use nfv_core::packet::{L3, protocol};
 
@@ -122,7 +122,7 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
         default_allow: section.choice("default") == Some("allow"),
         neighbours: section.choice("neighbours") == Some("allow"),
     };
-    Some(Built { nf: Nf::Flow(Box::new(firewall)), rules: names })
+    Some(Built::flow(firewall).with_rules(names))
 }
 
 #[derive(Debug)]
@@ -135,11 +135,16 @@ struct Firewall {
 }
 
 impl FlowNf for Firewall {
+    type Slice = ();
+    type Flow = ();
+
+    fn slice(&self, _: Shard) {}
+
     fn look_up(&self, burst: &Burst, hints: &mut [u32]) {
         self.classifier.look_up(burst, View::Oriented, hints);
     }
 
-    fn decide(&self, flow: &FlowView<'_>, hint: u32) -> Decision {
+    fn decide(&self, flow: &FlowView<'_>, hint: u32, (): &mut (), (): &mut ()) -> Decision {
         if let Some(rule) = hint.checked_sub(1) {
             return match self.allows.get(rule as usize) {
                 Some(true) => Decision::Forward { rule: Some(rule) },

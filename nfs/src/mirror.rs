@@ -27,7 +27,7 @@ use nfv_core::chain::section::Section;
 use nfv_core::chain::value::Size;
 use nfv_core::dispatch::{Classifier, View};
 use nfv_core::dpdk::BURST_MAX;
-use nfv_core::nf::{Built, Burst, Cx, Kind, Named, Nf, PacketNf, PortIndex, Profile, Surroundings};
+use nfv_core::nf::{Built, Burst, Cx, Kind, Named, PacketNf, PortIndex, Profile, Surroundings};
 
 /// The type of NF `mirror`.
 pub const KIND: Kind = Kind {
@@ -88,9 +88,7 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
         }
     };
     let snap = snap.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(u32::MAX);
-    let make =
-        move || -> Box<dyn PacketNf> { Box::new(Mirror { to, snap, chosen: chosen.clone() }) };
-    Some(Built { nf: Nf::Packet(Box::new(make)), rules: Vec::new() })
+    Some(Built::packet(move || Mirror { to, snap, chosen: chosen.clone() }))
 }
 
 #[derive(Debug)]

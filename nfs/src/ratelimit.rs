@@ -32,9 +32,7 @@ use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
 use nfv_core::chain::value::{Rate, RateUnit, Size};
 use nfv_core::clock::Time;
-use nfv_core::nf::{
-    Built, Burst, Cx, Kind, Named, Nf, PacketNf, Profile, Reason, Slot, Surroundings,
-};
+use nfv_core::nf::{Built, Burst, Cx, Kind, Named, PacketNf, Profile, Reason, Slot, Surroundings};
 use nfv_core::packet::{Headers, L3};
 
 /// The type of NF `ratelimit`.
@@ -102,8 +100,7 @@ fn build(section: &Section<'_>, _: Surroundings<'_>, report: &mut Report) -> Opt
         _ => Per::Class,
     };
     let buckets = Arc::new(Buckets::new(rate, burst, per));
-    let make = move || -> Box<dyn PacketNf> { Box::new(RateLimit::new(buckets.clone())) };
-    Some(Built { nf: Nf::Packet(Box::new(make)), rules: Vec::new() })
+    Some(Built::packet(move || RateLimit::new(buckets.clone())))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod account;
+mod burst;
 pub mod chain;
 pub mod clock;
 pub mod control;

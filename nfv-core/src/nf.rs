@@ -3,29 +3,19 @@
 //! An NF only answers; the engine owns the packets, frees them and counts them. Every reason to drop is an exit too: a
 //! chain's `on: {rule_denied: quarantine}` sends what a firewall refuses to another chain instead.
 
+use std::any::Any;
 use std::fmt::Debug;
 
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
 use crate::account::{CellId, Cells};
+pub use crate::burst::{Burst, Reason, Slot, Verdict};
 use crate::chain::key::Key;
 use crate::chain::report::Report;
 use crate::chain::section::Section;
 use crate::clock::Time;
-use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets};
-use crate::packet::{Headers, Malformed, parse_into};
-
-/// What becomes of a packet after an NF: `Next` unless the NF says otherwise, so none can be forgotten.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verdict {
-    /// To the next NF of the chain.
-    #[default]
-    Next,
-    /// Dropped for this reason, or to the chain that `on` names for it.
-    Drop(Reason),
-}
-
-/// Index into [`Kind::drops`] of the NF that answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reason(pub u8);
+use crate::dpdk::{BURST_MAX, Mempool, Packet};
+use crate::packet::Headers;
 
 /// A port by its place in the chain file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,174 +36,6 @@ pub enum Direction {
     Forward,
     /// Back: an answer.
     Reverse,
-}
-
-/// Up to [`BURST_MAX`] packets of one chain and direction, owned by one worker, in order of arrival.
-///
-/// Packets, headers and verdicts lie in arrays of their own, so that transmit passes the mbufs on as they lie.
-#[derive(Debug)]
-pub struct Burst {
-    packets: Packets,
-    /// Of the packets at the same places; behind them is what earlier bursts left.
-    headers: [Headers; BURST_MAX],
-    /// Of all packets together.
-    bytes: u64,
-    verdicts: [Verdict; BURST_MAX],
-    /// The port that received them.
-    pub in_port: PortIndex,
-    /// Which way they go.
-    pub direction: Direction,
-}
-
-/// A packet of a burst, with its headers.
-#[derive(Debug)]
-pub struct Slot<'b> {
-    /// The packet.
-    pub packet: &'b mut Packet,
-    /// What the parse found.
-    pub headers: &'b mut Headers,
-    verdict: &'b mut Verdict,
-}
-
-impl Slot<'_> {
-    /// Refuses the packet.
-    #[inline]
-    pub fn drop(&mut self, why: Reason) {
-        *self.verdict = Verdict::Drop(why);
-    }
-}
-
-impl Burst {
-    /// A burst without packets.
-    pub fn empty() -> Self {
-        Self {
-            packets: Packets::new(),
-            headers: [Headers::default(); BURST_MAX],
-            bytes: 0,
-            verdicts: [Verdict::Next; BURST_MAX],
-            in_port: PortIndex(0),
-            direction: Direction::Forward,
-        }
-    }
-
-    /// How many packets it has.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.packets.len()
-    }
-
-    /// Whether it has none.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
-    }
-
-    /// Whether it takes no more.
-    #[inline]
-    pub fn is_full(&self) -> bool {
-        self.packets.is_full()
-    }
-
-    /// Bytes of all its packets.
-    #[inline]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// What the parse found in each packet, in order.
-    #[inline]
-    pub fn headers(&self) -> &[Headers] {
-        self.headers.get(..self.len()).unwrap_or_default()
-    }
-
-    /// Its packets, each with its headers.
-    #[inline]
-    pub fn slots(&mut self) -> impl Iterator<Item = Slot<'_>> {
-        let both = self.packets.iter_mut().zip(self.headers.iter_mut());
-        both.zip(self.verdicts.iter_mut()).map(|((packet, headers), verdict)| Slot {
-            packet,
-            headers,
-            verdict,
-        })
-    }
-
-    /// Adds a packet; the caller has seen that there is room.
-    #[inline]
-    pub(crate) fn push(&mut self, packet: Packet, headers: &Headers) {
-        if let Some(slot) = self.headers.get_mut(self.packets.len()) {
-            *slot = *headers;
-        }
-        self.bytes += u64::from(packet.len());
-        self.packets.push(packet);
-    }
-
-    /// Takes all of `packets`, which are contiguous, and parses them where they lie; refuses those that are malformed.
-    ///
-    /// Returns the bytes of all. This burst is empty before.
-    #[inline]
-    pub(crate) fn fill(
-        &mut self,
-        packets: &mut Packets,
-        mut refused: impl FnMut(Packet, Malformed),
-    ) -> u64 {
-        std::mem::swap(&mut self.packets, packets);
-        let mut malformed = [None; BURST_MAX];
-        let mut any = false;
-        self.bytes = 0;
-        let places = self.packets.iter().zip(self.headers.iter_mut()).zip(malformed.iter_mut());
-        for ((packet, headers), wrong) in places {
-            self.bytes += u64::from(packet.len());
-            if let Err(why) = parse_into(packet.data(), packet.len(), headers) {
-                *wrong = Some(why);
-                any = true;
-            }
-        }
-        let all = self.bytes;
-        if any {
-            let (packets, headers) = (self.packets.take(), self.headers);
-            self.bytes = 0;
-            for ((packet, headers), wrong) in packets.into_iter().zip(&headers).zip(malformed) {
-                match wrong {
-                    None => self.push(packet, headers),
-                    Some(why) => refused(packet, why),
-                }
-            }
-        }
-        all
-    }
-
-    /// Takes out the packets that were refused, each with its reason; the others stay, in order.
-    #[inline]
-    pub(crate) fn settle(&mut self, mut refused: impl FnMut(Packet, &Headers, Reason)) {
-        let n = self.len();
-        let judged = self.verdicts.iter().take(n).any(|v| *v != Verdict::Next);
-        if !judged {
-            return;
-        }
-        let verdicts = std::mem::replace(&mut self.verdicts, [Verdict::Next; BURST_MAX]);
-        let (packets, headers) = (self.packets.take(), self.headers);
-        self.bytes = 0;
-        for ((packet, headers), verdict) in packets.into_iter().zip(&headers).zip(verdicts) {
-            match verdict {
-                Verdict::Next => self.push(packet, headers),
-                Verdict::Drop(why) => refused(packet, headers, why),
-            }
-        }
-    }
-
-    /// All its packets with their headers, taken out.
-    #[inline]
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Packet, &Headers)> {
-        self.bytes = 0;
-        self.packets.take().into_iter().zip(&self.headers)
-    }
-
-    /// Exchanges its packets for none, and returns their bytes: `into` is empty before.
-    #[inline]
-    pub(crate) fn move_packets(&mut self, into: &mut Packets) -> u64 {
-        std::mem::swap(&mut self.packets, into);
-        std::mem::take(&mut self.bytes)
-    }
 }
 
 /// What an NF may use while it looks at a burst: the time, its counters, packets to send besides.
@@ -308,13 +130,50 @@ pub enum Decision {
     },
 }
 
-/// Decides once a flow: the same flow, the same answer. Shared by all workers, read only.
+/// Decides once a flow. What it works with has three owners: `self` (rules: all workers, read only), [`FlowNf::Slice`]
+/// (a shard's part of what is shared, one worker) and [`FlowNf::Flow`] (one flow).
 pub trait FlowNf: Send + Sync + Debug + 'static {
-    /// Looks up a burst at once what `decide` then reads as `hint`: tables are fastest in bulk.
-    fn look_up(&self, burst: &Burst, hints: &mut [u32]);
+    /// A shard's part of what all flows share: NAT ports, a budget. `()` for an NF that shares nothing.
+    type Slice: Send + Debug + 'static;
+    /// What is kept with a flow. `()` for an NF without state.
+    type Flow: FlowState;
 
-    /// Answers for one flow, given what [`FlowNf::look_up`] found for it.
-    fn decide(&self, flow: &FlowView<'_>, hint: u32) -> Decision;
+    /// Cuts a shard's part. The parts are disjoint and cover the whole.
+    fn slice(&self, shard: Shard) -> Self::Slice;
+
+    /// Looks up a burst at once what `decide` then reads as `hint`: tables are fastest in bulk.
+    fn look_up(&self, _burst: &Burst, _hints: &mut [u32]) {}
+
+    /// Answers for a flow's first packet, and again when the NF changed its mind. `hint`: what [`FlowNf::look_up`] found.
+    ///
+    /// Same arguments, same answer: what `kept` holds (a NAT binding) survives a reload.
+    fn decide(
+        &self,
+        flow: &FlowView<'_>,
+        hint: u32,
+        kept: &mut Self::Flow,
+        slice: &mut Self::Slice,
+    ) -> Decision;
+}
+
+/// Plain bytes without a pointer: a shard moves to another worker, process or host by copying. All 0 is a new flow.
+pub trait FlowState:
+    FromBytes + IntoBytes + Immutable + KnownLayout + Copy + Send + Debug + 'static
+{
+}
+
+impl<T> FlowState for T where
+    T: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + Send + Debug + 'static
+{
+}
+
+/// One of the parts into which all flows fall: number `index` of `of`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Below `of`.
+    pub index: u16,
+    /// How many shards there are.
+    pub of: u16,
 }
 
 /// What an NF may do; by it the compiler folds, reorders, offloads or rejects a chain.
@@ -378,6 +237,52 @@ pub struct Built {
     pub nf: Nf,
     /// Its rules as an operator sees them, `line: text`; each gets a counter.
     pub rules: Vec<String>,
+    /// Values that an operator reads or sets while it runs.
+    pub handles: Vec<Handle>,
+}
+
+impl Built {
+    /// A flow NF, without rules and handles.
+    pub fn flow(nf: impl FlowNf) -> Self {
+        Self { nf: Nf::Flow(Box::new(nf)), rules: Vec::new(), handles: Vec::new() }
+    }
+
+    /// A packet NF, of which `make` makes each worker's instance; without rules and handles.
+    pub fn packet<T: PacketNf>(make: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        let nf = Nf::Packet(Box::new(move || Box::new(make())));
+        Self { nf, rules: Vec::new(), handles: Vec::new() }
+    }
+
+    /// With these rules.
+    pub fn with_rules(self, rules: Vec<String>) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// With these handles.
+    pub fn with_handles(self, handles: Vec<Handle>) -> Self {
+        Self { handles, ..self }
+    }
+}
+
+/// A value of an NF that an operator reads or sets while it runs (`nfv ctl get NF.NAME`), as Click's handlers.
+///
+/// Both functions run on the control thread, over atomics that the NF reads while it works: no worker takes a lock.
+pub struct Handle {
+    /// Its name, and what it means.
+    pub named: Named,
+    /// The value, as text.
+    pub read: Box<dyn Fn() -> String + Send + Sync>,
+    /// Sets the value; the error says what would be valid. `None`: read only.
+    pub write: Option<Write>,
+}
+
+/// Sets a handle's value from text; the error says what would be valid.
+pub type Write = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+impl Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("named", &self.named).finish_non_exhaustive()
+    }
 }
 
 /// Makes a worker's own instance of a packet NF.
@@ -400,29 +305,50 @@ impl Debug for Nf {
     }
 }
 
+/// No rule decided.
+pub const NO_RULE: u32 = u32::MAX;
+
 /// The engine's erased twin of [`FlowNf`]: one virtual call a burst, not one a packet.
 pub trait AnyFlowNf: Send + Sync + Debug {
-    /// Decides for each packet of the burst; `rule` is told which rule did.
-    fn decide_burst(&self, burst: &mut Burst, rule: &mut dyn FnMut(u32));
+    /// A shard's slice.
+    fn any_slice(&self, shard: Shard) -> Box<dyn Any + Send>;
+
+    /// Decides for each packet of the burst, and writes into `rules` which rule did; [`NO_RULE`] for none.
+    fn decide_burst(
+        &self,
+        burst: &mut Burst,
+        slice: &mut (dyn Any + Send),
+        rules: &mut [u32; BURST_MAX],
+    );
 }
 
 impl<T: FlowNf> AnyFlowNf for T {
-    fn decide_burst(&self, burst: &mut Burst, count: &mut dyn FnMut(u32)) {
+    fn any_slice(&self, shard: Shard) -> Box<dyn Any + Send> {
+        Box::new(self.slice(shard))
+    }
+
+    fn decide_burst(
+        &self,
+        burst: &mut Burst,
+        slice: &mut (dyn Any + Send),
+        rules: &mut [u32; BURST_MAX],
+    ) {
+        // Each packet is decided as its flow's first one, so there is nothing to keep between two.
+        const { assert!(size_of::<T::Flow>() == 0, "the engine keeps no state of flows yet") };
+        let Some(slice) = slice.downcast_mut::<T::Slice>() else { return };
         let mut hints = [0; BURST_MAX];
         self.look_up(burst, &mut hints);
         let (in_port, direction) = (burst.in_port, burst.direction);
-        for (mut slot, hint) in burst.slots().zip(hints) {
+        for ((mut slot, hint), decided) in burst.slots().zip(hints).zip(rules.iter_mut()) {
             let flow = FlowView { headers: slot.headers, in_port, direction };
-            let rule = match self.decide(&flow, hint) {
+            let rule = match self.decide(&flow, hint, &mut T::Flow::new_zeroed(), slice) {
                 Decision::Forward { rule } => rule,
                 Decision::Drop { why, rule } => {
                     slot.drop(why);
                     rule
                 }
             };
-            if let Some(rule) = rule {
-                count(rule);
-            }
+            *decided = rule.unwrap_or(NO_RULE);
         }
     }
 }

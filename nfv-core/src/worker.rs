@@ -4,13 +4,15 @@
 //! `receive -> parse -> burst of their program -> steps -> buffer of a port -> transmit`, and every way out of that
 //! line is counted where it leaves it. The same code serves a run (queues of DPDK) and a replay (captures): [`Io`].
 
+use std::any::Any;
 use std::sync::Arc;
 
 use crate::account::{CellId, Cells};
-use crate::chain::compile::{Entry, Plan, PortCells, ProgramId};
+use crate::burst::{Burst, Reason, Refused};
+use crate::chain::compile::{Entry, Plan, ProgramId};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, cycles};
-use crate::nf::{Burst, Cx, Nf, OUTBOX_MAX, PacketNf, PortIndex, Reason};
+use crate::nf::{Cx, NO_RULE, Nf, OUTBOX_MAX, PacketNf, PortIndex, Shard};
 use crate::packet::Headers;
 
 /// Where packets come from and go to: one queue pair a port, or captures.
@@ -31,16 +33,18 @@ pub struct Worker {
 
 /// What belongs to one worker alone.
 #[derive(Debug)]
-#[allow(clippy::vec_box, reason = "a burst of 3 KiB is exchanged for an empty one by its pointer")]
+#[allow(clippy::vec_box, reason = "a burst of 3 KiB changes places by its pointer")]
 struct Own {
     cells: Arc<Cells>,
     pool: Mempool,
-    instances: Vec<Option<Box<dyn PacketNf>>>,
-    /// A burst for each program, empty between receive calls. Boxed: a burst is 3 KiB, and changes places.
-    bursts: Vec<Box<Burst>>,
+    /// By function.
+    instances: Vec<Instance>,
+    /// Where packets come in.
+    inbox: Option<Box<Burst>>,
+    /// A burst for each program, empty between receive calls.
+    bursts: Vec<Option<Box<Burst>>>,
     /// Programs whose burst has packets.
     touched: Vec<ProgramId>,
-    spare: Vec<Box<Burst>>,
     /// Packets on their way out, by port.
     out: Vec<Packets>,
     outbox: Vec<(PortIndex, Packet)>,
@@ -48,15 +52,38 @@ struct Own {
     dead: Packets,
 }
 
+/// What a worker has of a function for itself.
+enum Instance {
+    /// The slice of a flow NF.
+    Slice(Box<dyn Any + Send>),
+    /// A packet NF.
+    Packet(Box<dyn PacketNf>),
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Slice(_) => f.write_str("Slice"),
+            Self::Packet(nf) => nf.fmt(f),
+        }
+    }
+}
+
 impl Worker {
-    /// A worker with its own instances of the packet NFs; `pool`: where NFs take packets that they make.
-    pub fn new(plan: Arc<Plan>, cells: Arc<Cells>, pool: Mempool) -> Self {
-        let burst = || Box::new(Burst::empty());
+    /// A worker with its own instances of the packet NFs, and the slices of `shard` of the flow NFs.
+    ///
+    /// `pool`: where NFs take packets that they make.
+    pub fn new(plan: Arc<Plan>, cells: Arc<Cells>, pool: Mempool, shard: Shard) -> Self {
+        let burst = || Some(Box::new(Burst::empty()));
+        let instance = |nf: &Nf| match nf {
+            Nf::Flow(nf) => Instance::Slice(nf.any_slice(shard)),
+            Nf::Packet(make) => Instance::Packet(make()),
+        };
         let own = Own {
-            instances: plan.instances(),
+            instances: plan.functions.iter().map(|f| instance(&f.built.nf)).collect(),
+            inbox: burst(),
             bursts: plan.programs.iter().map(|_| burst()).collect(),
             touched: Vec::with_capacity(plan.programs.len()),
-            spare: vec![burst()],
             out: plan.ports.iter().map(|_| Packets::new()).collect(),
             outbox: Vec::with_capacity(OUTBOX_MAX),
             dead: Packets::new(),
@@ -80,7 +107,10 @@ impl Worker {
         io: &mut impl Io,
         now: Time,
     ) {
-        self.own.dispatch(&self.plan, port, packets, io, now);
+        let Some(mut burst) = self.own.inbox.take() else { return };
+        burst.incoming().extend(packets.drain(..));
+        self.own.dispatch(&self.plan, port, &mut burst, io, now);
+        self.own.inbox = Some(burst);
     }
 }
 
@@ -88,25 +118,27 @@ impl Own {
     #[inline]
     fn poll(&mut self, plan: &Plan, io: &mut impl Io, now: Time) -> usize {
         let mut seen = 0;
-        let mut packets = Packets::new();
+        let Some(mut burst) = self.inbox.take() else { return 0 };
         for port in (0..self.out.len()).filter_map(|p| u8::try_from(p).ok()).map(PortIndex) {
-            io.receive(port, &mut packets);
-            if packets.is_empty() {
+            io.receive(port, burst.incoming());
+            if burst.is_empty() {
                 self.cells.add(plan.cells.idle_polls, 1);
                 continue;
             }
             self.cells.add(plan.cells.busy_polls, 1);
-            seen += packets.len();
-            self.dispatch(plan, port, &mut packets, io, now);
+            seen += burst.len();
+            self.dispatch(plan, port, &mut burst, io, now);
         }
+        self.inbox = Some(burst);
         seen
     }
 
+    /// Takes a burst that a port received to its packets' ends; it is empty then.
     fn dispatch(
         &mut self,
         plan: &Plan,
         port: PortIndex,
-        packets: &mut Packets,
+        burst: &mut Burst,
         io: &mut impl Io,
         now: Time,
     ) {
@@ -115,26 +147,18 @@ impl Own {
         else {
             return;
         };
-        self.cells.add(cells.rx_packets, packets.len() as u64);
-        for packet in packets.iter() {
-            packet.prefetch_data();
-        }
-        if packets.iter().any(|p| !p.is_contiguous()) {
-            self.join_segments(plan, cells, packets);
-        }
-        let mut burst = self.spare.pop().unwrap_or_else(|| Box::new(Burst::empty()));
-        let bytes = burst.fill(packets, |packet, why| {
-            self.drop(packet, plan.cells.malformed.plus(why.index()));
+        self.cells.add(cells.rx_packets, burst.len() as u64);
+        let bytes = burst.parse(|packet, why| {
+            let reason = match why {
+                Refused::Malformed(why) => plan.cells.malformed.plus(why.index()),
+                Refused::Scattered => plan.cells.scattered,
+            };
+            self.drop(packet, reason);
         });
         self.cells.add(cells.rx_bytes, bytes);
         match entry {
-            Entry::All(program) => {
-                // The whole burst is the program's, as it lies.
-                if let Some(slot) = self.bursts.get_mut(usize::from(program.0)) {
-                    std::mem::swap(slot, &mut burst);
-                    self.touched.push(*program);
-                }
-            }
+            // The whole burst is the program's, as it lies.
+            Entry::All(program) => self.run(plan, *program, burst, port, io, now),
             Entry::Matched { classifier, programs } => {
                 let mut found = [0u32; BURST_MAX];
                 classifier.look_up_headers(burst.headers(), port, false, &mut found);
@@ -151,30 +175,22 @@ impl Own {
                 }
             }
         }
-        self.spare.push(burst);
         while let Some(program) = self.touched.pop() {
-            self.run(plan, program, port, io, now);
-        }
-        self.flush(plan, io);
-    }
-
-    /// Brings each packet into one segment, as all that follows wants it. What does not fit one is dropped.
-    #[cold]
-    fn join_segments(&mut self, plan: &Plan, cells: &PortCells, packets: &mut Packets) {
-        for mut packet in packets.take() {
-            if packet.is_contiguous() || packet.linearize() {
-                packets.push(packet);
-            } else {
-                self.cells.add(cells.rx_bytes, u64::from(packet.len()));
-                self.drop(packet, plan.cells.scattered);
+            let at = usize::from(program.0);
+            // Programs form no circle, so none enters the one that runs.
+            let Some(mut burst) = self.bursts.get_mut(at).and_then(Option::take) else { continue };
+            self.run(plan, program, &mut burst, port, io, now);
+            if let Some(slot) = self.bursts.get_mut(at) {
+                *slot = Some(burst);
             }
         }
+        self.flush(plan, io);
     }
 
     /// Adds a packet to its program's burst.
     #[inline(always)]
     fn enter(&mut self, plan: &Plan, program: ProgramId, packet: Packet, headers: &Headers) {
-        let Some(burst) = self.bursts.get_mut(usize::from(program.0)) else {
+        let Some(Some(burst)) = self.bursts.get_mut(usize::from(program.0)) else {
             return self.drop(packet, plan.cells.no_chain);
         };
         if burst.is_empty() {
@@ -183,38 +199,41 @@ impl Own {
         burst.push(packet, headers);
     }
 
-    /// Runs a program on the packets of its burst.
-    fn run(&mut self, plan: &Plan, id: ProgramId, port: PortIndex, io: &mut impl Io, now: Time) {
-        let at = usize::from(id.0);
-        let empty = self.spare.pop().unwrap_or_else(|| Box::new(Burst::empty()));
-        let (Some(program), Some(slot)) = (plan.programs.get(at), self.bursts.get_mut(at)) else {
-            return;
-        };
-        let mut burst = std::mem::replace(slot, empty);
-        if burst.is_empty() {
-            self.spare.push(burst);
-            return;
-        }
+    /// Runs a program on a burst, which is empty then.
+    #[inline]
+    fn run(
+        &mut self,
+        plan: &Plan,
+        id: ProgramId,
+        burst: &mut Burst,
+        port: PortIndex,
+        io: &mut impl Io,
+        now: Time,
+    ) {
+        let Some(program) = plan.programs.get(usize::from(id.0)) else { return };
         burst.in_port = port;
         burst.direction = program.direction;
         self.cells.add(program.packets, burst.len() as u64);
         self.cells.add(program.bytes, burst.bytes());
         for (step, reroutes) in program.steps.iter().zip(&program.reroutes) {
-            self.step(plan, *step, reroutes, &mut burst, now);
             if burst.is_empty() {
                 break;
             }
+            self.step(plan, *step, reroutes, burst, now);
         }
         if let Some(to) = program.to {
-            self.leave(plan, to, &mut burst, io);
+            self.leave(plan, to, burst, io);
         } else {
             for (packet, _) in burst.drain() {
                 self.drop(packet, plan.cells.no_chain);
             }
         }
-        self.spare.push(burst);
-        while let Some((to, packet)) = self.outbox.pop() {
-            self.queue(plan, to, packet, io);
+        if !self.outbox.is_empty() {
+            let mut outbox = std::mem::take(&mut self.outbox);
+            for (to, packet) in outbox.drain(..) {
+                self.queue(plan, to, packet, io);
+            }
+            self.outbox = outbox;
         }
     }
 
@@ -228,31 +247,35 @@ impl Own {
         burst: &mut Burst,
         now: Time,
     ) {
-        let Some(function) = plan.functions.get(at) else { return };
+        let (Some(function), Some(instance)) = (plan.functions.get(at), self.instances.get_mut(at))
+        else {
+            return;
+        };
         let cells = &function.cells;
         self.cells.add(cells.packets, burst.len() as u64);
         self.cells.add(cells.bytes, burst.bytes());
         let start = cycles();
-        match &function.built.nf {
-            Nf::Flow(nf) => {
-                nf.decide_burst(burst, &mut |rule| {
-                    self.cells.add(cells.rules.plus(rule as usize), 1)
-                });
-            }
-            Nf::Packet(_) => {
-                if let Some(Some(nf)) = self.instances.get_mut(at) {
-                    let mut cx = Cx {
-                        now,
-                        cells: &self.cells,
-                        counters: cells.counters,
-                        created: plan.cells.created,
-                        consumed: plan.cells.consumed,
-                        pool: &self.pool,
-                        outbox: &mut self.outbox,
-                    };
-                    nf.process(burst, &mut cx);
+        match (&function.built.nf, instance) {
+            (Nf::Flow(nf), Instance::Slice(slice)) => {
+                let mut rules = [NO_RULE; BURST_MAX];
+                nf.decide_burst(burst, slice.as_mut(), &mut rules);
+                for rule in rules.iter().take(burst.len()).filter(|r| **r != NO_RULE) {
+                    self.cells.add(cells.rules.plus(*rule as usize), 1);
                 }
             }
+            (_, Instance::Packet(nf)) => {
+                let mut cx = Cx {
+                    now,
+                    cells: &self.cells,
+                    counters: cells.counters,
+                    created: plan.cells.created,
+                    consumed: plan.cells.consumed,
+                    pool: &self.pool,
+                    outbox: &mut self.outbox,
+                };
+                nf.process(burst, &mut cx);
+            }
+            (Nf::Packet(_), Instance::Slice(_)) => {}
         }
         self.cells.add(cells.cycles, cycles().wrapping_sub(start));
         burst.settle(|packet, headers, Reason(why)| {
@@ -263,64 +286,74 @@ impl Own {
         });
     }
 
-    /// Puts a program's packets into the buffer of their port: as they lie, when nothing waits there.
+    /// Sends a program's packets out of their port: as they lie, when nothing waits there.
     #[inline]
     fn leave(&mut self, plan: &Plan, to: PortIndex, burst: &mut Burst, io: &mut impl Io) {
-        let Some(buffer) = self.out.get_mut(to.index()) else { return };
-        if buffer.is_empty() {
-            burst.move_packets(buffer);
-            return self.transmit(plan, to, io);
+        if self.out.get(to.index()).is_some_and(Packets::is_empty) {
+            let (packets, bytes) = burst.outgoing();
+            return self.transmit(plan, to, packets, bytes, io);
         }
         for (packet, _) in burst.drain() {
             self.queue(plan, to, packet, io);
         }
     }
 
-    #[inline(always)]
+    /// Adds a packet to those that wait for their port.
+    #[inline]
     fn queue(&mut self, plan: &Plan, to: PortIndex, packet: Packet, io: &mut impl Io) {
-        let Some(buffer) = self.out.get_mut(to.index()) else {
+        let Some(waiting) = self.out.get_mut(to.index()) else {
             return self.drop(packet, plan.cells.no_chain);
         };
-        buffer.push(packet);
-        if buffer.is_full() {
-            self.transmit(plan, to, io);
+        waiting.push(packet);
+        if waiting.is_full() {
+            self.send_waiting(plan, to, io);
         }
     }
 
-    /// Sends what is waiting.
+    /// Sends what waits for any port, and frees what was dropped.
     #[inline]
     fn flush(&mut self, plan: &Plan, io: &mut impl Io) {
         for port in (0..self.out.len()).filter_map(|p| u8::try_from(p).ok()).map(PortIndex) {
-            if self.out.get(port.index()).is_some_and(|b| !b.is_empty()) {
-                self.transmit(plan, port, io);
+            if self.out.get(port.index()).is_some_and(|waiting| !waiting.is_empty()) {
+                self.send_waiting(plan, port, io);
             }
         }
         Packet::free_all(&mut self.dead);
     }
 
-    /// Sends a port's buffer. A ring that stays full is tried again a few times, then the rest is dropped.
-    fn transmit(&mut self, plan: &Plan, port: PortIndex, io: &mut impl Io) {
-        let (Some(buffer), Some(cells)) =
-            (self.out.get_mut(port.index()), plan.cells.ports.get(port.index()))
-        else {
-            return;
-        };
-        let all = buffer.len();
-        let bytes = |packets: &Packets| packets.iter().map(|p| u64::from(p.len())).sum::<u64>();
-        let all_bytes = bytes(buffer);
-        for _ in 0..TRANSMIT_TRIES {
-            io.transmit(port, buffer);
-            if buffer.is_empty() {
+    fn send_waiting(&mut self, plan: &Plan, port: PortIndex, io: &mut impl Io) {
+        let Some(waiting) = self.out.get_mut(port.index()) else { return };
+        let mut packets = waiting.take();
+        let bytes = total_bytes(&packets);
+        self.transmit(plan, port, &mut packets, bytes, io);
+    }
+
+    /// Sends packets of `bytes` together. A ring that stays full is tried again a few times, then the rest is dropped.
+    #[inline]
+    fn transmit(
+        &self,
+        plan: &Plan,
+        port: PortIndex,
+        packets: &mut Packets,
+        bytes: u64,
+        io: &mut impl Io,
+    ) {
+        let Some(cells) = plan.cells.ports.get(port.index()) else { return };
+        let all = packets.len();
+        io.transmit(port, packets);
+        for _ in 1..TRANSMIT_TRIES {
+            if packets.is_empty() {
                 break;
             }
             std::hint::spin_loop();
+            io.transmit(port, packets);
         }
-        let left = buffer.len();
+        let left = packets.len();
         self.cells.add(cells.tx_packets, (all - left) as u64);
-        self.cells.add(cells.tx_bytes, all_bytes - bytes(buffer));
+        self.cells.add(cells.tx_bytes, bytes - total_bytes(packets));
         if left > 0 {
             self.cells.add(cells.tx_full, left as u64);
-            Packet::free_all(buffer);
+            Packet::free_all(packets);
         }
     }
 
@@ -333,6 +366,10 @@ impl Own {
             Packet::free_all(&mut self.dead);
         }
     }
+}
+
+fn total_bytes(packets: &Packets) -> u64 {
+    packets.iter().map(|p| u64::from(p.len())).sum()
 }
 
 /// About ten microseconds of a driver that makes room as fast as it can.

@@ -11,7 +11,7 @@ use crate::chain::report::{Report, nearest, quoted};
 use crate::chain::source::Span;
 use crate::chain::spec::{ChainFile, ChainSpec};
 use crate::dispatch::Classifier;
-use crate::nf::{Built, Direction, Kind, Nf, PortIndex, Surroundings};
+use crate::nf::{Built, Direction, Kind, PortIndex, Surroundings};
 use crate::packet::MALFORMED;
 
 /// What all workers share, read only.
@@ -433,16 +433,3 @@ fn function_cells(ledger: &mut Ledger, name: &str, kind: &Kind, built: &Built) -
 
 /// A packet's port is a byte of its classification key.
 const PORTS_MAX: usize = 255;
-
-impl Plan {
-    /// The packet NFs of one worker, its own, by function; none for flow NFs.
-    pub fn instances(&self) -> Vec<Option<Box<dyn crate::nf::PacketNf>>> {
-        self.functions
-            .iter()
-            .map(|f| match &f.built.nf {
-                Nf::Flow(_) => None,
-                Nf::Packet(make) => Some(make()),
-            })
-            .collect()
-    }
-}

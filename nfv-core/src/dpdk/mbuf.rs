@@ -64,7 +64,6 @@ impl Packet {
     field!(data_offset, u16, NFV_MBUF_DATA_OFF);
     field!(data_length, u16, NFV_MBUF_DATA_LEN);
     field!(packet_length, u32, NFV_MBUF_PKT_LEN);
-    field!(segment_count, u16, NFV_MBUF_NB_SEGS);
     field!(flags, u64, NFV_MBUF_OL_FLAGS);
     field!(hash, u32, NFV_MBUF_RSS);
     field!(next, *mut rte_mbuf, NFV_MBUF_NEXT);
@@ -100,7 +99,7 @@ impl Packet {
         self.len() == 0
     }
 
-    /// The first segment's bytes: the whole packet, when [`Packet::is_contiguous`].
+    /// The first segment's bytes: the whole packet, when it has one segment.
     #[inline(always)]
     pub fn data(&self) -> &[u8] {
         // SAFETY: `data_off` is inside the buffer of this mbuf.
@@ -118,10 +117,13 @@ impl Packet {
         unsafe { std::slice::from_raw_parts_mut(start, usize::from(self.data_length())) }
     }
 
-    /// Whether one segment holds it all.
+    /// How many mbufs hold it.
     #[inline(always)]
-    pub fn is_contiguous(&self) -> bool {
-        self.segment_count() == 1
+    pub fn segment_count(&self) -> u16 {
+        // SAFETY: the offset is that of the field in the installed DPDK's `struct rte_mbuf`.
+        let at = unsafe { self.0.as_ptr().cast::<u8>().add(dpdk_sys::NFV_MBUF_NB_SEGS as usize) };
+        // SAFETY: the field has this type and alignment, and the mbuf is ours.
+        unsafe { at.cast::<u16>().read() }
     }
 
     /// Moves all bytes into the first segment. False, and nothing changes, when they do not fit there.
@@ -143,7 +145,7 @@ impl Packet {
         }
     }
 
-    /// Adds bytes at the end of a contiguous packet. False, and nothing changes, when there is no room.
+    /// Adds bytes at the end of a packet of one segment. False, and nothing changes, when there is no room.
     pub fn append(&mut self, bytes: &[u8]) -> bool {
         let Ok(length) = u16::try_from(bytes.len()) else { return false };
         // SAFETY: the mbuf is ours; the call checks the room and returns null when there is too little.

@@ -1,0 +1,230 @@
+//! A burst: packets that move together, their headers, and what is to become of each.
+
+use crate::dpdk::{BURST_MAX, Packet, Packets};
+use crate::nf::{Direction, PortIndex};
+use crate::packet::{Headers, Malformed, parse_into};
+
+/// What becomes of a packet after an NF: `Next` unless the NF says otherwise, so none can be forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// To the next NF of the chain.
+    #[default]
+    Next,
+    /// Dropped for this reason, or to the chain that `on` names for it.
+    Drop(Reason),
+}
+
+/// Index into [`Kind::drops`] of the NF that answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason(pub u8);
+
+/// Up to [`BURST_MAX`] packets of one chain and direction, owned by one worker, in order of arrival.
+///
+/// Packets, headers and verdicts lie in arrays of their own, so that transmit passes the mbufs on as they lie.
+#[derive(Debug)]
+pub struct Burst {
+    packets: Packets,
+    /// Of the packets at the same places; behind them is what earlier bursts left.
+    headers: [Headers; BURST_MAX],
+    /// Of all packets together.
+    bytes: u64,
+    verdicts: [Verdict; BURST_MAX],
+    /// The port that received them.
+    pub in_port: PortIndex,
+    /// Which way they go.
+    pub direction: Direction,
+}
+
+/// A packet of a burst, with its headers.
+#[derive(Debug)]
+pub struct Slot<'b> {
+    /// The packet.
+    pub packet: &'b mut Packet,
+    /// What the parse found.
+    pub headers: &'b mut Headers,
+    verdict: &'b mut Verdict,
+}
+
+impl Slot<'_> {
+    /// Refuses the packet.
+    #[inline]
+    pub fn drop(&mut self, why: Reason) {
+        *self.verdict = Verdict::Drop(why);
+    }
+}
+
+impl Burst {
+    /// A burst without packets.
+    pub fn empty() -> Self {
+        Self {
+            packets: Packets::new(),
+            headers: [Headers::default(); BURST_MAX],
+            bytes: 0,
+            verdicts: [Verdict::Next; BURST_MAX],
+            in_port: PortIndex(0),
+            direction: Direction::Forward,
+        }
+    }
+
+    /// How many packets it has.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// Whether it has none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Whether it takes no more.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.packets.is_full()
+    }
+
+    /// Bytes of all its packets.
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What the parse found in each packet, in order.
+    #[inline]
+    pub fn headers(&self) -> &[Headers] {
+        self.headers.get(..self.len()).unwrap_or_default()
+    }
+
+    /// Its packets, each with its headers.
+    #[inline]
+    pub fn slots(&mut self) -> impl Iterator<Item = Slot<'_>> {
+        let both = self.packets.iter_mut().zip(self.headers.iter_mut());
+        both.zip(self.verdicts.iter_mut()).map(|((packet, headers), verdict)| Slot {
+            packet,
+            headers,
+            verdict,
+        })
+    }
+
+    /// Adds a packet; the caller has seen that there is room.
+    #[inline]
+    pub(crate) fn push(&mut self, packet: Packet, headers: &Headers) {
+        if let Some(slot) = self.headers.get_mut(self.packets.len()) {
+            *slot = *headers;
+        }
+        self.bytes += u64::from(packet.len());
+        self.packets.push(packet);
+    }
+
+    /// Where a receive call puts packets: before [`Burst::parse`], and empty.
+    #[inline]
+    pub(crate) fn incoming(&mut self) -> &mut Packets {
+        &mut self.packets
+    }
+
+    /// Parses the packets that came in, where they lie; takes out those that are malformed.
+    ///
+    /// Returns the bytes of all that came in.
+    #[inline]
+    pub(crate) fn parse(&mut self, mut refused: impl FnMut(Packet, Refused)) -> u64 {
+        let mut segments = 0;
+        for packet in &self.packets {
+            packet.prefetch_data();
+            segments |= packet.segment_count();
+        }
+        let mut came_in = 0;
+        if segments > 1 {
+            came_in += self.join_segments(&mut refused);
+        }
+        let mut malformed = [None; BURST_MAX];
+        let (mut any, mut bytes) = (false, 0);
+        let places = self.packets.iter().zip(self.headers.iter_mut()).zip(malformed.iter_mut());
+        for ((packet, headers), wrong) in places {
+            bytes += u64::from(packet.len());
+            if let Err(why) = parse_into(packet.data(), packet.len(), headers) {
+                *wrong = Some(why);
+                any = true;
+            }
+        }
+        self.bytes = bytes;
+        if any {
+            self.take_out(&malformed, &mut refused);
+        }
+        came_in + bytes
+    }
+
+    /// Brings each packet into one segment, as all that follows wants it; takes out what does not fit one.
+    ///
+    /// Returns the bytes of those.
+    #[cold]
+    fn join_segments(&mut self, refused: &mut impl FnMut(Packet, Refused)) -> u64 {
+        let mut bytes = 0;
+        for mut packet in self.packets.take() {
+            if packet.segment_count() == 1 || packet.linearize() {
+                self.packets.push(packet);
+            } else {
+                bytes += u64::from(packet.len());
+                refused(packet, Refused::Scattered);
+            }
+        }
+        bytes
+    }
+
+    #[cold]
+    fn take_out(
+        &mut self,
+        malformed: &[Option<Malformed>; BURST_MAX],
+        refused: &mut impl FnMut(Packet, Refused),
+    ) {
+        let (packets, headers) = (self.packets.take(), self.headers);
+        self.bytes = 0;
+        for ((packet, headers), wrong) in packets.into_iter().zip(&headers).zip(malformed) {
+            match wrong {
+                None => self.push(packet, headers),
+                Some(why) => refused(packet, Refused::Malformed(*why)),
+            }
+        }
+    }
+
+    /// Takes out the packets that were refused, each with its reason; the others stay, in order.
+    #[inline]
+    pub(crate) fn settle(&mut self, mut refused: impl FnMut(Packet, &Headers, Reason)) {
+        let n = self.len();
+        let judged = self.verdicts.iter().take(n).any(|v| *v != Verdict::Next);
+        if !judged {
+            return;
+        }
+        let verdicts = std::mem::replace(&mut self.verdicts, [Verdict::Next; BURST_MAX]);
+        let (packets, headers) = (self.packets.take(), self.headers);
+        self.bytes = 0;
+        for ((packet, headers), verdict) in packets.into_iter().zip(&headers).zip(verdicts) {
+            match verdict {
+                Verdict::Next => self.push(packet, headers),
+                Verdict::Drop(why) => refused(packet, headers, why),
+            }
+        }
+    }
+
+    /// All its packets with their headers, taken out.
+    #[inline]
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Packet, &Headers)> {
+        self.bytes = 0;
+        self.packets.take().into_iter().zip(&self.headers)
+    }
+
+    /// Its packets and their bytes, for a transmit call that takes all: nothing is left here then.
+    #[inline]
+    pub(crate) fn outgoing(&mut self) -> (&mut Packets, u64) {
+        (&mut self.packets, std::mem::take(&mut self.bytes))
+    }
+}
+
+/// Why a packet that came in goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It is not what it says.
+    Malformed(Malformed),
+    /// Its segments do not fit one buffer.
+    Scattered,
+}
