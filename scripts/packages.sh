@@ -12,3 +12,8 @@ install_missing() {
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
+
+# Debian 12's own Rust is too old for this workspace, and nothing is downloaded here.
+need_cargo() {
+  command -v cargo >/dev/null || { echo 'cargo is missing: install Rust 1.95 or later with rustup, as a user would' >&2; exit 1; }
+}

@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
 # Watches a chain carry real packets: two network namespaces as hosts on either side of nfv, real TCP between them.
-#   scripts/run.sh [SECONDS]    10 by default; needs root for the namespaces, no NIC and no huge pages
+#   scripts/run.sh [SECONDS]    10 by default; no NIC, no huge pages; without root where the kernel lets users make namespaces
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
+. scripts/rootless.sh
 seconds=${1:-10}
 
 install_missing dpdk libdpdk-dev clang libclang-dev pkg-config iproute2 ethtool iputils-ping iperf3 procps
+need_cargo
 cargo build --release --locked
+become_root_of_own_namespaces "$@"
 
 if [ "$(id -u)" != 0 ]; then
-  echo 'SKIPPED real hosts: making namespaces needs root. The chain between two null devices instead:'
+  echo 'SKIPPED real hosts: this kernel lets only root make namespaces. The chain between two null devices instead:'
   exec target/release/nfv run --no-pci --no-huge -m 512 -l 0,1 -- chains/forward.yaml --live --duration "$seconds"
 fi
 

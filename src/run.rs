@@ -93,15 +93,19 @@ fn with_defaults(options: &[String], huge: &HugeChoice) -> Vec<String> {
     let mut all = options.to_vec();
     let mut add = |words: &[&str]| all.extend(words.iter().map(|w| (*w).to_owned()));
     if !has(&["--file-prefix", "--in-memory", "--no-shconf"]) {
-        // Files of its own in hugetlbfs that nobody needs after it.
-        add(&["--file-prefix", &format!("nfv-{}", std::process::id()), "--huge-unlink=always"]);
+        add(&["--file-prefix", &format!("nfv-{}", std::process::id())]);
     }
-    if let HugeChoice::NoHuge { why } = huge {
-        tracing::warn!("without huge pages: {why}");
-        add(if has(&["--no-huge"]) { &[] } else { &["--no-huge"] });
-        if !has(&["-m"]) {
-            add(&["-m", "1024"]);
+    match huge {
+        HugeChoice::NoHuge { why } => {
+            tracing::warn!("without huge pages: {why}");
+            add(if has(&["--no-huge"]) { &[] } else { &["--no-huge"] });
+            if !has(&["-m"]) {
+                add(&["-m", "1024"]);
+            }
         }
+        // The files in hugetlbfs are of no use to others, and none may stay there.
+        _ if !has(&["--huge-unlink", "--in-memory"]) => add(&["--huge-unlink=always"]),
+        _ => {}
     }
     all
 }

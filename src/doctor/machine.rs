@@ -133,10 +133,17 @@ impl Machine {
         let capabilities = field("CapEff").and_then(|text| u64::from_str_radix(&text, 16).ok());
         let others = field("Groups").unwrap_or_default();
         let groups = effective("Gid").into_iter();
+        // The root of a user namespace of its own is root over its network, and not over the machine.
+        let reach = match self.text("/proc/self/uid_map") {
+            Some(map) if !map.split_whitespace().eq(["0", "0", "4294967295"]) => {
+                1 << Capability::NetAdmin as u32 | 1 << Capability::NetRaw as u32
+            }
+            _ => u64::MAX,
+        };
         User {
             uid: effective("Uid").unwrap_or(0),
             groups: groups.chain(others.split_whitespace().flat_map(str::parse)).collect(),
-            capabilities: capabilities.unwrap_or(u64::MAX),
+            capabilities: capabilities.unwrap_or(u64::MAX) & reach,
         }
     }
 
@@ -258,6 +265,15 @@ mod tests {
         assert_eq!((user.uid, user.groups.as_slice()), (1000, &[7, 4, 5][..]));
         assert!(user.has(Capability::NetRaw));
         assert!(!user.has(Capability::NetAdmin));
+    }
+
+    #[test]
+    fn the_root_of_a_user_namespace_has_a_network_and_no_machine() {
+        let tree = Tree::new();
+        tree.file("proc/self/uid_map", "         0       1000          1\n");
+        let user = tree.machine().user();
+        assert!(user.has(Capability::NetRaw) && user.has(Capability::NetAdmin));
+        assert!(!user.has(Capability::DacOverride) && !user.has(Capability::IpcLock));
     }
 
     #[test]
