@@ -6,6 +6,7 @@
 mod acl;
 mod cycles;
 mod eal;
+mod fib;
 mod log;
 mod mbuf;
 mod mempool;
@@ -15,6 +16,7 @@ mod queue;
 pub use acl::{Acl, AclError, Edge, Key, Key4, Key6, Rule, Rule4, Rule6};
 pub use cycles::{cycles, cycles_per_second};
 pub use eal::{Eal, EalError, Lcore, Running};
+pub use fib::{Fib4, Fib6, FibError};
 pub use mbuf::{BURST_MAX, Packet, Packets, unaccounted_packets};
 pub use mempool::{Mempool, MempoolError};
 pub use port::{LinkState, OpenPort, PortError, PortId, PortRequest, QueueSeed, known_ports};

@@ -1,6 +1,9 @@
-//! Bytes on the wire: the one parse of each packet.
+//! Bytes on the wire: the one parse of each packet, checksums, and the errors that senders are told.
+pub mod checksum;
+mod icmp_error;
 mod parse;
 
+pub use icmp_error::{ICMP_ERROR_MAX, IcmpError, icmp_error};
 pub use parse::{
     AddressBytes, Fragment, Headers, L3, MALFORMED, Malformed, NO_VLAN, TcpFlags, parse,
     parse_into, protocol,
