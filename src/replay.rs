@@ -11,6 +11,7 @@ use nfv_core::account::{Side, Totals};
 use nfv_core::chain::compile::Plan;
 use nfv_core::clock::Time;
 use nfv_core::dpdk::{Eal, Mempool, Packets, unaccounted_packets};
+use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Shard};
 use nfv_core::worker::{Io, Worker};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
@@ -24,7 +25,15 @@ use crate::config::{Config, small_eal};
 pub fn replay(args: &ReplayArgs) -> Outcome {
     let config = Config::read(&args.config)?;
     let _eal = Eal::start(&small_eal())?;
-    let (_, plan) = config.compile()?;
+    let (file, plan) = config.compile()?;
+    if let Some(table) = &plan.routes {
+        for (index, port) in (0..=u8::MAX).zip(&file.ports) {
+            // Without a device: the address that the file gives, or one that says which port it is.
+            let mac = port.mac.as_ref().map_or([2, 0, 0, 0, 0, index], |m| m.value.bytes());
+            let mtu = port.mtu.as_ref().map_or(1500, |m| m.value);
+            table.set_port(PortIndex(index), PortFacts { mac, mtu });
+        }
+    }
     let plan = Arc::new(plan);
     let mut captures = Vec::new();
     for input in &args.inputs {
@@ -46,7 +55,8 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
     let mut out = Files::create(args, &plan)?;
     let pool = Mempool::create(POOL, ROOM, -1)?;
     let cells = plan.ledger.cells();
-    let mut worker = Worker::new(plan.clone(), cells.clone(), pool, Shard { index: 0, of: 1 });
+    let mut worker =
+        Worker::new(plan.clone(), cells.clone(), pool, Shard { index: 0, of: 1 }, Vec::new());
 
     let mut damaged = Vec::new();
     let mut too_long = 0u64;

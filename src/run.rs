@@ -9,15 +9,20 @@ use nfv_core::account::{Cells, Side, Totals};
 use nfv_core::chain::compile::Plan;
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
+use nfv_core::control::twin::{Carrier, TwinConfig};
 use nfv_core::dpdk::{
     Eal, EalError, OpenPort, Packets, PortRequest, QueueSeed, RxQueue, TxQueue, unaccounted_packets,
 };
+use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Shard};
-use nfv_core::worker::{Io, Worker};
+use nfv_core::worker::{Io, KernelQueues, Worker};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cli::{Failure, Outcome, RunArgs};
 use crate::config::Config;
+use crate::control::ControlThread;
 use crate::doctor::{Ask, Color, Finding, HugeChoice, Machine, Severity, preflight, print};
+use crate::network::{Network, RoutedPort};
 
 /// Runs the chains until SIGINT, SIGTERM or the duration's end.
 pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
@@ -63,6 +68,17 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         signal_hook::flag::register(signal, stop.clone()).context("watching for signals")?;
     }
     let pool = ports.first().map(|p| p.pool).context("the chain file has no port")?;
+    let routed = routed_ports(&plan, &file.ports, &ports);
+    let kernel = kernel_queues(&routed, ports.len());
+    let (carriers, changes) = tokio::sync::mpsc::unbounded_channel();
+    let control = match (&plan.routes, routed.is_empty()) {
+        (Some(table), false) => {
+            let table = table.clone();
+            let set_up = move || async move { Ok(Network::up(table, routed).await?.run(changes)) };
+            Some(ControlThread::start(set_up, stop.clone())?)
+        }
+        _ => None,
+    };
     let mut cells = Vec::new();
     let mut running = Vec::new();
     let of = u16::try_from(lcores.len().min(seeds.len())).context("too many workers")?;
@@ -70,19 +86,62 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         let shard = Shard { index, of };
         let own = plan.ledger.cells();
         cells.push(own.clone());
-        let (plan, stop) = (plan.clone(), stop.clone());
-        running.push(eal.launch(*lcore, move || work(plan, own, pool, shard, seeds, &stop))?);
+        let (plan, kernel, stop) = (plan.clone(), kernel.clone(), stop.clone());
+        // Made on its lcore, so that its memory is near.
+        let worker = move || Worker::new(plan, own, pool, shard, kernel);
+        running.push(eal.launch(*lcore, move || work(worker(), seeds, &stop))?);
     }
     let start = Instant::now();
-    watch(&plan, &cells, args, &stop);
+    let mut links = Links::new(&ports, carriers);
+    watch(&plan, &cells, args, &mut links, &stop);
     stop.store(true, Ordering::Relaxed);
     for worker in running {
         let lcore = worker.lcore();
         worker.wait().ok_or_else(|| anyhow!("the worker on lcore {} panicked", lcore.index()))?;
     }
+    let control = control.map_or(Ok(()), ControlThread::stop);
+    kernel.iter().flatten().for_each(|queues| queues.empty());
     let totals = plan.ledger.totals(&cells);
+    let pools: Vec<_> = ports.iter().map(|p| (p.name.clone(), p.pool)).collect();
     drop(ports);
-    sum_up(&plan, &totals, start.elapsed())
+    sum_up(&plan, &totals, start.elapsed())?;
+    for (port, pool) in pools.iter().filter(|(_, pool)| pool.in_use() > 0) {
+        let (used, all) = (pool.in_use(), pool.size());
+        return Err(anyhow!(
+            "port {port}: {used} of {all} mbufs did not come back; please report this"
+        )
+        .into());
+    }
+    Ok(control?)
+}
+
+/// Tells the forwarding table what the open ports are, and returns the routed ones that have a twin.
+fn routed_ports(plan: &Plan, specs: &[PortSpec], ports: &[OpenPort]) -> Vec<RoutedPort> {
+    let Some(table) = &plan.routes else { return Vec::new() };
+    let mut routed = Vec::new();
+    for (index, (spec, port)) in (0..=u8::MAX).map(PortIndex).zip(specs.iter().zip(ports)) {
+        table.set_port(index, PortFacts { mac: port.mac, mtu: port.mtu });
+        if let Some(name) = &spec.twin {
+            let twin = TwinConfig {
+                name: name.value.clone(),
+                mac: port.mac,
+                mtu: port.mtu,
+                addresses: spec.addresses.iter().map(|a| a.value).collect(),
+            };
+            let queues = Arc::new(KernelQueues::new(port.pool));
+            routed.push(RoutedPort { index, twin, queues });
+        }
+    }
+    routed
+}
+
+/// By port.
+fn kernel_queues(routed: &[RoutedPort], ports: usize) -> Vec<Option<Arc<KernelQueues>>> {
+    if routed.is_empty() {
+        return Vec::new();
+    }
+    let of = |port: usize| routed.iter().find(|r| r.index.index() == port);
+    (0..ports).map(|port| of(port).map(|r| r.queues.clone())).collect()
 }
 
 /// What EAL needs and the user did not say.
@@ -187,32 +246,72 @@ impl Io for Queues {
 }
 
 /// A worker's life, on its lcore.
-fn work(
-    plan: Arc<Plan>,
-    cells: Arc<Cells>,
-    pool: nfv_core::dpdk::Mempool,
-    shard: Shard,
-    seeds: Vec<QueueSeed>,
-    stop: &AtomicBool,
-) {
+fn work(mut worker: Worker, seeds: Vec<QueueSeed>, stop: &AtomicBool) {
     let mut queues = Queues(seeds.into_iter().map(QueueSeed::claim).collect());
-    let mut worker = Worker::new(plan, cells, pool, shard);
     let clock = Tsc::start();
     while !stop.load(Ordering::Relaxed) {
-        let now = clock.now();
-        if worker.poll(&mut queues, now) == 0 {
+        if worker.poll(&mut queues, clock.now()) == 0 {
             std::hint::spin_loop();
         }
     }
 }
 
-/// Waits for the end, and shows rates once a second when asked to.
-fn watch(plan: &Plan, cells: &[Arc<Cells>], args: &RunArgs, stop: &AtomicBool) {
+/// The ports' links, watched for changes.
+struct Links<'p> {
+    ports: &'p [OpenPort],
+    up: Vec<bool>,
+    carriers: UnboundedSender<(PortIndex, Carrier)>,
+}
+
+impl<'p> Links<'p> {
+    fn new(ports: &'p [OpenPort], carriers: UnboundedSender<(PortIndex, Carrier)>) -> Self {
+        let mut links = Self { ports, up: vec![true; ports.len()], carriers };
+        links.look();
+        links
+    }
+
+    /// Tells what changed: the log, and the twin of the port.
+    fn look(&mut self) {
+        let all = self.ports.iter().zip(self.up.iter_mut());
+        for (index, (port, was)) in (0..=u8::MAX).map(PortIndex).zip(all) {
+            let link = port.link();
+            if link.up == *was {
+                continue;
+            }
+            *was = link.up;
+            match (link.up, link.speed) {
+                (true, Some(speed)) => {
+                    tracing::info!("port {}: link up, {speed} Mbit/s", port.name)
+                }
+                (true, None) => tracing::info!("port {}: link up", port.name),
+                (false, _) => tracing::warn!("port {}: link down", port.name),
+            }
+            let carrier = if link.up { Carrier::Present } else { Carrier::Absent };
+            // Without a twin nobody listens.
+            let _ = self.carriers.send((index, carrier));
+        }
+    }
+}
+
+/// Waits for the end, watches the links, and shows rates once a second when asked to.
+fn watch(
+    plan: &Plan,
+    cells: &[Arc<Cells>],
+    args: &RunArgs,
+    links: &mut Links<'_>,
+    stop: &AtomicBool,
+) {
     let start = Instant::now();
     let end = args.duration.map(Duration::from_secs);
     let mut shown = (Instant::now(), plan.ledger.totals(cells));
-    while !stop.load(Ordering::Relaxed) && end.is_none_or(|end| start.elapsed() < end) {
+    for turn in 0u64.. {
+        if stop.load(Ordering::Relaxed) || end.is_some_and(|end| start.elapsed() >= end) {
+            break;
+        }
         std::thread::sleep(Duration::from_millis(20));
+        if turn % 5 == 0 {
+            links.look();
+        }
         let elapsed = shown.0.elapsed();
         if args.live && elapsed >= Duration::from_secs(1) {
             let now = plan.ledger.totals(cells);

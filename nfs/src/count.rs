@@ -17,9 +17,16 @@ use nfv_core::packet::L3;
 /// The type of NF `count`.
 pub const KIND: Kind = Kind {
     name: "count",
-    profile: Profile { reads_payload: false, writes: false, drops: false, creates: false },
+    profile: Profile {
+        reads_payload: false,
+        writes: false,
+        drops: false,
+        creates: false,
+        routes: false,
+    },
     keys: &[],
     drops: &[],
+    answers: &[],
     counters: &[Named { name: "ip_packets", help: "packets over IPv4 or IPv6" }],
     build,
 };

@@ -22,6 +22,7 @@ use nfv_core::chain::matching::{HEADER_KEYS, Match};
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
 use nfv_core::dispatch::{Classifier, View};
+use nfv_core::dpdk::BURST_MAX;
 use nfv_core::nf::{
     Built, Burst, Decision, FlowNf, FlowView, Kind, Named, Profile, Reason, Shard, Surroundings,
 };
@@ -30,7 +31,13 @@ use nfv_core::packet::{L3, protocol};
 /// The type of NF `firewall`.
 pub const KIND: Kind = Kind {
     name: "firewall",
-    profile: Profile { reads_payload: false, writes: false, drops: true, creates: false },
+    profile: Profile {
+        reads_payload: false,
+        writes: false,
+        drops: true,
+        creates: false,
+        routes: false,
+    },
     keys: &[
         Key {
             name: "rules",
@@ -56,6 +63,7 @@ pub const KIND: Kind = Kind {
         Named { name: "no_rule", help: "no rule matched, and the default is deny" },
         Named { name: "not_ip", help: "not IP, and `neighbours: deny`" },
     ],
+    answers: &[],
     counters: &[],
     build,
 };
@@ -140,22 +148,24 @@ impl FlowNf for Firewall {
 
     fn slice(&self, _: Shard) {}
 
-    fn look_up(&self, burst: &Burst, hints: &mut [u32]) {
+    fn look_up(&self, burst: &Burst, hints: &mut [u32; BURST_MAX]) {
         self.classifier.look_up(burst, View::Oriented, hints);
     }
 
     fn decide(&self, flow: &FlowView<'_>, hint: u32, (): &mut (), (): &mut ()) -> Decision {
         if let Some(rule) = hint.checked_sub(1) {
             return match self.allows.get(rule as usize) {
-                Some(true) => Decision::Forward { rule: Some(rule) },
+                Some(true) => Decision::Forward { rule: Some(rule), hop: None },
                 _ => Decision::Drop { why: RULE_DENIED, rule: Some(rule) },
             };
         }
         match flow.headers.kind {
-            L3::Arp | L3::Other if self.neighbours => Decision::Forward { rule: None },
+            L3::Arp | L3::Other if self.neighbours => Decision::Forward { rule: None, hop: None },
             L3::Arp | L3::Other => Decision::Drop { why: NOT_IP, rule: None },
-            _ if self.default_allow => Decision::Forward { rule: None },
-            L3::Ipv6 if self.neighbours && is_discovery(flow) => Decision::Forward { rule: None },
+            _ if self.default_allow => Decision::Forward { rule: None, hop: None },
+            L3::Ipv6 if self.neighbours && is_discovery(flow) => {
+                Decision::Forward { rule: None, hop: None }
+            }
             _ => Decision::Drop { why: NO_RULE, rule: None },
         }
     }

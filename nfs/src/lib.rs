@@ -7,6 +7,8 @@ pub mod count;
 pub mod firewall;
 pub mod mirror;
 pub mod ratelimit;
+pub mod route;
 
 /// All types of NF, by the name that a chain file's `type` gives.
-pub const KINDS: &[&Kind] = &[&count::KIND, &firewall::KIND, &mirror::KIND, &ratelimit::KIND];
+pub const KINDS: &[&Kind] =
+    &[&count::KIND, &firewall::KIND, &mirror::KIND, &ratelimit::KIND, &route::KIND];

@@ -32,7 +32,13 @@ use nfv_core::nf::{Built, Burst, Cx, Kind, Named, PacketNf, PortIndex, Profile, 
 /// The type of NF `mirror`.
 pub const KIND: Kind = Kind {
     name: "mirror",
-    profile: Profile { reads_payload: true, writes: false, drops: false, creates: true },
+    profile: Profile {
+        reads_payload: true,
+        writes: false,
+        drops: false,
+        creates: true,
+        routes: false,
+    },
     keys: &[
         Key {
             name: "to",
@@ -54,6 +60,7 @@ pub const KIND: Kind = Kind {
         },
     ],
     drops: &[],
+    answers: &[],
     counters: &[
         Named { name: "mirrored_packets", help: "copies sent to the port" },
         Named {

@@ -38,7 +38,13 @@ use nfv_core::packet::{Headers, L3};
 /// The type of NF `ratelimit`.
 pub const KIND: Kind = Kind {
     name: "ratelimit",
-    profile: Profile { reads_payload: false, writes: false, drops: true, creates: false },
+    profile: Profile {
+        reads_payload: false,
+        writes: false,
+        drops: true,
+        creates: false,
+        routes: false,
+    },
     keys: &[
         Key {
             name: "rate",
@@ -66,6 +72,7 @@ pub const KIND: Kind = Kind {
         },
     ],
     drops: &[Named { name: "over_rate", help: "the bucket was empty" }],
+    answers: &[],
     counters: &[Named { name: "passed_packets", help: "packets within the rate" }],
     build,
 };

@@ -1,17 +1,20 @@
 //! A burst: packets that move together, their headers, and what is to become of each.
 
 use crate::dpdk::{BURST_MAX, Packet, Packets};
+use crate::flow::{HopId, Refusal};
 use crate::nf::{Direction, PortIndex};
 use crate::packet::{Headers, Malformed, parse_into};
 
 /// What becomes of a packet after an NF: `Next` unless the NF says otherwise, so none can be forgotten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// To the next NF of the chain.
     #[default]
     Next,
     /// Dropped for this reason, or to the chain that `on` names for it.
     Drop(Reason),
+    /// Dropped by the engine, which forwards what a router decided.
+    Refuse(Refusal, u16),
 }
 
 /// Index into [`Kind::drops`] of the NF that answered.
@@ -29,6 +32,11 @@ pub struct Burst {
     /// Of all packets together.
     bytes: u64,
     verdicts: [Verdict; BURST_MAX],
+    /// Where a router sends the packets at the same places: of use as `routing` says.
+    hops: [HopId; BURST_MAX],
+    outs: [PortIndex; BURST_MAX],
+    /// How far the routing of its packets is.
+    pub(crate) routing: Routing,
     /// The port that received them.
     pub in_port: PortIndex,
     /// Which way they go.
@@ -42,7 +50,9 @@ pub struct Slot<'b> {
     pub packet: &'b mut Packet,
     /// What the parse found.
     pub headers: &'b mut Headers,
-    verdict: &'b mut Verdict,
+    pub(crate) verdict: &'b mut Verdict,
+    pub(crate) hop: &'b mut HopId,
+    pub(crate) out: &'b mut PortIndex,
 }
 
 impl Slot<'_> {
@@ -61,6 +71,9 @@ impl Burst {
             headers: [Headers::default(); BURST_MAX],
             bytes: 0,
             verdicts: [Verdict::Next; BURST_MAX],
+            hops: [HopId::NONE; BURST_MAX],
+            outs: [PortIndex(0); BURST_MAX],
+            routing: Routing::None,
             in_port: PortIndex(0),
             direction: Direction::Forward,
         }
@@ -100,11 +113,16 @@ impl Burst {
     #[inline]
     pub fn slots(&mut self) -> impl Iterator<Item = Slot<'_>> {
         let both = self.packets.iter_mut().zip(self.headers.iter_mut());
-        both.zip(self.verdicts.iter_mut()).map(|((packet, headers), verdict)| Slot {
-            packet,
-            headers,
-            verdict,
-        })
+        let ways = self.hops.iter_mut().zip(self.outs.iter_mut());
+        both.zip(self.verdicts.iter_mut().zip(ways)).map(
+            |((packet, headers), (verdict, (hop, out)))| Slot {
+                packet,
+                headers,
+                verdict,
+                hop,
+                out,
+            },
+        )
     }
 
     /// Adds a packet; the caller has seen that there is room.
@@ -189,7 +207,7 @@ impl Burst {
 
     /// Takes out the packets that were refused, each with its reason; the others stay, in order.
     #[inline]
-    pub(crate) fn settle(&mut self, mut refused: impl FnMut(Packet, &Headers, Reason)) {
+    pub(crate) fn settle(&mut self, mut refused: impl FnMut(Packet, &Headers, Verdict)) {
         let n = self.len();
         let judged = self.verdicts.iter().take(n).any(|v| *v != Verdict::Next);
         if !judged {
@@ -197,13 +215,27 @@ impl Burst {
         }
         let verdicts = std::mem::replace(&mut self.verdicts, [Verdict::Next; BURST_MAX]);
         let (packets, headers) = (self.packets.take(), self.headers);
+        let ways = self.hops.into_iter().zip(self.outs);
         self.bytes = 0;
-        for ((packet, headers), verdict) in packets.into_iter().zip(&headers).zip(verdicts) {
-            match verdict {
-                Verdict::Next => self.push(packet, headers),
-                Verdict::Drop(why) => refused(packet, headers, why),
+        let places = packets.into_iter().zip(&headers).zip(ways).zip(verdicts);
+        for (((packet, headers), way), verdict) in places {
+            if verdict == Verdict::Next {
+                let at = self.packets.len();
+                if let (Some(hop), Some(out)) = (self.hops.get_mut(at), self.outs.get_mut(at)) {
+                    (*hop, *out) = way;
+                }
+                self.push(packet, headers);
+            } else {
+                refused(packet, headers, verdict);
             }
         }
+    }
+
+    /// All its packets with the ports that their hops are on, taken out.
+    #[inline]
+    pub(crate) fn drain_routed(&mut self) -> impl Iterator<Item = (Packet, PortIndex)> {
+        self.bytes = 0;
+        self.packets.take().into_iter().zip(self.outs)
     }
 
     /// All its packets with their headers, taken out.
@@ -218,6 +250,17 @@ impl Burst {
     pub(crate) fn outgoing(&mut self) -> (&mut Packets, u64) {
         (&mut self.packets, std::mem::take(&mut self.bytes))
     }
+}
+
+/// How far the routing of a burst's packets is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Routing {
+    /// No router saw them.
+    None,
+    /// A router set their hops.
+    Decided,
+    /// They are ready to leave by the ports of their hops.
+    Done,
 }
 
 /// Why a packet that came in goes no further.

@@ -12,6 +12,7 @@ pub mod control;
 pub mod dispatch;
 #[allow(unsafe_code, reason = "the one place where DPDK is called")]
 pub mod dpdk;
+pub mod flow;
 pub mod nf;
 pub mod packet;
 pub mod worker;

@@ -5,17 +5,20 @@
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::account::{CellId, Cells};
-pub use crate::burst::{Burst, Reason, Slot, Verdict};
+use crate::burst::Routing;
+pub use crate::burst::{Burst, Reason, Slot};
 use crate::chain::key::Key;
 use crate::chain::report::Report;
 use crate::chain::section::Section;
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet};
-use crate::packet::Headers;
+use crate::flow::{HopId, RouteTable};
+use crate::packet::{Headers, IcmpError};
 
 /// A port by its place in the chain file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -120,6 +123,8 @@ pub enum Decision {
     Forward {
         /// The rule that said so, an index into [`Built::rules`].
         rule: Option<u32>,
+        /// The next hop, from a router: the engine then does to each packet what routers do.
+        hop: Option<HopId>,
     },
     /// Refused.
     Drop {
@@ -142,7 +147,7 @@ pub trait FlowNf: Send + Sync + Debug + 'static {
     fn slice(&self, shard: Shard) -> Self::Slice;
 
     /// Looks up a burst at once what `decide` then reads as `hint`: tables are fastest in bulk.
-    fn look_up(&self, _burst: &Burst, _hints: &mut [u32]) {}
+    fn look_up(&self, _burst: &Burst, _hints: &mut [u32; BURST_MAX]) {}
 
     /// Answers for a flow's first packet, and again when the NF changed its mind. `hint`: what [`FlowNf::look_up`] found.
     ///
@@ -187,6 +192,8 @@ pub struct Profile {
     pub drops: bool,
     /// Whether it sends packets of its own.
     pub creates: bool,
+    /// Whether it picks the port that packets leave by.
+    pub routes: bool,
 }
 
 /// A drop reason or a counter: `snake_case` name, and an operator's sentence.
@@ -203,6 +210,8 @@ pub struct Named {
 pub struct Surroundings<'c> {
     /// The ports' names, in the order of their indices.
     pub ports: &'c [String],
+    /// The box's forwarding table; there is one where a port is routed or an NF routes.
+    pub routes: Option<&'c Arc<RouteTable>>,
 }
 
 impl Surroundings<'_> {
@@ -224,6 +233,8 @@ pub struct Kind {
     pub keys: &'static [Key],
     /// Its reasons to drop; each is an exit too.
     pub drops: &'static [Named],
+    /// What the sender is told of a drop for a reason, where `on` does not lead elsewhere.
+    pub answers: &'static [(Reason, IcmpError)],
     /// What it counts besides.
     pub counters: &'static [Named],
     /// Reports every mistake with its place, then returns `None`; never stops at the first.
@@ -339,16 +350,25 @@ impl<T: FlowNf> AnyFlowNf for T {
         let mut hints = [0; BURST_MAX];
         self.look_up(burst, &mut hints);
         let (in_port, direction) = (burst.in_port, burst.direction);
+        let mut routed = false;
         for ((mut slot, hint), decided) in burst.slots().zip(hints).zip(rules.iter_mut()) {
             let flow = FlowView { headers: slot.headers, in_port, direction };
             let rule = match self.decide(&flow, hint, &mut T::Flow::new_zeroed(), slice) {
-                Decision::Forward { rule } => rule,
+                Decision::Forward { rule, hop: None } => rule,
+                Decision::Forward { rule, hop: Some(hop) } => {
+                    *slot.hop = hop;
+                    routed = true;
+                    rule
+                }
                 Decision::Drop { why, rule } => {
                     slot.drop(why);
                     rule
                 }
             };
             *decided = rule.unwrap_or(NO_RULE);
+        }
+        if routed {
+            burst.routing = Routing::Decided;
         }
     }
 }

@@ -4,14 +4,20 @@
 //! `receive -> parse -> burst of their program -> steps -> buffer of a port -> transmit`, and every way out of that
 //! line is counted where it leaves it. The same code serves a run (queues of DPDK) and a replay (captures): [`Io`].
 
+mod answer;
+mod kernel;
+
 use std::any::Any;
 use std::sync::Arc;
 
+use self::answer::Budget;
+pub use self::kernel::KernelQueues;
 use crate::account::{CellId, Cells};
-use crate::burst::{Burst, Reason, Refused};
+use crate::burst::{Burst, Reason, Refused, Routing, Verdict};
 use crate::chain::compile::{Entry, Plan, ProgramId};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, cycles};
+use crate::flow::{Asked, Refusal, forward};
 use crate::nf::{Cx, NO_RULE, Nf, OUTBOX_MAX, PacketNf, PortIndex, Shard};
 use crate::packet::Headers;
 
@@ -50,6 +56,14 @@ struct Own {
     outbox: Vec<(PortIndex, Packet)>,
     /// Packets to free, a burst at a time.
     dead: Packets,
+    /// Neighbours that it asked for.
+    asked: Asked,
+    /// ICMP errors that it may still send.
+    answers: Budget,
+    /// By port: where packets for the box itself go.
+    kernel: Vec<Option<Arc<KernelQueues>>>,
+    /// Polls until the next look at what the kernel sends.
+    polls_left: u32,
 }
 
 /// What a worker has of a function for itself.
@@ -72,8 +86,14 @@ impl std::fmt::Debug for Instance {
 impl Worker {
     /// A worker with its own instances of the packet NFs, and the slices of `shard` of the flow NFs.
     ///
-    /// `pool`: where NFs take packets that they make.
-    pub fn new(plan: Arc<Plan>, cells: Arc<Cells>, pool: Mempool, shard: Shard) -> Self {
+    /// `pool`: where NFs take packets that they make. `kernel`: by port, the way to its twin.
+    pub fn new(
+        plan: Arc<Plan>,
+        cells: Arc<Cells>,
+        pool: Mempool,
+        shard: Shard,
+        kernel: Vec<Option<Arc<KernelQueues>>>,
+    ) -> Self {
         let burst = || Some(Box::new(Burst::empty()));
         let instance = |nf: &Nf| match nf {
             Nf::Flow(nf) => Instance::Slice(nf.any_slice(shard)),
@@ -87,6 +107,11 @@ impl Worker {
             out: plan.ports.iter().map(|_| Packets::new()).collect(),
             outbox: Vec::with_capacity(OUTBOX_MAX),
             dead: Packets::new(),
+            asked: Asked::new(),
+            answers: Budget::full(),
+            // What the kernel sends is one worker's, so that it stays in order.
+            polls_left: if shard.index == 0 { 0 } else { u32::MAX },
+            kernel,
             cells,
             pool,
         };
@@ -130,6 +155,9 @@ impl Own {
             self.dispatch(plan, port, &mut burst, io, now);
         }
         self.inbox = Some(burst);
+        if !self.kernel.is_empty() {
+            self.look_at_kernel(plan, io);
+        }
         seen
     }
 
@@ -156,6 +184,9 @@ impl Own {
             self.drop(packet, reason);
         });
         self.cells.add(cells.rx_bytes, bytes);
+        if let Some(routed) = &cells.routed {
+            self.sort_out(plan, routed, port, burst);
+        }
         match entry {
             // The whole burst is the program's, as it lies.
             Entry::All(program) => self.run(plan, *program, burst, port, io, now),
@@ -213,6 +244,7 @@ impl Own {
         let Some(program) = plan.programs.get(usize::from(id.0)) else { return };
         burst.in_port = port;
         burst.direction = program.direction;
+        burst.routing = Routing::None;
         self.cells.add(program.packets, burst.len() as u64);
         self.cells.add(program.bytes, burst.bytes());
         for (step, reroutes) in program.steps.iter().zip(&program.reroutes) {
@@ -220,9 +252,16 @@ impl Own {
                 break;
             }
             self.step(plan, *step, reroutes, burst, now);
+            if burst.routing == Routing::Decided {
+                self.forward(plan, program.to, burst, now);
+            }
         }
         if let Some(to) = program.to {
             self.leave(plan, to, burst, io);
+        } else if burst.routing == Routing::Done {
+            for (packet, to) in burst.drain_routed() {
+                self.queue(plan, to, packet, io);
+            }
         } else {
             for (packet, _) in burst.drain() {
                 self.drop(packet, plan.cells.no_chain);
@@ -278,11 +317,39 @@ impl Own {
             (Nf::Packet(_), Instance::Slice(_)) => {}
         }
         self.cells.add(cells.cycles, cycles().wrapping_sub(start));
-        burst.settle(|packet, headers, Reason(why)| {
-            match reroutes.get(usize::from(why)).copied().flatten() {
-                Some(program) => self.enter(plan, program, packet, headers),
-                None => self.drop(packet, cells.drops.plus(usize::from(why))),
+        let port = burst.in_port;
+        burst.settle(|packet, headers, verdict| {
+            let Verdict::Drop(reason @ Reason(why)) = verdict else { return packet.free() };
+            if let Some(program) = reroutes.get(usize::from(why)).copied().flatten() {
+                return self.enter(plan, program, packet, headers);
             }
+            if let Some((_, error)) = function.kind.answers.iter().find(|(r, _)| *r == reason) {
+                self.answer(plan, &packet, headers, *error, port, now);
+            }
+            self.drop(packet, cells.drops.plus(usize::from(why)));
+        });
+    }
+
+    /// Does to each packet what routers do, once a router has decided on its hop.
+    fn forward(&mut self, plan: &Plan, to: Option<PortIndex>, burst: &mut Burst, now: Time) {
+        let Some(table) = &plan.routes else { return };
+        for slot in burst.slots() {
+            match forward(table, slot.packet, slot.headers, *slot.hop, to) {
+                Ok(out) => *slot.out = out,
+                Err((why, mtu)) => *slot.verdict = Verdict::Refuse(why, mtu),
+            }
+            if matches!(slot.verdict, Verdict::Refuse(Refusal::NeighbourUnresolved, _)) {
+                self.asked.ask(table, *slot.hop, slot.headers, now);
+            }
+        }
+        burst.routing = Routing::Done;
+        let port = burst.in_port;
+        burst.settle(|packet, headers, verdict| {
+            let Verdict::Refuse(why, mtu) = verdict else { return packet.free() };
+            if let Some(error) = why.answer(headers, mtu) {
+                self.answer(plan, &packet, headers, error, port, now);
+            }
+            self.drop(packet, plan.cells.refused.plus(why as usize));
         });
     }
 

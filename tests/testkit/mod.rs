@@ -35,6 +35,37 @@ pub fn shell(line: &str) -> Output {
     Command::new("sh").args(["-c", line]).output().expect("sh is there")
 }
 
+/// A host: its name, its addresses, its routers.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// `lan` or `wan`: the port that it is behind, too.
+    pub name: &'static str,
+    /// With prefix lengths.
+    pub addresses: [&'static str; 2],
+    /// Its default routers; none when both hosts are on one network.
+    pub routers: &'static [&'static str],
+}
+
+/// Two hosts on one network, with a bump in the wire between them.
+pub const BRIDGED: [Host; 2] = [
+    Host { name: "lan", addresses: ["10.99.0.1/24", "fd00:99::1/64"], routers: &[] },
+    Host { name: "wan", addresses: ["10.99.0.2/24", "fd00:99::2/64"], routers: &[] },
+];
+
+/// Two hosts on networks of their own, with a router between them.
+pub const ROUTED: [Host; 2] = [
+    Host {
+        name: "lan",
+        addresses: ["10.1.0.2/24", "fd00:1::2/64"],
+        routers: &["10.1.0.1", "fd00:1::1"],
+    },
+    Host {
+        name: "wan",
+        addresses: ["10.2.0.2/24", "fd00:2::2/64"],
+        routers: &["10.2.0.1", "fd00:2::1"],
+    },
+];
+
 /// Two hosts and the namespace between them, with a chain running there.
 #[derive(Debug)]
 pub struct Rig {
@@ -45,47 +76,58 @@ pub struct Rig {
 
 impl Rig {
     /// Makes the namespaces and starts `nfv run` on `chain`, which names its ports' devices by ${LAN} and ${WAN}.
-    ///
-    /// The hosts have 10.99.0.1 and fd00:99::1 (lan), 10.99.0.2 and fd00:99::2 (wan).
     pub fn start(chain: &str) -> Self {
+        let rig = Self::start_with(chain, &BRIDGED);
+        rig.wait_until("the chain carries a ping", || {
+            rig.succeeds("lan", "ping -c1 -W1 10.99.0.2")
+        });
+        rig
+    }
+
+    /// As [`Rig::start`] with hosts that are wired otherwise; does not wait until anything passes.
+    pub fn start_with(chain: &str, hosts: &[Host; 2]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("nfvt{}-{id}", std::process::id());
         let mut rig = Self { prefix, nfv: None, servers: Vec::new() };
         let middle = rig.namespace("nfv");
-        must(&format!("ip netns add {middle}"));
-        for (host, last) in [("lan", 1), ("wan", 2)] {
-            let ns = rig.namespace(host);
+        must(&format!("ip netns add {middle} && ip -n {middle} link set lo up"));
+        for host in hosts {
+            let (ns, name) = (rig.namespace(host.name), host.name);
             must(&format!("ip netns add {ns}"));
-            must(&format!("ip -n {ns} link add eth0 type veth peer name {host} netns {middle}"));
+            let veth = format!("{name}-veth");
+            must(&format!("ip -n {ns} link add eth0 type veth peer name {veth} netns {middle}"));
             // Without these veth hands over super-packets and partial checksums.
             must(&format!("ip netns exec {ns} ethtool -K eth0 tso off gso off tx off"));
-            must(&format!("ip -n {ns} addr add 10.99.0.{last}/24 dev eth0"));
-            must(&format!("ip -n {ns} addr add fd00:99::{last}/64 dev eth0 nodad"));
             must(&format!("ip -n {ns} link set lo up && ip -n {ns} link set eth0 up"));
-            must(&format!("ip netns exec {middle} sysctl -qw net.ipv6.conf.{host}.disable_ipv6=1"));
-            must(&format!("ip -n {middle} link set {host} up"));
+            for address in host.addresses {
+                let nodad = if address.contains(':') { "nodad" } else { "" };
+                must(&format!("ip -n {ns} addr add {address} dev eth0 {nodad}"));
+            }
+            for router in host.routers {
+                must(&format!("ip -n {ns} route add default via {router}"));
+            }
+            must(&format!("ip netns exec {middle} sysctl -qw net.ipv6.conf.{veth}.disable_ipv6=1"));
+            must(&format!("ip -n {middle} link set {veth} up"));
         }
         let nfv = Command::new("ip")
             .args(["netns", "exec", &middle, NFV, "run", "--no-pci", "-l", "0,1", "--", chain])
-            .env("LAN", "net_af_packet0,iface=lan")
-            .env("WAN", "net_af_packet1,iface=wan")
+            .env("LAN", "net_af_packet0,iface=lan-veth")
+            .env("WAN", "net_af_packet1,iface=wan-veth")
             .stdout(Stdio::piped())
             .spawn()
             .expect("nfv starts");
         rig.nfv = Some(nfv);
-        rig.wait_until("the chain carries a ping", || {
-            let ns = rig.namespace("lan");
-            shell(&format!("ip netns exec {ns} ping -c1 -W1 10.99.0.2")).status.success()
-        });
         rig
     }
 
-    fn namespace(&self, host: &str) -> String {
+    /// The namespace of a host; `nfv` is that between them.
+    pub fn namespace(&self, host: &str) -> String {
         format!("{}-{host}", self.prefix)
     }
 
-    fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    /// Waits until something holds, 30 s at most.
+    pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let start = Instant::now();
         while !holds() {
             assert!(start.elapsed() < Duration::from_secs(30), "{what}: not within 30 s");

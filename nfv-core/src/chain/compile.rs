@@ -4,13 +4,17 @@
 //! program's steps are functions, its end is a port. A reason to drop may lead to another program (`on:`), so programs
 //! form a graph; the compiler keeps it without cycles, so every packet ends.
 
+use std::sync::Arc;
+
 use crate::account::{CellId, Counter, Ledger, Side};
 use crate::chain::key::FunctionType;
 use crate::chain::matching::Match;
+use crate::chain::port::{Mode, PortSpec};
 use crate::chain::report::{Report, nearest, quoted};
-use crate::chain::source::Span;
+use crate::chain::source::{Span, Spanned};
 use crate::chain::spec::{ChainFile, ChainSpec};
 use crate::dispatch::Classifier;
+use crate::flow::{Refusal, RouteTable};
 use crate::nf::{Built, Direction, Kind, PortIndex, Surroundings};
 use crate::packet::MALFORMED;
 
@@ -29,6 +33,8 @@ pub struct Plan {
     pub ledger: Ledger,
     /// Where the engine counts.
     pub cells: EngineCells,
+    /// Where routed packets go; there is one where a port is routed or a function routes.
+    pub routes: Option<Arc<RouteTable>>,
 }
 
 /// A function of the chain file.
@@ -72,6 +78,10 @@ pub struct EngineCells {
     pub no_chain: CellId,
     /// A header was not in the first segment, and did not fit there.
     pub scattered: CellId,
+    /// The first of the reasons why a routed packet goes no further.
+    pub(crate) refused: CellId,
+    /// ICMP errors that were not sent, as there had been many.
+    pub(crate) unanswered: CellId,
     /// Packets that NFs made.
     pub created: CellId,
     /// Packets that NFs kept for good.
@@ -95,6 +105,23 @@ pub struct PortCells {
     pub tx_bytes: CellId,
     /// Packets dropped because the transmit ring stayed full.
     pub tx_full: CellId,
+    /// Of a routed port.
+    pub(crate) routed: Option<RoutedCells>,
+}
+
+/// Where a routed port is counted besides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RoutedCells {
+    /// Packets given to the kernel.
+    pub to_kernel: CellId,
+    /// Packets that the kernel sent.
+    pub from_kernel: CellId,
+    /// Dropped: for another station.
+    pub not_for_us: CellId,
+    /// Dropped: for the box itself, and the port has no twin.
+    pub no_twin: CellId,
+    /// Dropped: the kernel takes them too slowly.
+    pub twin_full: CellId,
 }
 
 /// A program by its place in [`Plan::programs`].
@@ -149,8 +176,9 @@ pub fn compile(file: &ChainFile, kinds: &[&'static Kind], report: &mut Report) -
         report.error(span, format!("more than {PORTS_MAX} ports"));
     }
     let mut ledger = Ledger::default();
-    let cells = engine_cells(&mut ledger, &ports);
-    let around = Surroundings { ports: &ports };
+    let cells = engine_cells(&mut ledger, &file.ports);
+    let routes = route_table(file, kinds, report);
+    let around = Surroundings { ports: &ports, routes: routes.as_ref() };
     let mut functions = Vec::new();
     for spec in &file.functions {
         let Some(kind) = kinds.iter().find(|k| k.name == spec.kind.name) else { continue };
@@ -171,7 +199,7 @@ pub fn compile(file: &ChainFile, kinds: &[&'static Kind], report: &mut Report) -
     if report.has_errors() {
         return None;
     }
-    Some(Plan { ports, entries, functions, programs, ledger, cells })
+    Some(Plan { ports, entries, functions, programs, ledger, cells, routes })
 }
 
 struct Compiler<'c> {
@@ -183,19 +211,24 @@ struct Compiler<'c> {
 
 impl Compiler<'_> {
     fn port(&self, name: &str) -> Option<PortIndex> {
-        Surroundings { ports: self.ports }.port(name)
+        Surroundings { ports: self.ports, routes: None }.port(name)
     }
 
     /// What a chain may say wrongly that names alone do not show.
     fn check(&mut self) {
         for chain in &self.file.chains {
-            if chain.to.is_none() {
+            let routes = |s: &&Spanned<String>| {
+                self.functions.iter().any(|f| f.name == s.value && f.kind.profile.routes)
+            };
+            if chain.to.is_none() && !chain.through.iter().any(|s| routes(&s)) {
                 self.report
                     .error(
                         chain.name.span,
                         format!("chain {} leads nowhere", quoted(&chain.name.value)),
                     )
-                    .hint("say with `to` which port its packets leave by");
+                    .hint(
+                        "say with `to` which port its packets leave by, or end it with a `route`",
+                    );
             }
             for (i, step) in chain.through.iter().enumerate() {
                 if chain.through.iter().take(i).any(|s| s.value == step.value) {
@@ -337,7 +370,7 @@ impl Compiler<'_> {
         match (list.first(), programs.first()) {
             (None, _) | (_, None) => Entry::Closed,
             (Some(first), Some(program)) if *first == Match::default() => Entry::All(*program),
-            _ => match Classifier::build(&list, Surroundings { ports: self.ports }) {
+            _ => match Classifier::build(&list, Surroundings { ports: self.ports, routes: None }) {
                 Ok(classifier) => Entry::Matched { classifier, programs },
                 Err(why) => {
                     if let Some(span) = span {
@@ -359,24 +392,85 @@ fn mirrored(one: &Match) -> Match {
     m
 }
 
-fn engine_cells(ledger: &mut Ledger, ports: &[String]) -> EngineCells {
+/// The forwarding table with what the ports' section says, when anything routes.
+fn route_table(
+    file: &ChainFile,
+    kinds: &[&'static Kind],
+    report: &mut Report,
+) -> Option<Arc<RouteTable>> {
+    let routes = |name: &str| kinds.iter().any(|k| k.name == name && k.profile.routes);
+    let routed = file.ports.iter().any(|p| p.mode == Mode::Routed);
+    let span = file.ports.first()?.name.span;
+    if !routed && !file.functions.iter().any(|f| routes(f.kind.name)) {
+        return None;
+    }
+    let table = match RouteTable::create(file.ports.len()) {
+        Ok(table) => table,
+        Err(why) => {
+            let hint = "it takes 200 MiB: give EAL more memory, `-m 1024`";
+            report.error(span, format!("no forwarding table: {why}")).hint(hint);
+            return None;
+        }
+    };
+    for (index, port) in (0..=u8::MAX).map(PortIndex).zip(&file.ports) {
+        for address in &port.addresses {
+            if let Err(why) = table.add_port_address(index, address.value) {
+                report.error(address.span, why.to_string());
+            }
+        }
+        for (address, mac) in &port.neighbours {
+            if let Err(why) = table.neighbour(index, address.value, Some(mac.value.bytes())) {
+                report.error(address.span, why.to_string());
+            }
+        }
+    }
+    Some(Arc::new(table))
+}
+
+fn engine_cells(ledger: &mut Ledger, ports: &[PortSpec]) -> EngineCells {
     let dropped = |ledger: &mut Ledger, nf: &str, reason: &str, help| {
         let labels = vec![("nf", nf.to_owned()), ("reason", reason.to_owned())];
         ledger.add(Counter { metric: "dropped_packets", help, labels, side: Side::Dropped })
     };
     let port_cells = ports
         .iter()
-        .map(|port| {
+        .map(|spec| {
+            let port = &spec.name.value;
             let mut count = |metric, help, side| {
                 let labels = vec![("port", port.clone())];
                 ledger.add(Counter { metric, help, labels, side })
             };
+            let twin = (spec.mode == Mode::Routed).then(|| {
+                let given = "packets given to the kernel's twin of the port";
+                let taken = "packets that the kernel sent by its twin of the port";
+                (
+                    count("to_kernel_packets", given, Side::Consumed),
+                    count("from_kernel_packets", taken, Side::Created),
+                )
+            });
             PortCells {
                 rx_packets: count("received_packets", "packets received", Side::Received),
                 rx_bytes: count("received_bytes", "bytes received", Side::Aside),
                 tx_packets: count("sent_packets", "packets sent", Side::Sent),
                 tx_bytes: count("sent_bytes", "bytes sent", Side::Aside),
                 tx_full: dropped(ledger, port, "tx_full", "the transmit ring stayed full"),
+                routed: twin.map(|(to_kernel, from_kernel)| RoutedCells {
+                    to_kernel,
+                    from_kernel,
+                    not_for_us: dropped(ledger, port, "not_for_us", "for another station"),
+                    no_twin: dropped(
+                        ledger,
+                        port,
+                        "no_twin",
+                        "for the box itself, and the port has no twin",
+                    ),
+                    twin_full: dropped(
+                        ledger,
+                        port,
+                        "twin_full",
+                        "the kernel took packets for the box too slowly",
+                    ),
+                }),
             }
         })
         .collect();
@@ -386,6 +480,11 @@ fn engine_cells(ledger: &mut Ledger, ports: &[String]) -> EngineCells {
         malformed.get_or_insert(id);
     }
     let no_chain = dropped(ledger, "dispatch", "no_chain", "no chain's match was met");
+    let mut refused = None;
+    for named in Refusal::NAMES {
+        let id = dropped(ledger, "forward", named.name, named.help);
+        refused.get_or_insert(id);
+    }
     let scattered = dropped(ledger, "parse", "scattered", "its segments do not fit one buffer");
     let mut count =
         |metric, help, side| ledger.add(Counter { metric, help, labels: Vec::new(), side });
@@ -394,6 +493,12 @@ fn engine_cells(ledger: &mut Ledger, ports: &[String]) -> EngineCells {
         malformed: malformed.expect("MALFORMED is not empty"),
         no_chain,
         scattered,
+        refused: refused.expect("there are refusals"),
+        unanswered: count(
+            "unanswered_packets",
+            "drops of which no ICMP error was sent, as there had been many",
+            Side::Aside,
+        ),
         created: count("created_packets", "packets that functions made", Side::Created),
         consumed: count("consumed_packets", "packets that functions kept", Side::Consumed),
         idle_polls: count("idle_polls", "polls of a queue that found nothing", Side::Aside),

@@ -456,16 +456,20 @@ fn configure(
 fn set_promiscuous(id: u16, wanted: bool, shortfalls: &mut Vec<String>) {
     // SAFETY: the port exists.
     let is = unsafe { dpdk_sys::rte_eth_promiscuous_get(id) } == 1;
-    if is == wanted {
-        return;
-    }
-    let failed = if wanted {
+    let failed = if is == wanted {
+        0
+    } else if wanted {
         // SAFETY: the port exists.
         unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) }
     } else {
         // SAFETY: the port exists.
         unsafe { dpdk_sys::rte_eth_promiscuous_disable(id) }
     };
+    if !wanted {
+        // For neighbour discovery and routing protocols. Drivers without it receive all anyway.
+        // SAFETY: the port exists.
+        unsafe { dpdk_sys::rte_eth_allmulticast_enable(id) };
+    }
     if failed != 0 && wanted {
         shortfalls.push(format!(
             "it is not promiscuous ({}): it receives frames for its own address only; for a VF, `ip link set PF vf N trust on` on the host",

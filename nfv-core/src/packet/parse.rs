@@ -93,6 +93,8 @@ pub struct Headers {
     pub icmp_code: u8,
     /// Whether it is a fragment.
     pub fragment: Fragment,
+    /// Whether IPv4 routers are told not to fragment it.
+    pub dont_fragment: bool,
 }
 
 const _: () = assert!(size_of::<Headers>() == 64);
@@ -302,6 +304,7 @@ fn usual(frame: &[u8], wire_length: u32, h: &mut Headers) -> bool {
         icmp_type: 0,
         icmp_code: 0,
         fragment: Fragment::Whole,
+        dont_fragment: f0 & 0x40 != 0,
     };
     true
 }
@@ -356,6 +359,7 @@ fn ipv4(frame: &[u8], at: usize, wire_length: u32, h: &mut Headers) -> Result<()
     h.dst.0 = [d0, d1, d2, d3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     h.l3_end = small(at + total);
     let fragment = u16::from_be_bytes([f0, f1]);
+    h.dont_fragment = f0 & 0x40 != 0;
     if fragment & 0x3fff != 0 {
         h.fragment = if fragment & 0x1fff == 0 { Fragment::First } else { Fragment::Later };
     }
