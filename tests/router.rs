@@ -129,9 +129,18 @@ fn neighbours_of_the_chain_file_serve_where_there_is_no_twin() {
     }
     let text = std::fs::read_to_string("chains/router.yaml").unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let start = |neighbours: &str| {
-        let text =
-            text.replace("mode: routed", &format!("mode: routed\n    twin: none{neighbours}"));
+    let start = |known: bool| {
+        let mut text = text.replace("mode: routed", "mode: routed\n    twin: none");
+        for (address, neighbour) in [
+            ("addresses: [ 10.1", "10.1.0.2: 02:00:00:00:01:02"),
+            ("addresses: [ 10.2", "10.2.0.2: 02:00:00:00:02:02"),
+        ] {
+            assert!(text.contains(address), "the chain file has it");
+            if known {
+                let with = format!("neighbours: {{ {neighbour} }}\n    {address}");
+                text = text.replace(address, &with);
+            }
+        }
         let file = folder.path().join("router.yaml");
         std::fs::write(&file, text).unwrap();
         let rig = Rig::start_with(file.to_str().unwrap(), &ROUTED);
@@ -147,10 +156,7 @@ fn neighbours_of_the_chain_file_serve_where_there_is_no_twin() {
         rig
     };
     let ping = "ping -c 3 -i 0.2 -W 1 10.2.0.2";
-    let neighbours =
-        "\n    neighbours: { 10.1.0.2: 02:00:00:00:01:02, 10.2.0.2: 02:00:00:00:02:02 }";
-    // Both ports list both: each uses those on its own link.
-    let rig = start(neighbours);
+    let rig = start(true);
     rig.wait_until("a ping passes", || rig.succeeds("lan", ping));
     assert!(
         !shell(&format!("ip -n {} link show lan", rig.namespace("nfv"))).status.success(),
@@ -158,7 +164,7 @@ fn neighbours_of_the_chain_file_serve_where_there_is_no_twin() {
     );
     rig.finish();
 
-    let rig = start("");
+    let rig = start(false);
     std::thread::sleep(Duration::from_secs(2));
     assert!(!rig.succeeds("lan", ping), "control: nobody knows the neighbours");
     let summary = rig.finish();

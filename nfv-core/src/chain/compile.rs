@@ -4,7 +4,10 @@
 //! program's steps are functions, its end is a port. A reason to drop may lead to another program (`on:`), so programs
 //! form a graph; the compiler keeps it without cycles, so every packet ends.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::account::{CellId, Counter, Ledger, Side};
 use crate::chain::key::FunctionType;
@@ -419,12 +422,27 @@ fn route_table(
             }
         }
         for (address, mac) in &port.neighbours {
+            let on_link = |net: &IpNet| net.contains(&address.value);
+            if !port.addresses.iter().any(|a| on_link(&a.value)) && !is_link_local(address.value) {
+                let (port, address_text) = (quoted(&port.name.value), address.value);
+                report
+                    .error(address.span, format!("{address_text} is in no network of port {port}"))
+                    .hint("a neighbour is on the port's link: give the port an address in its network");
+                continue;
+            }
             if let Err(why) = table.neighbour(index, address.value, Some(mac.value.bytes())) {
                 report.error(address.span, why.to_string());
             }
         }
     }
     Some(Arc::new(table))
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => a.is_link_local(),
+        IpAddr::V6(a) => a.is_unicast_link_local(),
+    }
 }
 
 fn engine_cells(ledger: &mut Ledger, ports: &[PortSpec]) -> EngineCells {
