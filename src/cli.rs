@@ -1,5 +1,6 @@
 //! The command line: EAL options, `--`, then ours.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,8 +47,49 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Say what is wrong with this machine: nfv doctor [EAL options] [-- CONFIG]
     Doctor(DoctorArgs),
+    /// Ask a run, or set one of its handles
+    Ctl(CtlArgs),
     /// Print the JSON Schema of the chain file, for editors
     Schema,
+}
+
+/// Arguments of `nfv ctl`.
+#[derive(Debug, Args)]
+pub struct CtlArgs {
+    /// The socket of the run; otherwise where a run listens by default
+    #[arg(long, value_name = "SOCKET", global = true)]
+    pub control: Option<PathBuf>,
+    /// What to ask.
+    #[command(subcommand)]
+    pub command: CtlCommand,
+}
+
+/// What to ask.
+#[derive(Debug, Subcommand)]
+pub enum CtlCommand {
+    /// Print all counters, and the ports as they are
+    Stats {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a handle's value, or all handles
+    Get {
+        /// NF.NAME
+        handle: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set a handle
+    Set {
+        /// NF.NAME
+        handle: String,
+        /// Its value
+        value: String,
+    },
+    /// End the run as SIGINT does
+    Quit,
 }
 
 /// Arguments of `nfv run`, behind `--`.
@@ -58,9 +100,24 @@ pub struct RunArgs {
     /// Stop after so many seconds; otherwise on SIGINT or SIGTERM
     #[arg(long, value_name = "SECS")]
     pub duration: Option<u64>,
-    /// Print a table of rates once a second
+    /// Print tables of rates once a second
     #[arg(long)]
     pub live: bool,
+    /// Where `nfv ctl` asks; otherwise /run/nfv/nfv.sock, or nfv/nfv.sock in the user's runtime folder
+    #[arg(long, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
+    /// Serve the counters as OpenMetrics text; a port alone is on loopback
+    #[arg(long, value_name = "ADDR:PORT", value_parser = metrics_address)]
+    pub metrics: Option<SocketAddr>,
+}
+
+/// `127.0.0.1:9090`, `[::1]:9090`, `9090`.
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    text.parse()
+        .map_err(|_| "an address with a port, such as `127.0.0.1:9090`, or a port alone".to_owned())
 }
 
 /// Arguments of `nfv doctor`, behind `--`.

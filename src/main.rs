@@ -6,12 +6,14 @@ mod check;
 mod cli;
 mod config;
 mod control;
+mod ctl;
 mod doctor;
 mod eal_args;
 mod network;
 mod replay;
 mod run;
 mod schema;
+mod stats;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Run(run) => run::run(&eal_options, &run),
         Command::Check(check) => check::check(&check),
         Command::Replay(replay) => replay::replay(&replay),
+        Command::Ctl(args) => ctl::ctl(&args),
         Command::Schema => schema::print(),
         Command::Doctor(doctor) => match doctor::command(&eal_options, &doctor) {
             Ok(exit) => return exit,

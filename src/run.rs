@@ -9,6 +9,7 @@ use nfv_core::account::{Cells, Side, Totals};
 use nfv_core::chain::compile::Plan;
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
+use nfv_core::control::requests::Control;
 use nfv_core::control::twin::{Carrier, TwinConfig};
 use nfv_core::dpdk::{
     Eal, EalError, OpenPort, Packets, PortRequest, QueueSeed, RxQueue, TxQueue, unaccounted_packets,
@@ -20,9 +21,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cli::{Failure, Outcome, RunArgs};
 use crate::config::Config;
-use crate::control::ControlThread;
+use crate::control::{ControlThread, Tasks};
 use crate::doctor::{Ask, Color, Finding, HugeChoice, Machine, Severity, preflight, print};
-use crate::network::{Network, RoutedPort};
+use crate::network::RoutedPort;
+use crate::stats::{Counters, Unit, tables};
 
 /// Runs the chains until SIGINT, SIGTERM or the duration's end.
 pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
@@ -70,26 +72,32 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let pool = ports.first().map(|p| p.pool).context("the chain file has no port")?;
     let routed = routed_ports(&plan, &file.ports, &ports);
     let kernel = kernel_queues(&routed, ports.len());
+    let ports: Arc<[OpenPort]> = ports.into();
+    let workers: Vec<_> = lcores.into_iter().zip(seeds).collect();
+    let cells: Vec<_> = workers.iter().map(|_| plan.ledger.cells()).collect();
     let (carriers, changes) = tokio::sync::mpsc::unbounded_channel();
-    let control = match (&plan.routes, routed.is_empty()) {
-        (Some(table), false) => {
-            let table = table.clone();
-            let set_up = move || async move { Ok(Network::up(table, routed).await?.run(changes)) };
-            Some(ControlThread::start(set_up, stop.clone())?)
-        }
-        _ => None,
-    };
-    let mut cells = Vec::new();
+    let control = ControlThread::start(Tasks {
+        control: Control {
+            plan: plan.clone(),
+            cells: cells.clone(),
+            ports: ports.clone(),
+            stop: stop.clone(),
+            start: Instant::now(),
+        },
+        socket: args.control.clone(),
+        metrics: args.metrics,
+        routed: plan.routes.clone().map(|table| (table, routed)),
+        carriers: changes,
+    })?;
+    let of = u16::try_from(workers.len()).context("too many workers")?;
     let mut running = Vec::new();
-    let of = u16::try_from(lcores.len().min(seeds.len())).context("too many workers")?;
-    for (index, (lcore, seeds)) in (0..of).zip(lcores.iter().zip(seeds)) {
+    for (index, ((lcore, seeds), own)) in (0..of).zip(workers.into_iter().zip(&cells)) {
         let shard = Shard { index, of };
-        let own = plan.ledger.cells();
-        cells.push(own.clone());
-        let (plan, kernel, stop) = (plan.clone(), kernel.clone(), stop.clone());
+        let (plan, own) = (plan.clone(), own.clone());
+        let (kernel, stop) = (kernel.clone(), stop.clone());
         // Made on its lcore, so that its memory is near.
         let worker = move || Worker::new(plan, own, pool, shard, kernel);
-        running.push(eal.launch(*lcore, move || work(worker(), seeds, &stop))?);
+        running.push(eal.launch(lcore, move || work(worker(), seeds, &stop))?);
     }
     let start = Instant::now();
     let mut links = Links::new(&ports, carriers);
@@ -99,20 +107,20 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         let lcore = worker.lcore();
         worker.wait().ok_or_else(|| anyhow!("the worker on lcore {} panicked", lcore.index()))?;
     }
-    let control = control.map_or(Ok(()), ControlThread::stop);
+    let control = control.stop();
     kernel.iter().flatten().for_each(|queues| queues.empty());
     let totals = plan.ledger.totals(&cells);
     let pools: Vec<_> = ports.iter().map(|p| (p.name.clone(), p.pool)).collect();
     drop(ports);
     sum_up(&plan, &totals, start.elapsed())?;
-    for (port, pool) in pools.iter().filter(|(_, pool)| pool.in_use() > 0) {
+    if let Some((port, pool)) = pools.iter().find(|(_, pool)| pool.in_use() > 0) {
         let (used, all) = (pool.in_use(), pool.size());
         return Err(anyhow!(
             "port {port}: {used} of {all} mbufs did not come back; please report this"
         )
         .into());
     }
-    Ok(control?)
+    control
 }
 
 /// Tells the forwarding table what the open ports are, and returns the routed ones that have a twin.
@@ -303,7 +311,8 @@ fn watch(
 ) {
     let start = Instant::now();
     let end = args.duration.map(Duration::from_secs);
-    let mut shown = (Instant::now(), plan.ledger.totals(cells));
+    let counters = || Counters::of(&plan.ledger, &plan.ledger.totals(cells));
+    let mut shown = (Instant::now(), counters());
     for turn in 0u64.. {
         if stop.load(Ordering::Relaxed) || end.is_some_and(|end| start.elapsed() >= end) {
             break;
@@ -314,30 +323,10 @@ fn watch(
         }
         let elapsed = shown.0.elapsed();
         if args.live && elapsed >= Duration::from_secs(1) {
-            let now = plan.ledger.totals(cells);
-            print_rates(plan, &shown.1, &now, elapsed);
+            let now = counters();
+            let unit = Unit::PerSecond(elapsed.as_secs_f64());
+            println!("{}", tables(&now.since(&shown.1), unit));
             shown = (Instant::now(), now);
-        }
-    }
-}
-
-/// Rates a second of all that moved, with the labels in front.
-fn print_rates(plan: &Plan, before: &Totals, now: &Totals, elapsed: Duration) {
-    println!("{:<44} {:>14}", "", "per second");
-    for ((counter, was), (_, is)) in before.iter(&plan.ledger).zip(now.iter(&plan.ledger)) {
-        let moved = is.saturating_sub(was);
-        let shown = [
-            "received_packets",
-            "received_bytes",
-            "sent_packets",
-            "chain_packets",
-            "nf_packets",
-            "dropped_packets",
-        ];
-        if moved > 0 && shown.contains(&counter.metric) {
-            let labels: Vec<&str> = counter.labels.iter().map(|(_, v)| v.as_str()).collect();
-            let rate = moved as f64 / elapsed.as_secs_f64();
-            println!("{:<44} {rate:>14.0}", format!("{} {}", counter.metric, labels.join(" ")));
         }
     }
 }
@@ -346,10 +335,7 @@ fn print_rates(plan: &Plan, before: &Totals, now: &Totals, elapsed: Duration) {
 fn sum_up(plan: &Plan, totals: &Totals, elapsed: Duration) -> Outcome {
     let ledger = &plan.ledger;
     println!("ran {:.1} s", elapsed.as_secs_f64());
-    for (counter, value) in totals.iter(ledger).filter(|(c, v)| *v > 0 && c.side != Side::Aside) {
-        let labels: Vec<&str> = counter.labels.iter().map(|(_, v)| v.as_str()).collect();
-        println!("  {:<42} {value:>14}", format!("{} {}", counter.metric, labels.join(" ")));
-    }
+    print!("{}", tables(&Counters::of(ledger, totals), Unit::Total));
     let side = |s| totals.side(ledger, s);
     println!(
         "received {} + created {} = sent {} + dropped {} + consumed {}",

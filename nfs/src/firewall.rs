@@ -6,6 +6,7 @@
 //! Keys   rules       none     `{allow: PROTOCOLS, ...}` or `{deny: PROTOCOLS, ...}` with the keys of a match
 //!        default     deny     `allow` | `deny`: what happens to an IP packet that no rule matches
 //!        neighbours  allow    `allow` | `deny`: ARP, IPv6 neighbour discovery and other frames that are not IP
+//! Handles default (rw)        takes effect with the next burst
 //! Drops  rule_denied          a rule denies it
 //!        no_rule              no rule matched, and the default is deny
 //!        not_ip               not IP, and `neighbours: deny`
@@ -17,6 +18,9 @@
 //! state: an unasked packet that looks like an answer passes too. A later fragment has no ports, and meets no rule with
 //! ports.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use nfv_core::chain::key::{Key, Need, Shape, Table};
 use nfv_core::chain::matching::{HEADER_KEYS, Match};
 use nfv_core::chain::report::Report;
@@ -24,7 +28,8 @@ use nfv_core::chain::section::Section;
 use nfv_core::dispatch::{Classifier, View};
 use nfv_core::dpdk::BURST_MAX;
 use nfv_core::nf::{
-    Built, Burst, Decision, FlowNf, FlowView, Kind, Named, Profile, Reason, Shard, Surroundings,
+    Built, Burst, Decision, FlowNf, FlowView, Handle, Kind, Named, Profile, Reason, Shard,
+    Surroundings,
 };
 use nfv_core::packet::{L3, protocol};
 
@@ -124,13 +129,37 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
             return None;
         }
     };
+    let default_allow = Arc::new(AtomicBool::new(section.choice("default") == Some("allow")));
     let firewall = Firewall {
         classifier,
         allows: allows.into(),
-        default_allow: section.choice("default") == Some("allow"),
+        default_allow: default_allow.clone(),
         neighbours: section.choice("neighbours") == Some("allow"),
     };
-    Some(Built::flow(firewall).with_rules(names))
+    let handles = vec![default_handle(default_allow)];
+    Some(Built::flow(firewall).with_rules(names).with_handles(handles))
+}
+
+fn default_handle(allow: Arc<AtomicBool>) -> Handle {
+    let read = allow.clone();
+    Handle {
+        named: Named {
+            name: "default",
+            help: "`allow` | `deny`: what happens to an IP packet that no rule matches",
+        },
+        read: Box::new(move || {
+            if read.load(Ordering::Relaxed) { "allow" } else { "deny" }.to_owned()
+        }),
+        write: Some(Box::new(move |value| {
+            let to = match value {
+                "allow" => true,
+                "deny" => false,
+                _ => return Err("it is `allow` or `deny`".to_owned()),
+            };
+            allow.store(to, Ordering::Relaxed);
+            Ok(())
+        })),
+    }
 }
 
 #[derive(Debug)]
@@ -138,7 +167,7 @@ struct Firewall {
     classifier: Classifier,
     /// By rule.
     allows: Box<[bool]>,
-    default_allow: bool,
+    default_allow: Arc<AtomicBool>,
     neighbours: bool,
 }
 
@@ -162,7 +191,9 @@ impl FlowNf for Firewall {
         match flow.headers.kind {
             L3::Arp | L3::Other if self.neighbours => Decision::Forward { rule: None, hop: None },
             L3::Arp | L3::Other => Decision::Drop { why: NOT_IP, rule: None },
-            _ if self.default_allow => Decision::Forward { rule: None, hop: None },
+            _ if self.default_allow.load(Ordering::Relaxed) => {
+                Decision::Forward { rule: None, hop: None }
+            }
             L3::Ipv6 if self.neighbours && is_discovery(flow) => {
                 Decision::Forward { rule: None, hop: None }
             }

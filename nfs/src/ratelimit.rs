@@ -8,6 +8,7 @@
 //!        burst-packets  64        the same, of a rate in packets; 1 to 10^9
 //!        per            class     `class`: all packets together | `source`: each source address for itself
 //! Drops  over_rate                the bucket was empty
+//! Handles rate (rw)              in the unit that it had; takes effect at once and keeps the buckets as they are
 //! Counts passed_packets           packets within the rate
 //! State  8 B; per source 512 KiB, and as much again a worker
 //! ```
@@ -30,9 +31,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nfv_core::chain::key::{Key, Need, Shape};
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
-use nfv_core::chain::value::{Rate, RateUnit, Size};
+use nfv_core::chain::value::{Rate, RateUnit, Scalar, Size};
 use nfv_core::clock::Time;
-use nfv_core::nf::{Built, Burst, Cx, Kind, Named, PacketNf, Profile, Reason, Slot, Surroundings};
+use nfv_core::nf::{
+    Built, Burst, Cx, Handle, Kind, Named, PacketNf, Profile, Reason, Slot, Surroundings,
+};
 use nfv_core::packet::{Headers, L3};
 
 /// The type of NF `ratelimit`.
@@ -107,7 +110,28 @@ fn build(section: &Section<'_>, _: Surroundings<'_>, report: &mut Report) -> Opt
         _ => Per::Class,
     };
     let buckets = Arc::new(Buckets::new(rate, burst, per));
-    Some(Built::packet(move || RateLimit::new(buckets.clone())))
+    let handles = vec![rate_handle(buckets.clone())];
+    Some(Built::packet(move || RateLimit::new(buckets.clone())).with_handles(handles))
+}
+
+fn rate_handle(buckets: Arc<Buckets>) -> Handle {
+    let shown = buckets.clone();
+    let unit = match buckets.unit {
+        RateUnit::Bits => "bps",
+        RateUnit::Packets => "pps",
+    };
+    Handle {
+        named: Named { name: "rate", help: "packets or bits a second that pass" },
+        read: Box::new(move || format!("{}{unit}", shown.rate.load(Ordering::Relaxed))),
+        write: Some(Box::new(move |text| {
+            let rate = Rate::parse(text).map_err(|why| why.to_string())?;
+            if rate.unit() != buckets.unit {
+                return Err(format!("its unit is {unit}"));
+            }
+            buckets.rate.store(rate.per_second(), Ordering::Relaxed);
+            Ok(())
+        })),
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,13 +143,11 @@ enum Per {
 /// What all workers share. Amounts are in nano-units: 10^-9 packets or bits, so that one nanosecond is worth the rate.
 #[derive(Debug)]
 struct Buckets {
-    /// Nano-units a nanosecond.
-    rate: u64,
+    /// Nano-units a nanosecond. An operator may change it.
+    rate: AtomicU64,
     unit: RateUnit,
-    /// Nanoseconds in which an empty bucket fills.
-    depth: u64,
-    /// Nanoseconds of credit that a worker takes at once, where the bucket has them.
-    quantum: u64,
+    /// What fits a bucket, in units.
+    burst: u64,
     per: Per,
     /// When each bucket will be full, in nanoseconds.
     full_at: Box<[AtomicU64]>,
@@ -138,13 +160,10 @@ impl Buckets {
             Per::Class => 1,
             Per::Source => SOURCES,
         };
-        // Rounded up, or a burst of one packet could never be taken.
-        let depth = (burst * NANO).div_ceil(rate.per_second());
         Self {
-            rate: rate.per_second(),
+            rate: AtomicU64::new(rate.per_second()),
             unit: rate.unit(),
-            depth,
-            quantum: (depth / 8).min(QUANTUM_MAX),
+            burst,
             per,
             full_at: (0..count).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -173,19 +192,23 @@ impl Buckets {
     #[inline]
     fn take(&self, bucket: usize, cost: u64, now: Time) -> Option<u64> {
         let full_at = self.full_at.get(bucket)?;
-        let least = cost.div_ceil(self.rate);
+        let rate = self.rate.load(Ordering::Relaxed);
+        // Nanoseconds in which an empty bucket fills; rounded up, or a burst of one packet could never be taken.
+        let depth = (self.burst * NANO).div_ceil(rate);
+        let quantum = (depth / 8).min(QUANTUM_MAX);
+        let least = cost.div_ceil(rate);
         let mut seen = full_at.load(Ordering::Relaxed);
         loop {
             let start = seen.max(now.0);
-            let room = now.0.saturating_add(self.depth).saturating_sub(start);
+            let room = now.0.saturating_add(depth).saturating_sub(start);
             if room < least {
                 return None;
             }
-            let taken = least.max(self.quantum.min(room));
+            let taken = least.max(quantum.min(room));
             let next = start.saturating_add(taken);
             match full_at.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
                 // At most a burst and one nanosecond, below 2^63.
-                Ok(_) => return Some(taken.saturating_mul(self.rate)),
+                Ok(_) => return Some(taken.saturating_mul(rate)),
                 Err(other) => seen = other,
             }
         }
@@ -274,7 +297,6 @@ const BURST_PACKETS_MAX: u64 = 1_000_000_000;
 #[cfg(test)]
 mod tests {
     use nfv_core::chain::key::check_keys;
-    use nfv_core::chain::value::Scalar;
     use nfv_core::packet::AddressBytes;
 
     use super::*;
@@ -341,6 +363,21 @@ mod tests {
         }
         let most = 1_000_000_000 / 8 + 65_536;
         assert!((most - 2 * 1514..=most).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn a_rate_that_an_operator_sets_holds_from_then_on() {
+        let shared = buckets("1kpps", 1, Per::Class);
+        let handle = rate_handle(shared.clone());
+        let mut nf = RateLimit::new(shared);
+        let every_us = |from: u64| (0..1_000_000).map(move |us| from + us * 1000);
+        assert!((1000..=1001).contains(&passed(&mut nf, 60, every_us(0))));
+        handle.write.as_ref().unwrap()("5kpps").unwrap();
+        assert_eq!((handle.read)(), "5000pps");
+        assert!((5000..=5001).contains(&passed(&mut nf, 60, every_us(SECOND))));
+        for wrong in ["0pps", "fast", "1Gbps", ""] {
+            assert!(handle.write.as_ref().unwrap()(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -40,12 +40,23 @@ pub enum Side {
 pub struct Counter {
     /// Its metric, without the prefix `nfv_` and the ending `_total`.
     pub metric: &'static str,
-    /// What an operator is told of it.
+    /// What an operator is told of it; of a metric that many share, of this one.
     pub help: &'static str,
     /// Labels: the user's names.
     pub labels: Vec<(&'static str, String)>,
     /// Its place in the sum.
     pub side: Side,
+}
+
+impl Counter {
+    /// What an operator is told of its metric, which may be that of many reasons or functions.
+    pub fn help_of_metric(&self) -> &'static str {
+        match self.metric {
+            "dropped_packets" => "packets dropped, by who dropped them and why",
+            "nf_counter" => "what functions count besides",
+            _ => self.help,
+        }
+    }
 }
 
 /// The table of all counters of a program. Made by the compiler, then read only.
@@ -107,6 +118,11 @@ impl Totals {
     /// A counter and its value, all of them.
     pub fn iter<'t>(&'t self, ledger: &'t Ledger) -> impl Iterator<Item = (&'t Counter, u64)> {
         ledger.counters.iter().zip(self.values.iter().copied())
+    }
+
+    /// One counter's value.
+    pub fn get(&self, id: CellId) -> u64 {
+        self.values.get(id.0 as usize).copied().unwrap_or(0)
     }
 
     /// The sum of one side.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses its own part of the kit")]
 
+pub mod packets;
+
 use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};

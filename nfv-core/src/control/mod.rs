@@ -1,4 +1,7 @@
 //! The control side: sockets, metrics, the kernel. Never on a worker's core.
 pub mod learn;
+pub mod metrics;
 pub mod netlink;
+pub mod requests;
+pub mod socket;
 pub mod twin;

@@ -33,6 +33,15 @@ pub struct ValueError {
     pub hint: String,
 }
 
+impl std::fmt::Display for ValueError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.hint.as_str() {
+            "" => f.write_str(&self.message),
+            hint => write!(f, "{}; {hint}", self.message),
+        }
+    }
+}
+
 impl ValueError {
     pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }

@@ -1,0 +1,293 @@
+//! What an operator may ask of a run: statistics, handles, its end. Independent of how it is asked.
+//!
+//! Requests and answers are JSON objects, one a line (docs/control.md). Nothing here stops a worker: counters are read
+//! relaxed, handles are atomics that functions read while they work.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::account::{CellId, Cells, Totals};
+use crate::chain::compile::{Function, Plan};
+use crate::chain::report::nearest;
+use crate::dpdk::OpenPort;
+use crate::nf::Handle;
+
+/// A request.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// All counters, and the ports as they are.
+    Stats {},
+    /// The value of a handle; without one, all handles with their values.
+    Get {
+        /// `NF.NAME`.
+        #[serde(default)]
+        handle: Option<String>,
+    },
+    /// Sets a handle.
+    Set {
+        /// `NF.NAME`.
+        handle: String,
+        /// The value, as text.
+        value: String,
+    },
+    /// Ends the run as SIGINT does.
+    Quit {},
+}
+
+/// An answer.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// What was asked for.
+    Ok(serde_json::Value),
+    /// Why not.
+    Error(String),
+}
+
+/// All counters, and the ports as they are.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Stats {
+    /// Since the workers started.
+    pub uptime_seconds: f64,
+    /// How many there are.
+    pub workers: usize,
+    /// In the order of the ledger.
+    pub counters: Vec<CounterValue>,
+    /// By name.
+    pub ports: BTreeMap<String, PortState>,
+}
+
+/// A counter's value, the sum over the workers.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct CounterValue {
+    /// Its metric, without `nfv_` and `_total`.
+    pub metric: String,
+    /// The user's names, in order.
+    pub labels: Vec<(String, String)>,
+    /// Its value.
+    pub value: u64,
+}
+
+/// A port as it is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PortState {
+    /// DPDK's name of the device.
+    pub device: String,
+    /// The driver.
+    pub driver: String,
+    /// `02:00:00:00:00:01`.
+    pub mac: String,
+    /// Bytes of an IP packet.
+    pub mtu: u16,
+    /// Queue pairs in use.
+    pub queues: u16,
+    /// Whether it has a link.
+    pub link_up: bool,
+    /// The link's speed, when the driver knows it.
+    pub link_mbits: Option<u32>,
+    /// Mbufs that its pool has left.
+    pub pool_free_mbufs: u32,
+    /// The driver's own statistics.
+    pub extended: BTreeMap<String, u64>,
+}
+
+/// A handle as it is.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct HandleValue {
+    /// `NF.NAME`.
+    pub handle: String,
+    /// Its value.
+    pub value: String,
+    /// Whether it can be set.
+    pub writable: bool,
+    /// What it means.
+    pub help: String,
+}
+
+/// A run, as the control side sees it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// What the workers run.
+    pub plan: Arc<Plan>,
+    /// Their counters.
+    pub cells: Vec<Arc<Cells>>,
+    /// The ports, as the chain file has them.
+    pub ports: Arc<[OpenPort]>,
+    /// Ends the run.
+    pub stop: Arc<AtomicBool>,
+    /// When the workers started.
+    pub start: Instant,
+}
+
+impl Control {
+    /// Answers a line.
+    pub fn answer_line(&self, line: &[u8]) -> Answer {
+        match serde_json::from_slice(line) {
+            Ok(request) => self.answer(request),
+            Err(why) => Answer::Error(format!("not a request: {why}")),
+        }
+    }
+
+    /// Answers a request.
+    pub fn answer(&self, request: Request) -> Answer {
+        let result = match request {
+            Request::Stats {} => json(&self.stats()),
+            Request::Get { handle: None } => json(&self.handles()),
+            Request::Get { handle: Some(handle) } => self.get(&handle).and_then(|v| json(&v)),
+            Request::Set { handle, value } => self.set(&handle, &value).and_then(|v| json(&v)),
+            Request::Quit {} => {
+                self.stop.store(true, Ordering::Relaxed);
+                json(&"the run ends")
+            }
+        };
+        match result {
+            Ok(value) => Answer::Ok(value),
+            Err(why) => Answer::Error(why),
+        }
+    }
+
+    /// The counters' sums over the workers.
+    pub fn totals(&self) -> Totals {
+        self.plan.ledger.totals(&self.cells)
+    }
+
+    /// All counters, and the ports as they are.
+    pub fn stats(&self) -> Stats {
+        let counters = self
+            .totals()
+            .iter(&self.plan.ledger)
+            .map(|(c, value)| CounterValue {
+                metric: c.metric.to_owned(),
+                labels: c.labels.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
+                value,
+            })
+            .collect();
+        Stats {
+            uptime_seconds: self.start.elapsed().as_secs_f64(),
+            workers: self.cells.len(),
+            counters,
+            ports: self.ports.iter().map(|p| (p.name.clone(), port_state(p))).collect(),
+        }
+    }
+
+    fn handles(&self) -> Vec<HandleValue> {
+        let totals = self.totals();
+        let of = |f: &Function| {
+            let own = f.built.handles.iter().map(|h| own_handle(f, h)).collect::<Vec<_>>();
+            let counted = counted(f).into_iter().map(|(name, help, id)| HandleValue {
+                handle: format!("{}.{name}", f.name),
+                value: totals.get(id).to_string(),
+                writable: false,
+                help: help.to_owned(),
+            });
+            own.into_iter().chain(counted).collect::<Vec<_>>()
+        };
+        self.plan.functions.iter().flat_map(of).collect()
+    }
+
+    fn get(&self, handle: &str) -> Result<HandleValue, String> {
+        let all = self.handles();
+        let found = all.iter().find(|h| h.handle == handle).cloned();
+        found.ok_or_else(|| unknown(handle, all.iter().map(|h| h.handle.as_str())))
+    }
+
+    fn set(&self, handle: &str, value: &str) -> Result<HandleValue, String> {
+        let known = self.get(handle)?;
+        let functions = self.plan.functions.iter();
+        let (function, own) = functions
+            .flat_map(|f| f.built.handles.iter().map(move |h| (f, h)))
+            .find(|(f, h)| format!("{}.{}", f.name, h.named.name) == handle)
+            .ok_or_else(|| format!("`{handle}` can be read only; its value is {}", known.value))?;
+        let write = own.write.as_ref();
+        let write = write.ok_or_else(|| format!("`{handle}` can be read only"))?;
+        write(value).map_err(|why| format!("`{handle}` cannot be `{value}`: {why}"))?;
+        tracing::info!("{handle} is {} now, it was {}", (own.read)(), known.value);
+        Ok(own_handle(function, own))
+    }
+}
+
+/// What every function counts without its author's help, by the names of handles.
+fn counted(f: &Function) -> Vec<(String, &'static str, CellId)> {
+    let mut all = vec![
+        ("packets".to_owned(), "packets that it saw", f.cells.packets),
+        ("bytes".to_owned(), "bytes that it saw", f.cells.bytes),
+        ("cycles".to_owned(), "cycles that it took", f.cells.cycles),
+    ];
+    let mut row = |named: &'static [crate::nf::Named], first: CellId| {
+        for (i, n) in named.iter().enumerate() {
+            all.push((n.name.to_owned(), n.help, first.plus(i)));
+        }
+    };
+    row(f.kind.drops, f.cells.drops);
+    row(f.kind.counters, f.cells.counters);
+    for (i, rule) in f.built.rules.iter().enumerate() {
+        let name = rule.split(':').next().unwrap_or_default().replace(' ', "-");
+        all.push((name, "packets that the rule decided", f.cells.rules.plus(i)));
+    }
+    all
+}
+
+fn own_handle(f: &Function, h: &Handle) -> HandleValue {
+    HandleValue {
+        handle: format!("{}.{}", f.name, h.named.name),
+        value: (h.read)(),
+        writable: h.write.is_some(),
+        help: h.named.help.to_owned(),
+    }
+}
+
+fn unknown<'n>(handle: &str, known: impl Iterator<Item = &'n str>) -> String {
+    match nearest(handle, known) {
+        Some(near) => format!("there is no handle `{handle}`; did you mean `{near}`?"),
+        None => format!("there is no handle `{handle}`; `nfv ctl get` lists them all"),
+    }
+}
+
+fn port_state(port: &OpenPort) -> PortState {
+    let link = port.link();
+    let [a, b, c, d, e, f] = port.mac;
+    PortState {
+        device: port.device.clone(),
+        driver: port.driver.clone(),
+        mac: format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+        mtu: port.mtu,
+        queues: port.queues,
+        link_up: link.up,
+        link_mbits: link.speed,
+        pool_free_mbufs: port.pool.size().saturating_sub(port.pool.in_use()),
+        extended: port.extended_statistics().into_iter().collect(),
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<serde_json::Value, String> {
+    serde_json::to_value(value).map_err(|why| why.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_as_the_page_has_them_and_nothing_else_is() {
+        let read = |text: &str| serde_json::from_str::<Request>(text).ok();
+        assert_eq!(read(r#"{"do":"stats"}"#), Some(Request::Stats {}));
+        assert_eq!(read(r#"{"do":"get"}"#), Some(Request::Get { handle: None }));
+        let handle = "edge.default".to_owned();
+        assert_eq!(
+            read(r#"{"do":"get","handle":"edge.default"}"#),
+            Some(Request::Get { handle: Some(handle.clone()) })
+        );
+        assert_eq!(
+            read(r#"{"do":"set","handle":"edge.default","value":"allow"}"#),
+            Some(Request::Set { handle, value: "allow".to_owned() })
+        );
+        for wrong in ["", "[]", "{}", r#"{"do":"stop"}"#, r#"{"do":"stats","x":1}"#, "\u{0}"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

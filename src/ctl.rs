@@ -1,0 +1,111 @@
+//! `nfv ctl`: asks a run, or sets one of its handles, over the control socket.
+
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use nfv_core::control::requests::{Answer, HandleValue, Request, Stats};
+
+use crate::cli::{CtlArgs, CtlCommand, Failure, Outcome};
+use crate::stats::{Counters, Unit, tables};
+
+/// Asks, and prints the answer.
+pub fn ctl(args: &CtlArgs) -> Outcome {
+    let path = args.control.clone().unwrap_or_else(default_path);
+    let request = match &args.command {
+        CtlCommand::Stats { .. } => Request::Stats {},
+        CtlCommand::Get { handle, .. } => Request::Get { handle: handle.clone() },
+        CtlCommand::Set { handle, value } => {
+            Request::Set { handle: handle.clone(), value: value.clone() }
+        }
+        CtlCommand::Quit => Request::Quit {},
+    };
+    let value = match ask(&path, &request)? {
+        Answer::Ok(value) => value,
+        Answer::Error(why) => return Err(Failure::User(format!("nfv: {why}"))),
+    };
+    match &args.command {
+        CtlCommand::Stats { json: true } | CtlCommand::Get { json: true, .. } => {
+            println!("{}", serde_json::to_string_pretty(&value)?);
+        }
+        CtlCommand::Stats { .. } => print!("{}", stats(serde_json::from_value(value)?)),
+        CtlCommand::Get { handle: None, .. } => {
+            for h in serde_json::from_value::<Vec<HandleValue>>(value)? {
+                let mode = if h.writable { "rw" } else { "r" };
+                println!("{:<32} {mode:<3} {:<20} {}", h.handle, h.value, h.help);
+            }
+        }
+        CtlCommand::Get { .. } | CtlCommand::Set { .. } => {
+            println!("{}", serde_json::from_value::<HandleValue>(value)?.value);
+        }
+        CtlCommand::Quit => {}
+    }
+    Ok(())
+}
+
+fn ask(path: &Path, request: &Request) -> Result<Answer, Failure> {
+    let shown = path.display();
+    let mut stream = UnixStream::connect(path).map_err(|why| match why.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            anyhow!("no run listens at {shown}: start `nfv run`, or name its socket with --control")
+        }
+        ErrorKind::PermissionDenied => {
+            anyhow!("{shown}: {why}; only the user who started the run may ask it")
+        }
+        _ => anyhow!(why).context(format!("connecting to {shown}")),
+    })?;
+    stream.set_read_timeout(Some(PATIENCE)).context("setting a timeout")?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line).with_context(|| format!("asking {shown}"))?;
+    let mut answer = String::new();
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .with_context(|| format!("no answer from {shown}"))?;
+    Ok(serde_json::from_str(&answer).with_context(|| format!("the answer of {shown}"))?)
+}
+
+fn stats(stats: Stats) -> String {
+    let mut text = format!("up {:.1} s, {} workers\n", stats.uptime_seconds, stats.workers);
+    for (name, port) in &stats.ports {
+        let link = match (port.link_up, port.link_mbits) {
+            (true, Some(speed)) => format!("link up, {speed} Mbit/s"),
+            (true, None) => "link up".to_owned(),
+            (false, _) => "link DOWN".to_owned(),
+        };
+        text += &format!(
+            "port {name}: {} ({}), {}, MTU {}, {} queues, {link}, {} mbufs free\n",
+            port.device, port.driver, port.mac, port.mtu, port.queues, port.pool_free_mbufs
+        );
+        let own: Vec<String> = port
+            .extended
+            .iter()
+            .filter(|(_, v)| **v > 0)
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
+        if !own.is_empty() {
+            text += &format!("  {}\n", own.join(" "));
+        }
+    }
+    text + &tables(&Counters::new(stats.counters), Unit::Total)
+}
+
+/// Where a run listens, and is asked, when nothing else is said.
+pub fn default_path() -> PathBuf {
+    default_folder().join("nfv.sock")
+}
+
+/// Root's in /run, another user's in its own runtime folder.
+pub fn default_folder() -> PathBuf {
+    let root =
+        std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(own) if !root => PathBuf::from(own).join("nfv"),
+        _ if root => PathBuf::from("/run/nfv"),
+        _ => std::env::temp_dir().join("nfv"),
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
