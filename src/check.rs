@@ -2,30 +2,40 @@
 
 use nfv_core::chain::compile::Entry;
 use nfv_core::dpdk::Eal;
+use nfv_core::nf::{Direction, Purpose};
 
 use crate::cli::{CheckArgs, Outcome};
 use crate::config::{Config, small_eal};
+use crate::say::say;
 
 /// Checks the file and prints the compiled chains.
 pub fn check(args: &CheckArgs) -> Outcome {
     let config = Config::read(&args.config)?;
     let _eal = Eal::start(&small_eal())?;
-    let (_, plan) = config.compile()?;
+    let (file, plan) = config.compile(Purpose::Check)?;
     for (port, entry) in plan.ports.iter().zip(&plan.entries) {
         let takes = match entry {
             Entry::Closed => "no chain: its packets are dropped".to_owned(),
             Entry::All(_) => "one chain takes all".to_owned(),
             Entry::Matched { programs, .. } => format!("{} matches pick the chain", programs.len()),
         };
-        println!("port {port}: {takes}");
+        say(&format!("port {port}: {takes}\n"));
     }
     for program in &plan.programs {
-        let Some(to) = program.to.and_then(|p| plan.ports.get(p.index())) else { continue };
+        let chain = file.chains.iter().find(|c| c.name.value == program.chain);
+        let answers = chain.is_some_and(|c| !c.oneway && c.to.is_some() && !c.from.is_empty());
+        let word = match program.direction {
+            Direction::Forward => "forward",
+            Direction::Reverse if answers => "reverse",
+            Direction::Reverse => continue,
+        };
+        let to = program.to.and_then(|p| plan.ports.get(p.index()));
+        let to = to.map_or("the port of the next hop", String::as_str);
         let steps = program.steps.iter().filter_map(|s| plan.functions.get(*s));
         let names: Vec<String> =
             steps.map(|f| format!("{} ({}) -> ", f.name, f.kind.name)).collect();
-        println!("chain {} {:?}: {}{to}", program.chain, program.direction, names.concat());
+        say(&format!("chain {}, {word}: {}{to}\n", program.chain, names.concat()));
     }
-    println!("{}: no mistake", args.config.display());
+    say(&format!("{}: no mistake\n", args.config.display()));
     Ok(())
 }

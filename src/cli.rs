@@ -145,6 +145,9 @@ pub struct ReplayArgs {
     /// Where PORT.pcap is written for each port
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Print what became of each packet, and which rule decided it
+    #[arg(long)]
+    pub explain: bool,
     /// Where the report is written, as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,

@@ -8,6 +8,7 @@ use nfv_core::chain::compile::{Plan, compile, function_types};
 use nfv_core::chain::report::{Color, Report};
 use nfv_core::chain::source::Source;
 use nfv_core::chain::spec::ChainFile;
+use nfv_core::nf::Purpose;
 
 use crate::cli::Failure;
 
@@ -34,8 +35,8 @@ impl Config {
     }
 
     /// Builds all functions and chains. EAL runs: rule tables live in its memory.
-    pub fn compile(mut self) -> Result<(ChainFile, Plan), Failure> {
-        match compile(&self.file, nfs::KINDS, &mut self.report) {
+    pub fn compile(mut self, purpose: Purpose) -> Result<(ChainFile, Plan), Failure> {
+        match compile(&self.file, nfs::KINDS, purpose, &mut self.report) {
             Some(plan) if !self.report.has_errors() => {
                 if self.report.warnings() > 0 {
                     eprint!("{}", self.report.render(color()));

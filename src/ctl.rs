@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use nfv_core::control::requests::{Answer, HandleValue, Request, Stats};
 
 use crate::cli::{CtlArgs, CtlCommand, Failure, Outcome};
+use crate::say::say;
 use crate::stats::{Counters, Unit, tables};
 
 /// Asks, and prints the answer.
@@ -28,17 +29,17 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
     };
     match &args.command {
         CtlCommand::Stats { json: true } | CtlCommand::Get { json: true, .. } => {
-            println!("{}", serde_json::to_string_pretty(&value)?);
+            say(&format!("{}\n", serde_json::to_string_pretty(&value)?));
         }
-        CtlCommand::Stats { .. } => print!("{}", stats(serde_json::from_value(value)?)),
+        CtlCommand::Stats { .. } => say(&stats(serde_json::from_value(value)?)),
         CtlCommand::Get { handle: None, .. } => {
             for h in serde_json::from_value::<Vec<HandleValue>>(value)? {
                 let mode = if h.writable { "rw" } else { "r" };
-                println!("{:<32} {mode:<3} {:<20} {}", h.handle, h.value, h.help);
+                say(&format!("{:<32} {mode:<3} {:<20} {}\n", h.handle, h.value, h.help));
             }
         }
         CtlCommand::Get { .. } | CtlCommand::Set { .. } => {
-            println!("{}", serde_json::from_value::<HandleValue>(value)?.value);
+            say(&format!("{}\n", serde_json::from_value::<HandleValue>(value)?.value));
         }
         CtlCommand::Quit => {}
     }

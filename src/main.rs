@@ -9,9 +9,11 @@ mod control;
 mod ctl;
 mod doctor;
 mod eal_args;
+mod explain;
 mod network;
 mod replay;
 mod run;
+mod say;
 mod schema;
 mod stats;
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use nfv_core::account::{Side, Totals};
-use nfv_core::chain::compile::Plan;
+use nfv_core::account::{CellId, Side, Totals};
+use nfv_core::chain::compile::{Function, Plan};
 use nfv_core::clock::Time;
-use nfv_core::dpdk::{Eal, Mempool, Packets, unaccounted_packets};
+use nfv_core::dpdk::{BURST_MAX, Eal, Mempool, Packets, unaccounted_packets};
 use nfv_core::flow::PortFacts;
-use nfv_core::nf::{PortIndex, Shard};
+use nfv_core::nf::{PortIndex, Purpose, Shard};
 use nfv_core::worker::{Io, Worker};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use pcap_file::{DataLink, TsResolution};
@@ -20,12 +20,14 @@ use pcap_file::{DataLink, TsResolution};
 use crate::capture::{Capture, Frame};
 use crate::cli::{Failure, Outcome, ReplayArgs};
 use crate::config::{Config, small_eal};
+use crate::explain::Explain;
+use crate::say::say;
 
 /// Replays the captures, writes a capture for each port, and the report.
 pub fn replay(args: &ReplayArgs) -> Outcome {
     let config = Config::read(&args.config)?;
     let _eal = Eal::start(&small_eal())?;
-    let (file, plan) = config.compile()?;
+    let (file, plan) = config.compile(Purpose::Replay)?;
     if let Some(table) = &plan.routes {
         for (index, port) in (0..=u8::MAX).zip(&file.ports) {
             // Without a device: the address that the file gives, or one that says which port it is.
@@ -58,6 +60,8 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
     let mut worker =
         Worker::new(plan.clone(), cells.clone(), pool, Shard { index: 0, of: 1 }, Vec::new());
 
+    let mut explain = args.explain.then(|| Explain::new(plan.clone(), cells.clone()));
+    let most = if args.explain { 1 } else { BURST_MAX };
     let mut damaged = Vec::new();
     let mut too_long = 0u64;
     let mut heads: Vec<Option<Frame>> =
@@ -67,7 +71,8 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
         let Some((port, capture)) = captures.get_mut(from) else { break };
         let mut packets = Packets::new();
         let mut now = Time(0);
-        while !packets.is_full() && earliest(&heads) == Some(from) {
+        let mut explained = None;
+        while packets.len() < most && earliest(&heads) == Some(from) {
             let Some(frame) = heads.get_mut(from).and_then(Option::take) else { break };
             if packets.is_empty() {
                 now = Time(frame.stamp);
@@ -85,6 +90,9 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
                 }
                 None => too_long += 1,
             }
+            if args.explain {
+                explained = Some(frame);
+            }
             if let Some(head) = heads.get_mut(from) {
                 *head = next(capture, &mut damaged);
             }
@@ -94,8 +102,13 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
         if let Some(why) = out.failed.take() {
             return Err(Failure::Machine(why));
         }
+        if let (Some(explain), Some(frame)) = (&mut explain, &explained) {
+            let name = plan.ports.get(port.index()).map_or("", String::as_str);
+            say(&explain.packet(name, frame));
+        }
     }
     drop(worker);
+    let finished = plan.finish();
     out.finish()?;
     let totals = plan.ledger.totals(&[cells]);
     let report = report(&plan, &totals);
@@ -103,7 +116,7 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
     match &args.report {
         Some(file) => std::fs::write(file, text + "\n")
             .with_context(|| format!("writing {}", file.display()))?,
-        None => println!("{text}"),
+        None => say(&format!("{text}\n")),
     }
     let (balance, lost, left) =
         (totals.balance(&plan.ledger), unaccounted_packets(), pool.in_use());
@@ -113,6 +126,7 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
     if too_long > 0 {
         damaged.push(format!("{too_long} frames are longer than {ROOM} bytes and were left out"));
     }
+    finished.map_err(|why| anyhow!(why))?;
     if damaged.is_empty() {
         Ok(())
     } else {
@@ -206,10 +220,33 @@ fn report(plan: &Plan, totals: &Totals) -> serde_json::Value {
         "consumed_packets": side(Side::Consumed),
         "dropped_packets": side(Side::Dropped),
         "drops": drops,
+        "functions": functions(plan, totals),
     })
 }
 
-/// Packets under way in a replay: a burst, and what NFs make of it.
-const POOL: u32 = 1023;
+/// By function: how many packets it saw, what it counts, and which of its rules decided how many.
+fn functions(plan: &Plan, totals: &Totals) -> serde_json::Value {
+    let of = |f: &Function| {
+        let row = |names: Vec<&str>, first: CellId| -> serde_json::Map<_, _> {
+            let value =
+                |(i, name): (usize, &str)| (name.to_owned(), totals.get(first.plus(i)).into());
+            names.into_iter().enumerate().map(value).collect()
+        };
+        let counters = f.kind.counters.iter().map(|c| c.name).collect();
+        let rules = f.built.rules.iter().map(String::as_str).collect();
+        let report = serde_json::json!({
+            "type": f.kind.name,
+            "packets": totals.get(f.cells.packets),
+            "bytes": totals.get(f.cells.bytes),
+            "counters": row(counters, f.cells.counters),
+            "rules": row(rules, f.cells.rules),
+        });
+        (f.name.clone(), report)
+    };
+    plan.functions.iter().map(of).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// Packets under way in a replay: a burst, and what NFs make and keep of it.
+const POOL: u32 = 2047;
 /// The most that one mbuf holds: 64 KiB with its head room.
 const ROOM: u16 = u16::MAX - 128;

@@ -15,7 +15,7 @@ use nfv_core::dpdk::{
     Eal, EalError, OpenPort, Packets, PortRequest, QueueSeed, RxQueue, TxQueue, unaccounted_packets,
 };
 use nfv_core::flow::PortFacts;
-use nfv_core::nf::{PortIndex, Shard};
+use nfv_core::nf::{PortIndex, Purpose, Shard};
 use nfv_core::worker::{Io, KernelQueues, Worker};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::control::{ControlThread, Tasks};
 use crate::doctor::{Ask, Color, Finding, HugeChoice, Machine, Severity, preflight, print};
 use crate::network::RoutedPort;
+use crate::say::say;
 use crate::stats::{Counters, Unit, tables};
 
 /// Runs the chains until SIGINT, SIGTERM or the duration's end.
@@ -48,7 +49,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
                    Name two or more, `-l 0,1`; on a machine with one CPU, `--lcores '(0-1)@0'`";
         return Err(Failure::User(why.to_owned()));
     }
-    let (file, plan) = config.compile()?;
+    let (file, plan) = config.compile(Purpose::Run)?;
     let plan = Arc::new(plan);
     let (ports, seeds) = open_ports(&eal, &file.ports, lcores.len())?;
     for (port, spec) in ports.iter().zip(&file.ports) {
@@ -90,6 +91,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         carriers: changes,
     })?;
     let of = u16::try_from(workers.len()).context("too many workers")?;
+    let clock = Tsc::start();
     let mut running = Vec::new();
     for (index, ((lcore, seeds), own)) in (0..of).zip(workers.into_iter().zip(&cells)) {
         let shard = Shard { index, of };
@@ -97,7 +99,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         let (kernel, stop) = (kernel.clone(), stop.clone());
         // Made on its lcore, so that its memory is near.
         let worker = move || Worker::new(plan, own, pool, shard, kernel);
-        running.push(eal.launch(lcore, move || work(worker(), seeds, &stop))?);
+        running.push(eal.launch(lcore, move || work(worker(), seeds, clock, &stop))?);
     }
     let start = Instant::now();
     let mut links = Links::new(&ports, carriers);
@@ -109,6 +111,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     }
     let control = control.stop();
     kernel.iter().flatten().for_each(|queues| queues.empty());
+    let finished = plan.finish();
     let totals = plan.ledger.totals(&cells);
     let pools: Vec<_> = ports.iter().map(|p| (p.name.clone(), p.pool)).collect();
     drop(ports);
@@ -120,6 +123,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         )
         .into());
     }
+    finished.map_err(|why| anyhow!(why))?;
     control
 }
 
@@ -254,9 +258,8 @@ impl Io for Queues {
 }
 
 /// A worker's life, on its lcore.
-fn work(mut worker: Worker, seeds: Vec<QueueSeed>, stop: &AtomicBool) {
+fn work(mut worker: Worker, seeds: Vec<QueueSeed>, clock: Tsc, stop: &AtomicBool) {
     let mut queues = Queues(seeds.into_iter().map(QueueSeed::claim).collect());
-    let clock = Tsc::start();
     while !stop.load(Ordering::Relaxed) {
         if worker.poll(&mut queues, clock.now()) == 0 {
             std::hint::spin_loop();
@@ -325,7 +328,7 @@ fn watch(
         if args.live && elapsed >= Duration::from_secs(1) {
             let now = counters();
             let unit = Unit::PerSecond(elapsed.as_secs_f64());
-            println!("{}", tables(&now.since(&shown.1), unit));
+            say(&format!("{}\n", tables(&now.since(&shown.1), unit)));
             shown = (Instant::now(), now);
         }
     }
@@ -334,17 +337,17 @@ fn watch(
 /// The summary. An account that does not balance is the machine's failure.
 fn sum_up(plan: &Plan, totals: &Totals, elapsed: Duration) -> Outcome {
     let ledger = &plan.ledger;
-    println!("ran {:.1} s", elapsed.as_secs_f64());
-    print!("{}", tables(&Counters::of(ledger, totals), Unit::Total));
+    say(&format!("ran {:.1} s\n", elapsed.as_secs_f64()));
+    say(&tables(&Counters::of(ledger, totals), Unit::Total));
     let side = |s| totals.side(ledger, s);
-    println!(
-        "received {} + created {} = sent {} + dropped {} + consumed {}",
+    say(&format!(
+        "received {} + created {} = sent {} + dropped {} + consumed {}\n",
         side(Side::Received),
         side(Side::Created),
         side(Side::Sent),
         side(Side::Dropped),
         side(Side::Consumed)
-    );
+    ));
     let (balance, lost) = (totals.balance(ledger), unaccounted_packets());
     if balance != 0 || lost != 0 {
         return Err(anyhow!("the account does not balance: {balance} packets missing, {lost} unaccounted; please report this").into());

@@ -4,9 +4,10 @@ use nfv_core::chain::compile::function_types;
 use nfv_core::chain::schema::json_schema;
 
 use crate::cli::Outcome;
+use crate::say::say;
 
 /// Prints the schema.
 pub fn print() -> Outcome {
-    println!("{}", serde_json::to_string_pretty(&json_schema(&function_types(nfs::KINDS)))?);
+    say(&format!("{}\n", serde_json::to_string_pretty(&json_schema(&function_types(nfs::KINDS)))?));
     Ok(())
 }

@@ -8,7 +8,8 @@ pub mod firewall;
 pub mod mirror;
 pub mod ratelimit;
 pub mod route;
+pub mod tap_out;
 
 /// All types of NF, by the name that a chain file's `type` gives.
 pub const KINDS: &[&Kind] =
-    &[&count::KIND, &firewall::KIND, &mirror::KIND, &ratelimit::KIND, &route::KIND];
+    &[&count::KIND, &firewall::KIND, &mirror::KIND, &ratelimit::KIND, &route::KIND, &tap_out::KIND];

@@ -205,11 +205,24 @@ pub struct Named {
     pub help: &'static str,
 }
 
+/// What a chain file is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To see whether it is right: nothing is opened, written or started.
+    Check,
+    /// To carry packets.
+    Run,
+    /// To send captures through: the same every time, so nothing may be left out for lack of time.
+    Replay,
+}
+
 /// What `build` may ask for besides its section.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'c> {
     /// The ports' names, in the order of their indices.
     pub ports: &'c [String],
+    /// What for.
+    pub purpose: Purpose,
     /// The box's forwarding table; there is one where a port is routed or an NF routes.
     pub routes: Option<&'c Arc<RouteTable>>,
 }
@@ -242,7 +255,6 @@ pub struct Kind {
 }
 
 /// A network function, built from its section.
-#[derive(Debug)]
 pub struct Built {
     /// What works.
     pub nf: Nf,
@@ -250,18 +262,32 @@ pub struct Built {
     pub rules: Vec<String>,
     /// Values that an operator reads or sets while it runs.
     pub handles: Vec<Handle>,
+    /// What is to be done when no worker uses it any more, if anything.
+    pub finish: Option<Finish>,
+}
+
+/// Ends what an NF does beside the workers; the error is a sentence of what was lost.
+pub type Finish = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+impl Debug for Built {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Built").field("nf", &self.nf).finish_non_exhaustive()
+    }
 }
 
 impl Built {
     /// A flow NF, without rules and handles.
     pub fn flow(nf: impl FlowNf) -> Self {
-        Self { nf: Nf::Flow(Box::new(nf)), rules: Vec::new(), handles: Vec::new() }
+        Self::new(Nf::Flow(Box::new(nf)))
     }
 
     /// A packet NF, of which `make` makes each worker's instance; without rules and handles.
     pub fn packet<T: PacketNf>(make: impl Fn() -> T + Send + Sync + 'static) -> Self {
-        let nf = Nf::Packet(Box::new(move || Box::new(make())));
-        Self { nf, rules: Vec::new(), handles: Vec::new() }
+        Self::new(Nf::Packet(Box::new(move || Box::new(make()))))
+    }
+
+    fn new(nf: Nf) -> Self {
+        Self { nf, rules: Vec::new(), handles: Vec::new(), finish: None }
     }
 
     /// With these rules.
@@ -272,6 +298,11 @@ impl Built {
     /// With these handles.
     pub fn with_handles(self, handles: Vec<Handle>) -> Self {
         Self { handles, ..self }
+    }
+
+    /// With this to be done at the end.
+    pub fn with_finish(self, finish: Finish) -> Self {
+        Self { finish: Some(finish), ..self }
     }
 }
 

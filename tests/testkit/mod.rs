@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses its own part of the kit")]
 
 pub mod packets;
+pub mod replayed;
 
 use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};

@@ -18,7 +18,7 @@ use crate::chain::source::{Span, Spanned};
 use crate::chain::spec::{ChainFile, ChainSpec};
 use crate::dispatch::Classifier;
 use crate::flow::{Refusal, RouteTable};
-use crate::nf::{Built, Direction, Kind, PortIndex, Surroundings};
+use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings};
 use crate::packet::MALFORMED;
 
 /// What all workers share, read only.
@@ -172,7 +172,12 @@ pub fn function_types(kinds: &[&'static Kind]) -> Vec<FunctionType> {
 }
 
 /// Compiles a chain file. `None`, and the mistakes in `report`, when it cannot run.
-pub fn compile(file: &ChainFile, kinds: &[&'static Kind], report: &mut Report) -> Option<Plan> {
+pub fn compile(
+    file: &ChainFile,
+    kinds: &[&'static Kind],
+    purpose: Purpose,
+    report: &mut Report,
+) -> Option<Plan> {
     let ports: Vec<String> = file.ports.iter().map(|p| p.name.value.clone()).collect();
     if ports.len() > PORTS_MAX {
         let span = file.ports.get(PORTS_MAX)?.name.span;
@@ -181,7 +186,7 @@ pub fn compile(file: &ChainFile, kinds: &[&'static Kind], report: &mut Report) -
     let mut ledger = Ledger::default();
     let cells = engine_cells(&mut ledger, &file.ports);
     let routes = route_table(file, kinds, report);
-    let around = Surroundings { ports: &ports, routes: routes.as_ref() };
+    let around = Surroundings { ports: &ports, purpose, routes: routes.as_ref() };
     let mut functions = Vec::new();
     for spec in &file.functions {
         let Some(kind) = kinds.iter().find(|k| k.name == spec.kind.name) else { continue };
@@ -214,7 +219,7 @@ struct Compiler<'c> {
 
 impl Compiler<'_> {
     fn port(&self, name: &str) -> Option<PortIndex> {
-        Surroundings { ports: self.ports, routes: None }.port(name)
+        Surroundings { ports: self.ports, purpose: Purpose::Check, routes: None }.port(name)
     }
 
     /// What a chain may say wrongly that names alone do not show.
@@ -373,7 +378,10 @@ impl Compiler<'_> {
         match (list.first(), programs.first()) {
             (None, _) | (_, None) => Entry::Closed,
             (Some(first), Some(program)) if *first == Match::default() => Entry::All(*program),
-            _ => match Classifier::build(&list, Surroundings { ports: self.ports, routes: None }) {
+            _ => match Classifier::build(
+                &list,
+                Surroundings { ports: self.ports, purpose: Purpose::Check, routes: None },
+            ) {
                 Ok(classifier) => Entry::Matched { classifier, programs },
                 Err(why) => {
                     if let Some(span) = span {
@@ -556,3 +564,15 @@ fn function_cells(ledger: &mut Ledger, name: &str, kind: &Kind, built: &Built) -
 
 /// A packet's port is a byte of its classification key.
 const PORTS_MAX: usize = 255;
+
+impl Plan {
+    /// Ends what functions do beside the workers, of which none uses the plan any more: files are written to their end.
+    ///
+    /// # Errors
+    /// What was lost, a sentence for each function that lost something.
+    pub fn finish(&self) -> Result<(), String> {
+        let all = self.functions.iter().filter_map(|f| f.built.finish.as_ref());
+        let lost: Vec<String> = all.filter_map(|finish| finish().err()).collect();
+        if lost.is_empty() { Ok(()) } else { Err(lost.join("\n")) }
+    }
+}

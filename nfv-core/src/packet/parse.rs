@@ -166,6 +166,11 @@ impl Malformed {
     pub fn index(self) -> usize {
         usize::from(self as u8)
     }
+
+    /// Its name, `snake_case`.
+    pub fn name(self) -> &'static str {
+        MALFORMED.get(self.index()).map_or("malformed", |(name, _)| name)
+    }
 }
 
 /// IP protocol numbers (IANA) that the parse knows.
