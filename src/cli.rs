@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::Traffic;
+
 /// Why a subcommand failed, which decides the exit code.
 #[derive(Debug)]
 pub enum Failure {
@@ -45,12 +47,37 @@ pub enum Command {
     Check(CheckArgs),
     /// Send captures through a chain file's chains
     Replay(ReplayArgs),
+    /// Measure the chains on one core: nfv bench [EAL options --] CONFIG
+    Bench(BenchArgs),
     /// Say what is wrong with this machine: nfv doctor [EAL options] [-- CONFIG]
     Doctor(DoctorArgs),
     /// Ask a run, or set one of its handles
     Ctl(CtlArgs),
     /// Print the JSON Schema of the chain file, for editors
     Schema,
+}
+
+/// Arguments of `nfv bench`, behind `--` if there is one.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The chain file; its devices are replaced by ones in memory
+    pub config: PathBuf,
+    /// What to send: pcap=FILE | udp|tcp|udp6|tcp6[,size=64][,flows=10000][,dport=53][,dst=198.18.0.1][,skew=zipf:1.1]
+    #[arg(long, value_name = "SPEC", default_value = "udp,size=64,flows=10000")]
+    pub traffic: Traffic,
+    /// How long to measure
+    #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
+    pub seconds: f64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(n) if (0.1..=3600.0).contains(&n) => Ok(n),
+        _ => Err("a number from 0.1 to 3600".to_owned()),
+    }
 }
 
 /// Arguments of `nfv ctl`.
@@ -160,7 +187,7 @@ pub fn read(words: Vec<String>) -> Result<(Vec<String>, Cli), ExitCode> {
     let split = ours.iter().position(|w| w == "--");
     let asks = |w: &String| ["-h", "--help", "--version"].contains(&w.as_str());
     let at = match ours.get(1).map(String::as_str) {
-        Some("run") => split,
+        Some("run" | "bench") => split,
         // The chain file may be left out, and the dashes with it.
         Some("doctor") if !ours.iter().any(asks) => split.or(Some(ours.len())),
         _ => None,

@@ -1,12 +1,14 @@
 //! The `nfv` command: dispatches to one subcommand a file. Exit 0, 1 for the machine's failures, 2 for the user's mistakes.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod capture;
 mod check;
 mod cli;
 mod config;
 mod control;
 mod ctl;
+mod dataplane;
 mod doctor;
 mod eal_args;
 mod explain;
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Run(run) => run::run(&eal_options, &run),
         Command::Check(check) => check::check(&check),
         Command::Replay(replay) => replay::replay(&replay),
+        Command::Bench(args) => bench::bench(&eal_options, &args),
         Command::Ctl(args) => ctl::ctl(&args),
         Command::Schema => schema::print(),
         Command::Doctor(doctor) => match doctor::command(&eal_options, &doctor) {

@@ -11,18 +11,16 @@ use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
 use nfv_core::control::requests::Control;
 use nfv_core::control::twin::{Carrier, TwinConfig};
-use nfv_core::dpdk::{
-    Eal, EalError, OpenPort, Packets, PortRequest, QueueSeed, RxQueue, TxQueue, unaccounted_packets,
-};
+use nfv_core::dpdk::{OpenPort, QueueSeed, unaccounted_packets};
 use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Purpose, Shard};
-use nfv_core::worker::{Io, KernelQueues, Worker};
+use nfv_core::worker::{KernelQueues, Worker};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::cli::{Failure, Outcome, RunArgs};
+use crate::cli::{Outcome, RunArgs};
 use crate::config::Config;
 use crate::control::{ControlThread, Tasks};
-use crate::doctor::{Ask, Color, Finding, HugeChoice, Machine, Severity, preflight, print};
+use crate::dataplane::{Queues, open_ports, start_eal};
 use crate::network::RoutedPort;
 use crate::say::say;
 use crate::stats::{Counters, Unit, tables};
@@ -30,41 +28,10 @@ use crate::stats::{Counters, Unit, tables};
 /// Runs the chains until SIGINT, SIGTERM or the duration's end.
 pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let config = Config::read(&args.config)?;
-    let checked = preflight(&Machine::here(), &Ask::new(eal_options, &config.file.ports));
-    let told: Vec<Finding> =
-        checked.findings.into_iter().filter(|f| f.severity >= Severity::Warning).collect();
-    if !told.is_empty() {
-        print(&told, &mut std::io::stderr(), Color::Plain)?;
-    }
-    if checked.fatal {
-        return Err(anyhow!("this machine is not ready for the run; see above").into());
-    }
-    let eal = Eal::start(&with_defaults(eal_options, &checked.huge)).map_err(|why| match &why {
-        EalError::Init { user: true, .. } => Failure::User(format!("nfv: {why}")),
-        _ => Failure::Machine(why.into()),
-    })?;
-    let lcores = eal.worker_lcores();
-    if lcores.is_empty() {
-        let why = "nfv: no lcore is left for a worker: the first one is the control side's. \
-                   Name two or more, `-l 0,1`; on a machine with one CPU, `--lcores '(0-1)@0'`";
-        return Err(Failure::User(why.to_owned()));
-    }
+    let (eal, lcores) = start_eal(eal_options, &config.file)?;
     let (file, plan) = config.compile(Purpose::Run)?;
     let plan = Arc::new(plan);
     let (ports, seeds) = open_ports(&eal, &file.ports, lcores.len())?;
-    for (port, spec) in ports.iter().zip(&file.ports) {
-        let link = port.wait_for_link(spec.link_timeout);
-        let speed = link.speed.map(|s| format!(", {s} Mbit/s")).unwrap_or_default();
-        let state = if link.up { "up" } else { "DOWN" };
-        tracing::info!(
-            "port {}: {} ({}), {} queues, MTU {}, link {state}{speed}",
-            port.name,
-            port.device,
-            port.driver,
-            port.queues,
-            port.mtu
-        );
-    }
 
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -156,110 +123,9 @@ fn kernel_queues(routed: &[RoutedPort], ports: usize) -> Vec<Option<Arc<KernelQu
     (0..ports).map(|port| of(port).map(|r| r.queues.clone())).collect()
 }
 
-/// What EAL needs and the user did not say.
-fn with_defaults(options: &[String], huge: &HugeChoice) -> Vec<String> {
-    let has = |names: &[&str]| {
-        options.iter().any(|o| names.iter().any(|n| o == n || o.starts_with(&format!("{n}="))))
-    };
-    let mut all = options.to_vec();
-    let mut add = |words: &[&str]| all.extend(words.iter().map(|w| (*w).to_owned()));
-    if !has(&["--file-prefix", "--in-memory", "--no-shconf"]) {
-        add(&["--file-prefix", &format!("nfv-{}", std::process::id())]);
-    }
-    match huge {
-        HugeChoice::NoHuge { why } => {
-            tracing::warn!("without huge pages: {why}");
-            add(if has(&["--no-huge"]) { &[] } else { &["--no-huge"] });
-            if !has(&["-m"]) {
-                add(&["-m", "1024"]);
-            }
-        }
-        // The files in hugetlbfs are of no use to others, and none may stay there.
-        _ if !has(&["--huge-unlink", "--in-memory"]) => add(&["--huge-unlink=always"]),
-        _ => {}
-    }
-    all
-}
-
-/// Opens the ports with one queue pair a worker, or as many workers as the least of them has queues for.
-fn open_ports(
-    eal: &Eal,
-    specs: &[PortSpec],
-    workers: usize,
-) -> Result<(Vec<OpenPort>, Vec<Vec<QueueSeed>>), Failure> {
-    let mut requests: Vec<PortRequest> = specs
-        .iter()
-        .map(|spec| request(spec, u16::try_from(workers).unwrap_or(u16::MAX)))
-        .collect();
-    let missing = |why: nfv_core::dpdk::PortError| match why {
-        nfv_core::dpdk::PortError::Missing { .. } => Failure::User(format!("nfv: {why}")),
-        _ => Failure::Machine(why.into()),
-    };
-    for i in 0..requests.len() {
-        let Some(request) = requests.get(i) else { continue };
-        let limit = OpenPort::queue_limit(eal, request).map_err(missing)?;
-        if limit < request.queues {
-            tracing::warn!(
-                "port {}: the device has {limit} queue pairs, {} workers ask for one each: {} workers stay idle",
-                request.name,
-                request.queues,
-                request.queues - limit
-            );
-            requests.iter_mut().for_each(|r| r.queues = r.queues.min(limit));
-        }
-    }
-    let mut ports = Vec::new();
-    let mut by_worker: Vec<Vec<QueueSeed>> = Vec::new();
-    for request in &requests {
-        let (port, seeds) = OpenPort::open(eal, request).map_err(missing)?;
-        for shortfall in &port.shortfalls {
-            tracing::warn!("port {}: {shortfall}", port.name);
-        }
-        by_worker.resize_with(by_worker.len().max(seeds.len()), Vec::new);
-        for (worker, seed) in by_worker.iter_mut().zip(seeds) {
-            worker.push(seed);
-        }
-        ports.push(port);
-    }
-    Ok((ports, by_worker))
-}
-
-fn request(spec: &PortSpec, queues: u16) -> PortRequest {
-    PortRequest {
-        name: spec.name.value.clone(),
-        device: spec.device.value.clone(),
-        queues,
-        mtu: spec.mtu.as_ref().map(|m| m.value),
-        mac: spec.mac.as_ref().map(|m| m.value.bytes()),
-        promiscuous: spec.promiscuous,
-        descriptors: (spec.rx_descriptors, spec.tx_descriptors),
-        mempool_size: spec.mempool_size,
-        link_timeout: spec.link_timeout,
-    }
-}
-
-/// One worker's queues, by port.
-struct Queues(Vec<(RxQueue, TxQueue)>);
-
-impl Io for Queues {
-    #[inline]
-    fn receive(&mut self, port: PortIndex, packets: &mut Packets) {
-        if let Some((rx, _)) = self.0.get_mut(port.index()) {
-            rx.receive(packets);
-        }
-    }
-
-    #[inline]
-    fn transmit(&mut self, port: PortIndex, packets: &mut Packets) {
-        if let Some((_, tx)) = self.0.get_mut(port.index()) {
-            tx.transmit(packets);
-        }
-    }
-}
-
 /// A worker's life, on its lcore.
 fn work(mut worker: Worker, seeds: Vec<QueueSeed>, clock: Tsc, stop: &AtomicBool) {
-    let mut queues = Queues(seeds.into_iter().map(QueueSeed::claim).collect());
+    let mut queues = Queues::claim(seeds);
     while !stop.load(Ordering::Relaxed) {
         if worker.poll(&mut queues, clock.now()) == 0 {
             std::hint::spin_loop();

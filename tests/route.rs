@@ -4,7 +4,7 @@ mod testkit;
 
 use nfv_core::packet::checksum::Sum;
 use nfv_core::packet::parse;
-use testkit::packets::{Udp, port_mac};
+use testkit::packets::{Udp, port_mac, udp6};
 use testkit::replayed::Replayed;
 
 const WAN_HOST: [u8; 6] = [2, 0, 0, 0, 2, 2];
@@ -86,6 +86,83 @@ fn each_reason_not_to_forward_has_its_name_and_some_an_answer() {
         assert_eq!(told, answer, "{reason}");
         assert!(run.sent("wan").is_empty(), "{reason}");
     }
+}
+
+#[test]
+fn ipv6_is_routed_and_answered_as_ipv4_is() {
+    for dst in ["fd00:2::2", "2001:db8::7"] {
+        let run = route([udp6(dst, 64)]);
+        let mut expected = udp6(dst, 63);
+        expected[..6].copy_from_slice(&WAN_HOST);
+        expected[6..12].copy_from_slice(&port_mac(1));
+        assert_eq!(run.sent("wan"), [expected], "{}", run.report);
+    }
+    let cases = [
+        (udp6("fd00:2::2", 1), "forward/ttl_expired", Some((3, 0))),
+        (udp6("2001:ffff::1", 64), "router/no_route", Some((1, 0))),
+        (udp6("fe80::1", 64), "lan/no_twin", None),
+        (udp6("ff05::1", 64), "router/martian", None),
+        (udp6("fd00:1::1", 64), "lan/no_twin", None),
+    ];
+    for (frame, reason, answer) in cases {
+        let run = route([frame]);
+        assert_eq!(run.dropped(reason), 1, "{reason}: {}", run.report);
+        let told = run.sent("lan").first().map(|f| {
+            let h = parse(f, f.len() as u32).unwrap();
+            (h.icmp_type, h.icmp_code)
+        });
+        assert_eq!(told, answer, "{reason}");
+    }
+}
+
+#[test]
+fn fragments_and_frames_to_groups_are_never_answered() {
+    let no_route = Udp::to([8, 8, 8, 8], 9).frame();
+    let later = {
+        let mut frame = no_route.clone();
+        frame[21] = 8;
+        frame[24..26].fill(0);
+        let checksum = Sum::of(&frame[14..34]).checksum();
+        frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+        frame
+    };
+    let run = route([no_route.clone(), later]);
+    assert_eq!(run.dropped("router/no_route"), 2);
+    assert_eq!(run.sent("lan").len(), 1, "only the one that is whole");
+    let group = [&[0xff; 6][..], &no_route[6..]].concat();
+    let run = route([group]);
+    assert_eq!((run.dropped("lan/no_twin"), run.sent("lan").len()), (1, 0));
+}
+
+#[test]
+fn what_has_no_route_goes_to_another_chain_where_the_file_says_so() {
+    let text = std::fs::read_to_string("chains/route.yaml").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("route.yaml");
+    let on = text.trim_end().replace(
+        "through: [ router ] }",
+        "through: [ router ], on: { no_route: lost } }\n  lost: { to: wan }",
+    );
+    std::fs::write(&file, on).unwrap();
+    let sent = Udp::to([8, 8, 8, 8], 9).frame();
+    let run = Replayed::of(file.to_str().unwrap(), [(7, sent.clone())]).succeeded();
+    assert_eq!(run.sent("wan"), [sent], "as it came");
+    assert!(run.sent("lan").is_empty(), "and nobody is told");
+}
+
+#[test]
+fn a_chain_that_says_where_it_ends_lets_nothing_out_elsewhere() {
+    let text = std::fs::read_to_string("chains/route.yaml").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("route.yaml");
+    std::fs::write(&file, text.replace("from: [ lan, wan ]", "from: lan, to: wan")).unwrap();
+    let frames = [
+        Udp::to(THERE, 9).frame(),
+        Udp { src: ([10, 1, 0, 9], 9), ..Udp::to([10, 1, 0, 2], 9) }.frame(),
+    ];
+    let run = Replayed::of(file.to_str().unwrap(), frames.map(|f| (7, f))).succeeded();
+    assert_eq!(run.dropped("forward/other_port"), 1, "{}", run.report);
+    assert_eq!((run.sent("wan").len(), run.sent("lan").len()), (1, 0));
 }
 
 #[test]

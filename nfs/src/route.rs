@@ -17,7 +17,8 @@
 //!
 //! The box has one forwarding table. It holds the routes of all functions of this type, the networks and neighbours of
 //! the ports' section, and, where a routed port has a twin, the kernel's main table and neighbours: `ip route` and a
-//! routing daemon work on it. A route of the chain file counts before one of the kernel's of the same prefix.
+//! routing daemon work on it. A route of the chain file counts before one of the kernel's of the same prefix. Of a route
+//! with several next hops the first one is used.
 //!
 //! To each packet the engine then does what routers do, and counts what it drops under `forward`: `ttl_expired` (the
 //! sender is told, so that traceroute shows the box), `bad_checksum`, `too_big` (the sender is told the MTU; nothing is
@@ -204,12 +205,11 @@ impl FlowNf for Route {
     }
 }
 
-/// "This network", loopback, multicast and what is reserved behind it; link-local destinations (RFC 3927, section 7).
+/// "This network", loopback, link-local addresses (RFC 3927, section 7), multicast and what is reserved behind it.
 #[inline]
 fn is_martian_v4(h: &Headers) -> bool {
-    let ([s, ..], [d, e, ..]) = (h.src.v4(), h.dst.v4());
-    let nobody = |first: u8| first == 0 || first == 127 || first >= 224;
-    nobody(s) || nobody(d) || (d == 169 && e == 254)
+    let nobody = |[a, b, ..]: [u8; 4]| a == 0 || a == 127 || a >= 224 || (a == 169 && b == 254);
+    nobody(h.src.v4()) || nobody(h.dst.v4())
 }
 
 /// The unspecified address, loopback, multicast, link-local addresses (RFC 4291, section 2).
@@ -246,7 +246,7 @@ mod tests {
         let headers = |src, dst| Headers { src: bytes(src), dst: bytes(dst), ..Headers::default() };
         let cases = [
             ("10.0.0.1", "192.0.2.1", false),
-            ("169.254.0.1", "192.0.2.1", false),
+            ("169.254.0.1", "192.0.2.1", true),
             ("10.0.0.1", "169.254.0.1", true),
             ("127.0.0.1", "192.0.2.1", true),
             ("0.0.0.0", "192.0.2.1", true),

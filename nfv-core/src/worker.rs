@@ -17,7 +17,7 @@ use crate::burst::{Burst, Reason, Refused, Routing, Verdict};
 use crate::chain::compile::{Entry, Plan, ProgramId};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, cycles};
-use crate::flow::{Asked, Refusal, forward};
+use crate::flow::{Asked, Refusal, forward, is_header_right};
 use crate::nf::{Cx, NO_RULE, Nf, OUTBOX_MAX, PacketNf, PortIndex, Shard};
 use crate::packet::Headers;
 
@@ -251,6 +251,9 @@ impl Own {
             if burst.is_empty() {
                 break;
             }
+            if plan.functions.get(*step).is_some_and(|f| f.kind.profile.routes) {
+                self.check_headers(plan, burst);
+            }
             self.step(plan, *step, reroutes, burst, now);
             if burst.routing == Routing::Decided {
                 self.forward(plan, program.to, burst, now);
@@ -327,6 +330,18 @@ impl Own {
                 self.answer(plan, &packet, headers, *error, port, now);
             }
             self.drop(packet, cells.drops.plus(usize::from(why)));
+        });
+    }
+
+    /// Drops packets whose IPv4 header is not as it was sent: no router makes anything of them.
+    fn check_headers(&mut self, plan: &Plan, burst: &mut Burst) {
+        for slot in burst.slots() {
+            if !is_header_right(slot.packet, slot.headers) {
+                *slot.verdict = Verdict::Refuse(Refusal::BadChecksum, 0);
+            }
+        }
+        burst.settle(|packet, _, _| {
+            self.drop(packet, plan.cells.refused.plus(Refusal::BadChecksum as usize));
         });
     }
 

@@ -59,6 +59,18 @@ impl Udp {
     }
 }
 
+/// A UDP packet over IPv6 from fd00:1::2 with 18 bytes of zeros; its UDP checksum is left at 0.
+pub fn udp6(dst: &str, hop_limit: u8) -> Vec<u8> {
+    let mut frame = port_mac(0).to_vec();
+    frame.extend([2, 9, 9, 9, 9, 9, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 26, 17, hop_limit]);
+    for address in ["fd00:1::2", dst] {
+        frame.extend(address.parse::<std::net::Ipv6Addr>().unwrap().octets());
+    }
+    frame.extend([0x12, 0x34, 0, 9, 0, 26, 0, 0]);
+    frame.extend([0; 18]);
+    frame
+}
+
 /// Writes a capture; a frame and its time in nanoseconds each.
 pub fn write_capture(path: &Path, frames: impl IntoIterator<Item = (u64, Vec<u8>)>) {
     let header = PcapHeader { ts_resolution: TsResolution::NanoSecond, ..PcapHeader::default() };

@@ -69,7 +69,12 @@ impl Learner {
             KernelEvent::RouteGone { key } => {
                 self.table.withdraw(key.prefix, Origin::Kernel { metric: key.metric })
             }
-            KernelEvent::Address { address, .. } => self.table.add_own(address.addr()),
+            KernelEvent::Address { interface, address } => {
+                if let Some(port) = port(interface) {
+                    self.table.set_source(port, address.addr());
+                }
+                self.table.add_own(address.addr())
+            }
             KernelEvent::AddressGone { address, .. } if self.fixed.contains(&address.addr()) => {
                 Ok(())
             }

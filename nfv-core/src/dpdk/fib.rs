@@ -39,7 +39,9 @@ pub struct Fib6 {
 
 // SAFETY: the table is DPDK's own memory, and no call depends on the thread.
 unsafe impl Send for Fib4 {}
-// SAFETY: lookups only read words that a writer stores whole: they find the old or the new hop; writers hold the mutex.
+// SAFETY: lookups only read words that a writer stores whole, in memory that the table keeps as long as it lives; writers
+// hold the mutex. A group of 256 that is given back and taken again between two loads of one lookup makes that one lookup
+// find another prefix's hop, which is a number like any other.
 unsafe impl Sync for Fib4 {}
 // SAFETY: as `Fib4`.
 unsafe impl Send for Fib6 {}

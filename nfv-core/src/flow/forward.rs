@@ -80,14 +80,9 @@ pub(crate) fn forward(
     let Some(facts) = table.port(port).filter(|_| to.is_none_or(|to| to == port)) else {
         return refuse(Refusal::OtherPort);
     };
-    let l3 = usize::from(headers.l3);
-    let good = packet.ip_checksum_good();
-    let Some((link, ip)) = packet.data_mut().split_at_mut_checked(l3) else {
+    let Some((link, ip)) = packet.data_mut().split_at_mut_checked(usize::from(headers.l3)) else {
         return refuse(Refusal::BadChecksum);
     };
-    if headers.kind == L3::Ipv4 && !good.unwrap_or_else(|| header_is_right(ip)) {
-        return refuse(Refusal::BadChecksum);
-    }
     if headers.ttl <= 1 {
         return refuse(Refusal::TtlExpired);
     }
@@ -117,10 +112,18 @@ pub(crate) fn forward(
     Ok(port)
 }
 
+/// Whether an IPv4 header is as it was sent, by the NIC's word or by summing it up; before anything else is made of the
+/// packet (RFC 1812, section 5.2.2). Cost: 3 ns without the NIC's word.
 #[inline]
-fn header_is_right(ip: &[u8]) -> bool {
-    let words = ip.first().map_or(0, |first| usize::from(first & 0x0f));
-    ip.get(..4 * words).is_some_and(|header| Sum::of(header).is_right())
+pub(crate) fn is_header_right(packet: &Packet, headers: &Headers) -> bool {
+    if headers.kind != L3::Ipv4 {
+        return true;
+    }
+    packet.ip_checksum_good().unwrap_or_else(|| {
+        let ip = packet.data().get(usize::from(headers.l3)..).unwrap_or_default();
+        let words = ip.first().map_or(0, |first| usize::from(first & 0x0f));
+        ip.get(..4 * words).is_some_and(|header| Sum::of(header).is_right())
+    })
 }
 
 /// What a worker asked about lately, so that a flood towards one silent host does not ask for each packet.

@@ -9,4 +9,4 @@ pub use book::{Origin, Target};
 pub use hop::{Hop, HopId};
 pub use routes::{PortFacts, RouteError, RouteTable, Wanted};
 
-pub(crate) use forward::{Asked, Refusal, forward};
+pub(crate) use forward::{Asked, Refusal, forward, is_header_right};

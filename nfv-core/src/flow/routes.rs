@@ -6,8 +6,8 @@
 //!                  +------- book -------+------ chain file, kernel          (the control side)
 //! ```
 //!
-//! What the control side changes, workers see at once: a store of a word. Between the two stores of one change a packet
-//! goes the old way or the new one.
+//! What the control side changes, workers see at once: a store of a word. A packet that is looked up in the middle of a
+//! change goes the old way or the new one, or (when DPDK uses a part of the table for another prefix) as that one's do.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -228,15 +228,20 @@ impl RouteTable {
     /// # Errors
     /// The table is full.
     pub fn add_port_address(&self, port: PortIndex, address: IpNet) -> Result<(), RouteError> {
+        self.set_source(port, address.addr());
+        self.add_own(address.addr())?;
+        self.announce(address.trunc(), Origin::Connected, Target::Link(port))
+    }
+
+    /// Whence the box answers senders on a port's link: the first address of each family that it is given.
+    pub fn set_source(&self, port: PortIndex, address: IpAddr) {
         if let Some(port) = self.ports.get(port.index()) {
-            // The first one of each family is the one that answers.
-            match address.addr() {
+            match address {
                 IpAddr::V4(a) => drop(port.v4.set(a)),
+                IpAddr::V6(a) if a.is_unicast_link_local() => {}
                 IpAddr::V6(a) => drop(port.v6.set(a)),
             }
         }
-        self.add_own(address.addr())?;
-        self.announce(address.trunc(), Origin::Connected, Target::Link(port))
     }
 
     /// Packets to this address are for the box itself.

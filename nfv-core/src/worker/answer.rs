@@ -23,7 +23,9 @@ impl Budget {
         let earned = now.since(self.since) / INTERVAL;
         if earned > 0 {
             self.left = self.left.saturating_add(earned).min(BURST);
-            self.since = now;
+            // What is left of an interval counts for the next one, unless the time began just now.
+            let last = self.since.0.saturating_add(earned.saturating_mul(INTERVAL));
+            self.since = Time(last.min(now.0));
         }
         let may = self.left > 0;
         self.left = self.left.saturating_sub(1);
@@ -83,5 +85,8 @@ mod tests {
         assert_eq!(sent(10 * INTERVAL, 1000), 10);
         let second: u64 = (0..10_000).map(|i| sent(11 * INTERVAL + i * INTERVAL / 10, 1)).sum();
         assert!((1000..=1001).contains(&second), "{second}");
+        let at = 2_000 * INTERVAL;
+        let uneven: u64 = (0..10_000).map(|i| sent(at + i * INTERVAL * 6 / 10, 1)).sum();
+        assert!((6_000 + 98..=6_000 + 101).contains(&uneven), "{uneven}");
     }
 }
