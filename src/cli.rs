@@ -53,8 +53,16 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Ask a run, or set one of its handles
     Ctl(CtlArgs),
-    /// Print the JSON Schema of the chain file, for editors
-    Schema,
+    /// Print the JSON Schema of the chain file, for editors, or the page of a type of function
+    Schema(SchemaArgs),
+}
+
+/// Arguments of `nfv schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// Print the page of this type of function instead
+    #[arg(long, value_name = "TYPE")]
+    pub doc: Option<String>,
 }
 
 /// Arguments of `nfv bench`, behind `--` if there is one.

@@ -23,7 +23,8 @@ pub struct Config {
 impl Config {
     /// Reads the file. The types of its values are checked; what they mean together is for [`Config::compile`].
     pub fn read(path: &Path) -> Result<Self, Failure> {
-        let source = Source::open(path).map_err(|why| Failure::User(format!("nfv: {why}")))?;
+        let source = Source::open(path)
+            .map_err(|why| Failure::User(format!("nfv: {:#}", anyhow::Error::from(why))))?;
         let source = Arc::new(source);
         let mut report = Report::new(source.clone());
         let environment = |name: &str| std::env::var(name).ok();

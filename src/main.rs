@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         Command::Replay(replay) => replay::replay(&replay),
         Command::Bench(args) => bench::bench(&eal_options, &args),
         Command::Ctl(args) => ctl::ctl(&args),
-        Command::Schema => schema::print(),
+        Command::Schema(args) => schema::print(&args),
         Command::Doctor(doctor) => match doctor::command(&eal_options, &doctor) {
             Ok(exit) => return exit,
             Err(failure) => Err(failure),

@@ -28,6 +28,7 @@ pub const KIND: Kind = Kind {
     drops: &[],
     answers: &[],
     counters: &[Named { name: "ip_packets", help: "packets over IPv4 or IPv6" }],
+    source: include_str!("count.rs"),
     build,
 };
 

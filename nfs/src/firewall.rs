@@ -70,6 +70,7 @@ pub const KIND: Kind = Kind {
     ],
     answers: &[],
     counters: &[],
+    source: include_str!("firewall.rs"),
     build,
 };
 

@@ -68,6 +68,7 @@ pub const KIND: Kind = Kind {
             help: "copies not made or not sent: no buffer was free, or too many copies wait",
         },
     ],
+    source: include_str!("mirror.rs"),
     build,
 };
 

@@ -77,6 +77,7 @@ pub const KIND: Kind = Kind {
     drops: &[Named { name: "over_rate", help: "the bucket was empty" }],
     answers: &[],
     counters: &[Named { name: "passed_packets", help: "packets within the rate" }],
+    source: include_str!("ratelimit.rs"),
     build,
 };
 

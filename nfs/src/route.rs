@@ -71,6 +71,7 @@ pub const KIND: Kind = Kind {
         (PROHIBITED, IcmpError::Prohibited),
     ],
     counters: &[],
+    source: include_str!("route.rs"),
     build,
 };
 

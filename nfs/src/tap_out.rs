@@ -86,6 +86,7 @@ pub const KIND: Kind = Kind {
             help: "packets that were not: no buffer was free, or too many wait for the writer",
         },
     ],
+    source: include_str!("tap_out.rs"),
     build,
 };
 

@@ -250,8 +250,19 @@ pub struct Kind {
     pub answers: &'static [(Reason, IcmpError)],
     /// What it counts besides.
     pub counters: &'static [Named],
+    /// The text of its source file, whose `//!` header is its manual page ([`Kind::page`]).
+    pub source: &'static str,
     /// Reports every mistake with its place, then returns `None`; never stops at the first.
     pub build: fn(&Section<'_>, Surroundings<'_>, &mut Report) -> Option<Built>,
+}
+
+impl Kind {
+    /// Its manual page, as Markdown.
+    pub fn page(&self) -> String {
+        let header = self.source.lines().map_while(|line| line.strip_prefix("//!"));
+        let lines: Vec<&str> = header.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+        format!("# {}\n\n{}\n", self.name, lines.join("\n"))
+    }
 }
 
 /// A network function, built from its section.

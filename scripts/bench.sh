@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Prints every figure that is promised, each as a ratio to a reference in the same run, and whether it holds.
+#   scripts/bench.sh [--save]    with --save also docs/numbers/DATE-HOST.json; exit 1 when a promise does not hold
+# Wants an idle machine with two CPUs or more; takes about three minutes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/packages.sh
+
+install_missing dpdk dpdk-dev libdpdk-dev clang libclang-dev pkg-config python3
+need_cargo
+cargo build --release --locked
+exec python3 scripts/bench.py "$@"
