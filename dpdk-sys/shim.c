@@ -2,6 +2,11 @@
 #define _GNU_SOURCE
 #include <stdio.h>
 #include "wrapper.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <string.h>
+#include <unistd.h>
 #include <rte_cycles.h>
 
 uint16_t nfv_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t n)
@@ -132,4 +137,30 @@ int nfv_log_to(nfv_log_sink sink)
 		return -1;
 	setvbuf(stream, NULL, _IOLBF, 0);
 	return rte_openlog_stream(stream);
+}
+
+int nfv_eal_init(int argc, char **argv)
+{
+	int saved, null, result;
+
+	/* Asked for help, EAL prints it and exits. */
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0)
+			return rte_eal_init(argc, argv);
+	/* At an option that it does not know it prints three pages of usage, and getopt a line; nfv says which option. */
+	opterr = 0;
+	fflush(stdout);
+	saved = dup(STDOUT_FILENO);
+	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (saved >= 0 && null >= 0)
+		dup2(null, STDOUT_FILENO);
+	result = rte_eal_init(argc, argv);
+	fflush(stdout);
+	if (saved >= 0) {
+		dup2(saved, STDOUT_FILENO);
+		close(saved);
+	}
+	if (null >= 0)
+		close(null);
+	return result;
 }

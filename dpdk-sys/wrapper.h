@@ -69,6 +69,9 @@ int nfv_errno(void);
 typedef void (*nfv_log_sink)(uint32_t level, const char *text, size_t bytes);
 int nfv_log_to(nfv_log_sink sink);
 
+/* rte_eal_init without what it prints to standard output. */
+int nfv_eal_init(int argc, char **argv);
+
 /* rte_fib6's addresses became `struct rte_ipv6_addr` in 24.11, and the configurations grew; addresses here are 16 bytes. */
 struct rte_fib *nfv_fib4_create(const char *name, int socket, uint32_t max_routes, uint32_t tbl8, uint64_t default_hop);
 int nfv_fib4_add(struct rte_fib *fib, uint32_t prefix, uint8_t depth, uint64_t hop);

@@ -11,6 +11,7 @@ use nfv_core::worker::Io;
 
 use crate::cli::Failure;
 use crate::doctor::{Ask, Color, Finding, HugeChoice, Machine, Severity, preflight, print};
+use crate::eal_args::unknown_options;
 
 /// Looks at the machine, says what is wrong with it, and starts EAL. Returns the workers' lcores too, at least one.
 pub fn start_eal(options: &[String], file: &ChainFile) -> Result<(Eal, Vec<Lcore>), Failure> {
@@ -21,10 +22,15 @@ pub fn start_eal(options: &[String], file: &ChainFile) -> Result<(Eal, Vec<Lcore
         print(&told, &mut std::io::stderr(), Color::Plain)?;
     }
     if checked.fatal {
-        return Err(anyhow!("this machine is not ready for the run; see above").into());
+        let why = "this machine is not ready for the run; see above";
+        let problems = told.iter().filter(|f| f.severity == Severity::Problem);
+        return Err(match problems.clone().all(|f| f.is_mistake) {
+            true => Failure::User(format!("nfv: {why}")),
+            false => anyhow!(why).into(),
+        });
     }
     let eal = Eal::start(&with_defaults(options, &checked.huge)).map_err(|why| match &why {
-        EalError::Init { user: true, .. } => Failure::User(format!("nfv: {why}")),
+        EalError::Init { user: true, .. } => Failure::User(format!("nfv: {why}{}", hint(options))),
         _ => Failure::Machine(why.into()),
     })?;
     let lcores = eal.worker_lcores();
@@ -34,6 +40,15 @@ pub fn start_eal(options: &[String], file: &ChainFile) -> Result<(Eal, Vec<Lcore
         return Err(Failure::User(why.to_owned()));
     }
     Ok((eal, lcores))
+}
+
+/// Which options EAL may have meant.
+fn hint(options: &[String]) -> String {
+    let line = |(option, near): (String, Option<&str>)| match near {
+        Some(near) => format!("\n  `{option}` is no option of EAL; did you mean `{near}`?"),
+        None => format!("\n  `{option}` is no option of EAL; nfv's own options come behind `--`"),
+    };
+    unknown_options(options).into_iter().map(line).collect()
 }
 
 /// What EAL needs and the user did not say.

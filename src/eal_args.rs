@@ -3,6 +3,7 @@
 //! EAL reads its options itself, from the same strings: nothing is taken out or rewritten here, and
 //! an option that is not known is passed over, so a newer DPDK brings no error. The other way, a
 //! table of all of EAL's options, would reject what the installed DPDK knows and we do not.
+use nfv_core::chain::report::nearest;
 use std::fmt;
 
 /// The EAL options that decide what a run needs of the machine.
@@ -239,6 +240,57 @@ impl fmt::Display for AsSet<'_> {
     }
 }
 
+/// Long options that EAL does not know, of any version from 22.11 to 25.11, each with the nearest that it does.
+pub fn unknown_options(args: &[String]) -> Vec<(String, Option<&'static str>)> {
+    let long = args.iter().filter(|word| word.starts_with("--"));
+    let names = long.filter_map(|word| word.split('=').next());
+    let unknown = names.filter(|name| !LONG.contains(name));
+    unknown.map(|name| (name.to_owned(), nearest(name, LONG.iter().copied()))).collect()
+}
+
+/// EAL's long options.
+const LONG: &[&str] = &[
+    "--allow",
+    "--base-virtaddr",
+    "--block",
+    "--create-uio-dev",
+    "--file-prefix",
+    "--force-max-simd-bitwidth",
+    "--help",
+    "--huge-dir",
+    "--huge-unlink",
+    "--huge-worker-stack",
+    "--in-memory",
+    "--iova-mode",
+    "--lcores",
+    "--legacy-mem",
+    "--log-color",
+    "--log-level",
+    "--log-timestamp",
+    "--main-lcore",
+    "--match-allocations",
+    "--mbuf-pool-ops-name",
+    "--no-hpet",
+    "--no-huge",
+    "--no-pci",
+    "--no-shconf",
+    "--no-telemetry",
+    "--proc-type",
+    "--single-file-segments",
+    "--socket-limit",
+    "--socket-mem",
+    "--syslog",
+    "--telemetry",
+    "--trace",
+    "--trace-bufsz",
+    "--trace-dir",
+    "--trace-mode",
+    "--vdev",
+    "--vfio-intr",
+    "--vfio-vf-token",
+    "--vmware-tsc-map",
+];
+
 /// The options that take a value and matter here.
 const VALUED: &[&str] = &[
     "-l",
@@ -266,6 +318,13 @@ const NUMBER_MAX: u32 = 8191;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_option_that_eal_does_not_know_is_named_with_the_nearest() {
+        let words = ["--no-huge", "--filee-prefix=x", "-l", "0", "--vdev", "net_null0"];
+        let unknown = unknown_options(&words.map(str::to_owned));
+        assert_eq!(unknown, [("--filee-prefix".to_owned(), Some("--file-prefix"))]);
+    }
 
     fn lcores(text: &str) -> Vec<(u32, Vec<u32>)> {
         let read = EalArgs::read(&["--lcores", text]).lcores.expect("the test's list is right");

@@ -101,7 +101,7 @@ pub(super) fn examine(ask: &Ask, layout: &Layout) -> Vec<Finding> {
         };
         let why = "the main lcore controls and moves no packets; workers take an lcore each";
         let finding = Finding::new(Severity::Problem, SUBJECT, found).because(why);
-        findings.push(finding.fix([layout.fitting()]));
+        findings.push(finding.fix([layout.fitting()]).mistake());
     } else if layout.lcores.len() > layout.asked().len() {
         let found =
             format!("{} lcores share the CPUs {}", layout.lcores.len(), AsSet(&layout.asked()));
@@ -122,7 +122,7 @@ fn outside(layout: &Layout) -> Option<Finding> {
     };
     let room = AsSet(&layout.room);
     let say = |severity, found: String, why: &str| {
-        Some(Finding::new(severity, SUBJECT, found).because(why).fix([layout.fitting()]))
+        Some(Finding::new(severity, SUBJECT, found).because(why).fix([layout.fitting()]).mistake())
     };
     if let Some(cpus) = not_in(&layout.online) {
         let found =

@@ -83,7 +83,7 @@ fn hidden(ask: &Ask, wanted: &Wanted, address: &str) -> Option<Finding> {
     let hidden = |option: &str| {
         let found = format!("{option} hides {address} from EAL");
         let fix = format!("# remove {option} from the EAL options");
-        Finding::new(wanted.cannot, &wanted.subject, found).fix([fix])
+        Finding::new(wanted.cannot, &wanted.subject, found).fix([fix]).mistake()
     };
     if ask.eal.no_pci {
         return Some(hidden("--no-pci"));

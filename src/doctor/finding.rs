@@ -27,13 +27,15 @@ pub struct Finding {
     pub why: String,
     /// Commands that mend it, in order, ready to paste; a line that begins with `#` tells.
     pub fix: Vec<String>,
+    /// Whether what was asked for is at fault, and not the machine.
+    pub is_mistake: bool,
 }
 
 impl Finding {
     /// A finding with neither cause nor fix yet.
     pub fn new(severity: Severity, subject: impl Into<String>, found: impl Into<String>) -> Self {
         let (subject, found) = (subject.into(), found.into());
-        Self { severity, subject, found, why: String::new(), fix: Vec::new() }
+        Self { severity, subject, found, why: String::new(), fix: Vec::new(), is_mistake: false }
     }
 
     /// The same, with its cause.
@@ -41,6 +43,12 @@ impl Finding {
     pub fn because(mut self, why: impl Into<String>) -> Self {
         self.why = why.into();
         self
+    }
+
+    /// The same, as a mistake of whoever asked for what is not there.
+    #[must_use]
+    pub fn mistake(self) -> Self {
+        Self { is_mistake: true, ..self }
     }
 
     /// The same, with the commands that mend it.
@@ -68,7 +76,7 @@ pub fn print(findings: &[Finding], to: &mut impl Write, color: Color) -> io::Res
     let subject_width = findings.iter().map(|f| f.subject.chars().count()).max().unwrap_or(0);
     let indent = SEVERITY_WIDTH + subject_width + 2 * GAP.len();
     for finding in findings {
-        let Finding { severity, subject, found, why, fix } = finding;
+        let Finding { severity, subject, found, why, fix, .. } = finding;
         let mark = paint(&format!("{:SEVERITY_WIDTH$}", severity.word()), severity.style(), color);
         let found = wrap(&sanitized(found), indent);
         writeln!(to, "{mark}{GAP}{:subject_width$}{GAP}{found}", sanitized(subject))?;

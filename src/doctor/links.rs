@@ -71,7 +71,8 @@ pub(super) fn examine(
     let known = interfaces(machine);
     if !known.iter().any(|name| name == interface) {
         let found = format!("there is no interface {interface}");
-        return Finding::new(missing, subject, found).because(there_are(&known, interface));
+        let finding = Finding::new(missing, subject, found);
+        return finding.because(there_are(&known, interface)).mistake();
     }
     let say =
         |severity, found: &str| Finding::new(severity, subject, format!("{interface} {found}"));

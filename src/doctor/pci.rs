@@ -199,7 +199,7 @@ fn examine_kernel(
 
 fn missing(machine: &Machine, subject: &str, address: &str, cannot: Severity) -> Finding {
     let found = format!("there is no PCI device {address}");
-    let finding = Finding::new(cannot, subject, found).because(listed(machine));
+    let finding = Finding::new(cannot, subject, found).because(listed(machine)).mistake();
     match machine.container() {
         Some("kubernetes") => finding,
         _ if machine.exists("/sys/bus/pci/rescan") => {

@@ -133,7 +133,8 @@ impl Check<'_> {
         let mut findings = Vec::new();
         for file in vdev.all("rx_pcap").filter(|file| self.is_missing(file)) {
             let found = format!("there is no capture {file}");
-            findings.push(self.say(self.cannot, found).because("rx_pcap reads an existing file"));
+            let finding = self.say(self.cannot, found).because("rx_pcap reads an existing file");
+            findings.push(finding.mistake());
         }
         for file in vdev.all("tx_pcap") {
             findings.extend(self.directory_of(file, "tx_pcap makes a file, but no directory"));
@@ -256,7 +257,7 @@ impl Check<'_> {
             return None;
         }
         let finding = self.say(self.cannot, format!("there is no directory {directory}"));
-        Some(finding.because(why).fix([format!("mkdir -p {directory}")]))
+        Some(finding.because(why).fix([format!("mkdir -p {directory}")]).mistake())
     }
 }
 

@@ -80,16 +80,18 @@ impl Eal {
         let argv = Vec::leak(pointers);
         let argc = c_int::try_from(argv.len()).unwrap_or(c_int::MAX);
         // SAFETY: `argv` holds `argc` NUL-terminated strings that are never freed; this is the first and only call.
-        let parsed = unsafe { dpdk_sys::rte_eal_init(argc, argv.as_mut_ptr()) };
+        let parsed = unsafe { dpdk_sys::nfv_eal_init(argc, argv.as_mut_ptr()) };
         if parsed < 0 {
             let errno = last_errno();
-            let user = errno == EINVAL;
+            // An option that it does not take, or a device that is not there.
+            let user = errno == EINVAL || errno == ENODEV;
             return Err(EalError::Init {
                 why: errno_text(errno),
                 detail: log::take_errors(),
                 user,
             });
         }
+        log::started();
         Ok(Self { main_thread: PhantomData })
     }
 
@@ -180,3 +182,4 @@ extern "C" fn run_job(argument: *mut c_void) -> c_int {
 }
 
 const EINVAL: c_int = 22;
+const ENODEV: c_int = 19;

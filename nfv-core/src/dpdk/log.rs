@@ -7,10 +7,12 @@ use std::sync::Mutex;
 struct Collected {
     partial: String,
     errors: Vec<String>,
+    /// Whether errors are only kept: whoever takes them tells them.
+    starts: bool,
 }
 
 static COLLECTED: Mutex<Collected> =
-    Mutex::new(Collected { partial: String::new(), errors: Vec::new() });
+    Mutex::new(Collected { partial: String::new(), errors: Vec::new(), starts: true });
 
 const ERRORS_KEPT: usize = 8;
 const LINE_MAX: usize = 4096;
@@ -21,6 +23,17 @@ pub(super) fn to_tracing() {
     let failed = unsafe { dpdk_sys::nfv_log_to(Some(write)) };
     if failed != 0 {
         tracing::warn!("DPDK's log goes to its own place: rte_openlog_stream failed");
+    }
+}
+
+/// EAL has started: errors are logged from now on, and those that did not hinder it are logged now.
+pub(super) fn started() {
+    let errors = COLLECTED.lock().map(|mut c| {
+        c.starts = false;
+        std::mem::take(&mut c.errors)
+    });
+    for line in errors.unwrap_or_default() {
+        tracing::error!(target: "dpdk", "{line}");
     }
 }
 
@@ -40,24 +53,30 @@ extern "C" fn write(level: u32, text: *const c_char, bytes: usize) {
     collected.partial.push_str(&String::from_utf8_lossy(raw));
     while let Some(end) = collected.partial.find('\n') {
         let line: String = collected.partial.drain(..=end).collect();
-        emit(level, line.trim(), &mut collected.errors);
+        emit(level, line.trim(), &mut collected);
     }
     if collected.partial.len() > LINE_MAX {
         collected.partial.clear();
     }
 }
 
-fn emit(level: u32, line: &str, errors: &mut Vec<String>) {
+fn emit(level: u32, line: &str, collected: &mut Collected) {
     if line.is_empty() {
         return;
     }
     match level {
         0..=4 => {
-            if errors.len() == ERRORS_KEPT {
-                errors.remove(0);
+            if collected.errors.len() == ERRORS_KEPT {
+                collected.errors.remove(0);
             }
-            errors.push(line.to_owned());
-            tracing::error!(target: "dpdk", "{line}");
+            collected.errors.push(line.to_owned());
+            if !collected.starts {
+                tracing::error!(target: "dpdk", "{line}");
+            }
+        }
+        // Nothing is amiss: there is only nobody to serve an interface of old.
+        5 if line.starts_with("TELEMETRY: No legacy callbacks") => {
+            tracing::debug!(target: "dpdk", "{line}");
         }
         5 => tracing::warn!(target: "dpdk", "{line}"),
         6 => tracing::info!(target: "dpdk", "{line}"),
