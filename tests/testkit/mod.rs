@@ -5,9 +5,10 @@
 pub mod packets;
 pub mod replayed;
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The program under test.
@@ -36,6 +37,14 @@ pub fn must(line: &str) -> String {
 /// Runs a command line to its end.
 pub fn shell(line: &str) -> Output {
     Command::new("sh").args(["-c", line]).output().expect("sh is there")
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{what}: not within 30 s");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// A host: its name, its addresses, its routers.
@@ -69,12 +78,57 @@ pub const ROUTED: [Host; 2] = [
     },
 ];
 
+/// The driver by which nfv reaches the hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// Packet sockets on the near ends of veth pairs.
+    AfPacket,
+    /// XDP sockets on them.
+    AfXdp,
+    /// Taps that nfv makes, and that become the hosts' interfaces.
+    Tap,
+}
+
+impl Driver {
+    /// The device for a host, the first or second one.
+    fn device(self, name: &str, at: usize) -> String {
+        match self {
+            Self::AfPacket => format!("net_af_packet{at},iface={name}-veth"),
+            Self::AfXdp => format!("net_af_xdp{at},iface={name}-veth"),
+            Self::Tap => format!("net_tap{at},iface={name}-tap"),
+        }
+    }
+}
+
 /// Two hosts and the namespace between them, with a chain running there.
 #[derive(Debug)]
 pub struct Rig {
     prefix: String,
     nfv: Option<Child>,
+    log: Log,
     servers: Vec<Child>,
+}
+
+/// What a program writes, read by a thread while it runs, and shown by the test.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<String>>);
+
+impl Log {
+    fn of(from: impl Read + Send + 'static) -> Self {
+        let log = Self::default();
+        let (to, lines) = (log.clone(), BufReader::new(from).lines());
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                eprintln!("{line}");
+                *to.0.lock().unwrap() += &(line + "\n");
+            }
+        });
+        log
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
 }
 
 impl Rig {
@@ -89,39 +143,76 @@ impl Rig {
 
     /// As [`Rig::start`] with hosts that are wired otherwise; does not wait until anything passes.
     pub fn start_with(chain: &str, hosts: &[Host; 2]) -> Self {
+        Self::start_on(chain, hosts, Driver::AfPacket).expect("packet sockets are there")
+    }
+
+    /// As [`Rig::start_with`] over another driver. `Err`: nfv ended, with what it said.
+    pub fn start_on(chain: &str, hosts: &[Host; 2], driver: Driver) -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("nfvt{}-{id}", std::process::id());
-        let mut rig = Self { prefix, nfv: None, servers: Vec::new() };
+        let mut rig = Self { prefix, nfv: None, log: Log::default(), servers: Vec::new() };
         let middle = rig.namespace("nfv");
         must(&format!("ip netns add {middle} && ip -n {middle} link set lo up"));
         for host in hosts {
             let (ns, name) = (rig.namespace(host.name), host.name);
-            must(&format!("ip netns add {ns}"));
+            must(&format!("ip netns add {ns} && ip -n {ns} link set lo up"));
+            if driver == Driver::Tap {
+                continue;
+            }
             let veth = format!("{name}-veth");
             must(&format!("ip -n {ns} link add eth0 type veth peer name {veth} netns {middle}"));
             // Without these veth hands over super-packets and partial checksums.
             must(&format!("ip netns exec {ns} ethtool -K eth0 tso off gso off tx off"));
-            must(&format!("ip -n {ns} link set lo up && ip -n {ns} link set eth0 up"));
-            for address in host.addresses {
-                let nodad = if address.contains(':') { "nodad" } else { "" };
-                must(&format!("ip -n {ns} addr add {address} dev eth0 {nodad}"));
-            }
-            for router in host.routers {
-                must(&format!("ip -n {ns} route add default via {router}"));
-            }
             must(&format!("ip netns exec {middle} sysctl -qw net.ipv6.conf.{veth}.disable_ipv6=1"));
             must(&format!("ip -n {middle} link set {veth} up"));
+            rig.address(host);
         }
-        let nfv = Command::new("ip")
+        let mut nfv = Command::new("ip")
             .args(["netns", "exec", &middle, NFV, "run", "--no-pci", "-l", "0,1", "--", chain])
-            .env("LAN", "net_af_packet0,iface=lan-veth")
-            .env("WAN", "net_af_packet1,iface=wan-veth")
+            .env("LAN", driver.device("lan", 0))
+            .env("WAN", driver.device("wan", 1))
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("nfv starts");
+        rig.log = Log::of(nfv.stderr.take().expect("it is piped"));
         rig.nfv = Some(nfv);
-        rig
+        if driver == Driver::Tap {
+            for host in hosts {
+                let (ns, tap) = (rig.namespace(host.name), format!("{}-tap", host.name));
+                rig.wait_until("nfv makes its taps", || {
+                    shell(&format!("ip -n {middle} link show {tap}")).status.success()
+                });
+                must(&format!("ip -n {middle} link set {tap} netns {ns} name eth0"));
+                rig.address(host);
+            }
+        }
+        let log = rig.log.clone();
+        wait_until("nfv runs", || log.text().contains("link up") || rig.has_ended());
+        if rig.has_ended() { Err(rig.log.text()) } else { Ok(rig) }
+    }
+
+    /// Brings a host's interface up, with its addresses and routers.
+    fn address(&self, host: &Host) {
+        let ns = self.namespace(host.name);
+        must(&format!("ip -n {ns} link set eth0 up"));
+        for address in host.addresses {
+            let nodad = if address.contains(':') { "nodad" } else { "" };
+            must(&format!("ip -n {ns} addr add {address} dev eth0 {nodad}"));
+        }
+        for router in host.routers {
+            must(&format!("ip -n {ns} route add default via {router}"));
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.nfv.as_mut().is_none_or(|nfv| nfv.try_wait().is_ok_and(|status| status.is_some()))
+    }
+
+    /// What nfv has logged so far.
+    pub fn log(&self) -> String {
+        self.log.text()
     }
 
     /// The namespace of a host; `nfv` is that between them.
@@ -130,12 +221,8 @@ impl Rig {
     }
 
     /// Waits until something holds, 30 s at most.
-    pub fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let start = Instant::now();
-        while !holds() {
-            assert!(start.elapsed() < Duration::from_secs(30), "{what}: not within 30 s");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+    pub fn wait_until(&self, what: &str, holds: impl FnMut() -> bool) {
+        wait_until(what, holds);
     }
 
     /// Runs a command line on a host; it must succeed. Returns what it printed.
@@ -175,6 +262,11 @@ impl Rig {
             out.read_to_string(&mut summary).expect("its output is text");
         }
         assert!(status.success(), "nfv ended with {status}:\n{summary}");
+        // net_tap says so of a kernel without a scheduler that it needs for rte_flow only.
+        let of_tap = |line: &str| line.contains("tap_") || line.contains("multiq");
+        let is_error = |line: &&str| line.contains("ERROR") && !of_tap(line);
+        let log = self.log.text();
+        assert_eq!(log.lines().find(is_error), None, "nothing is logged at error");
         assert!(summary.contains("received "), "there is no account:\n{summary}");
         summary
     }
