@@ -12,6 +12,7 @@ mod dataplane;
 mod doctor;
 mod eal_args;
 mod explain;
+mod hints;
 mod network;
 mod replay;
 mod run;

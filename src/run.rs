@@ -21,6 +21,7 @@ use crate::cli::{Outcome, RunArgs};
 use crate::config::Config;
 use crate::control::{ControlThread, Tasks};
 use crate::dataplane::{Queues, open_ports, start_eal};
+use crate::hints::Hints;
 use crate::network::RoutedPort;
 use crate::say::say;
 use crate::stats::{Counters, Unit, tables};
@@ -183,6 +184,7 @@ fn watch(
     let start = Instant::now();
     let end = args.duration.map(Duration::from_secs);
     let counters = || Counters::of(&plan.ledger, &plan.ledger.totals(cells));
+    let mut hints = Hints::new(links.ports);
     let mut shown = (Instant::now(), counters());
     for turn in 0u64.. {
         if stop.load(Ordering::Relaxed) || end.is_some_and(|end| start.elapsed() >= end) {
@@ -191,6 +193,9 @@ fn watch(
         std::thread::sleep(Duration::from_millis(20));
         if turn % 5 == 0 {
             links.look();
+        }
+        if turn % 50 == 49 {
+            hints.look(plan, &plan.ledger.totals(cells));
         }
         let elapsed = shown.0.elapsed();
         if args.live && elapsed >= Duration::from_secs(1) {

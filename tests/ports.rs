@@ -66,6 +66,25 @@ fn xdp_sockets_carry_hosts_traffic() {
 }
 
 #[test]
+fn packets_longer_than_a_buffer_are_counted_and_hinted_at_once() {
+    if !is_root() {
+        return skip("ports", "making namespaces needs root");
+    }
+    let rig = Rig::start("chains/firewall.yaml");
+    // As long as packets that a veth has not segmented.
+    rig.on("lan", "ip link set eth0 mtu 9000");
+    rig.on("nfv", "ip link set lan-veth mtu 9000");
+    assert!(!rig.succeeds("lan", "ping -c 3 -i 0.2 -W 1 -s 6000 10.99.0.2"));
+    std::thread::sleep(Duration::from_millis(1500));
+    let log = rig.log();
+    let hints: Vec<_> = log.lines().filter(|l| l.contains("tso off gso off tx off")).collect();
+    assert_eq!(hints.len(), 1, "{log}");
+    rig.on("lan", "ping -c 3 -i 0.2 10.99.0.2");
+    let summary = rig.finish();
+    assert!(summary.contains("parse ipv4_total_length"), "{summary}");
+}
+
+#[test]
 fn a_link_that_goes_down_and_comes_back_carries_packets_again() {
     if !is_root() {
         return skip("ports", "making namespaces needs root");
