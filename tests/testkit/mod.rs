@@ -8,7 +8,7 @@ pub mod replayed;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The program under test.
@@ -107,7 +107,11 @@ pub struct Rig {
     nfv: Option<Child>,
     log: Log,
     servers: Vec<Child>,
+    /// Workers never sleep, so rigs on the same cores would slow each other down: one at a time.
+    _alone: MutexGuard<'static, ()>,
 }
+
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What a program writes, read by a thread while it runs, and shown by the test.
 #[derive(Clone, Debug, Default)]
@@ -151,7 +155,8 @@ impl Rig {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("nfvt{}-{id}", std::process::id());
-        let mut rig = Self { prefix, nfv: None, log: Log::default(), servers: Vec::new() };
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rig = Self { prefix, nfv: None, log: Log::default(), servers: Vec::new(), _alone };
         let middle = rig.namespace("nfv");
         must(&format!("ip netns add {middle} && ip -n {middle} link set lo up"));
         for host in hosts {
