@@ -60,7 +60,13 @@ fn ask(path: &Path, request: &Request) -> Result<Answer, Failure> {
     stream.set_read_timeout(Some(PATIENCE)).context("setting a timeout")?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
-    stream.write_all(&line).with_context(|| format!("asking {shown}"))?;
+    // Who is refused may be answered before having asked.
+    match stream.write_all(&line) {
+        Err(why) if why.kind() != ErrorKind::BrokenPipe => {
+            return Err(anyhow!(why).context(format!("asking {shown}")).into());
+        }
+        _ => {}
+    }
     let mut answer = String::new();
     BufReader::new(stream)
         .read_line(&mut answer)
