@@ -11,7 +11,7 @@ use std::sync::Arc;
 use nfv_core::account::{Cells, Counter, Totals};
 use nfv_core::chain::compile::{Plan, Program};
 use nfv_core::nf::Direction;
-use nfv_core::packet::{Fragment, Headers, L3, NO_VLAN, parse, protocol};
+use nfv_core::packet::{Fragment, Headers, L3, NO_VLAN, flow_hash, parse, protocol};
 
 use crate::capture::Frame;
 
@@ -98,7 +98,7 @@ fn times(n: u64) -> String {
     if n > 1 { format!(", {n} times") } else { String::new() }
 }
 
-/// `10.0.0.1:1000 > 10.0.0.2:53 udp, 60 bytes`.
+/// `10.0.0.1:1000 > 10.0.0.2:53 udp, 60 bytes, flow 1f2e3d4c`: the hash that both directions share.
 fn describe(frame: &Frame) -> String {
     let bytes = frame.wire_length;
     let h = match parse(&frame.bytes, frame.wire_length) {
@@ -117,7 +117,11 @@ fn describe(frame: &Frame) -> String {
         L3::Ipv4 => conversation(&h, h.src.v4().into(), h.dst.v4().into()),
         L3::Ipv6 => conversation(&h, h.src.v6().into(), h.dst.v6().into()),
     };
-    format!("{what}{fragment}{vlan}, {bytes} bytes")
+    let flow = match h.kind {
+        L3::Ipv4 | L3::Ipv6 => format!(", flow {:08x}", flow_hash(&h)),
+        L3::Arp | L3::Other => String::new(),
+    };
+    format!("{what}{fragment}{vlan}, {bytes} bytes{flow}")
 }
 
 fn conversation(h: &Headers, src: IpAddr, dst: IpAddr) -> String {

@@ -19,7 +19,9 @@ pub use eal::{Eal, EalError, Lcore, Running};
 pub use fib::{Fib4, Fib6, FibError};
 pub use mbuf::{BURST_MAX, Packet, Packets, unaccounted_packets};
 pub use mempool::{Mempool, MempoolError};
-pub use port::{LinkState, OpenPort, PortError, PortId, PortRequest, QueueSeed, known_ports};
+pub use port::{
+    LinkState, OpenPort, PortError, PortId, PortRequest, QueueSeed, SYMMETRIC_KEY, known_ports,
+};
 pub use queue::{RxQueue, TxQueue};
 
 use std::ffi::{CStr, c_int};

@@ -485,7 +485,7 @@ const ETHERNET_OVERHEAD: u16 = 26;
 
 /// With this key repeated, both directions of a flow hash to one value (Woo and Park, "Scalable TCP session monitoring
 /// with symmetric receive-side scaling", 2012).
-const SYMMETRIC_KEY: [u8; 2] = [0x6d, 0x5a];
+pub const SYMMETRIC_KEY: [u8; 2] = [0x6d, 0x5a];
 
 const WANTED_RSS: u64 = dpdk_sys::NFV_RSS_IPV4
     | dpdk_sys::NFV_RSS_FRAG_IPV4

@@ -1,8 +1,10 @@
 //! Bytes on the wire: the one parse of each packet, checksums, and the errors that senders are told.
 pub mod checksum;
+mod flow_hash;
 mod icmp_error;
 mod parse;
 
+pub use flow_hash::{flow_hash, packet_hash};
 pub use icmp_error::{ICMP_ERROR_MAX, IcmpError, icmp_error};
 pub use parse::{
     AddressBytes, Fragment, Headers, L3, MALFORMED, Malformed, NO_VLAN, TcpFlags, parse,
