@@ -4,8 +4,9 @@ use nfv_core::chain::compile::Entry;
 use nfv_core::dpdk::Eal;
 use nfv_core::nf::{Direction, Purpose};
 
-use crate::cli::{CheckArgs, Outcome};
+use crate::cli::CheckArgs;
 use crate::config::{Config, small_eal};
+use crate::failure::Outcome;
 use crate::say::say;
 
 /// Checks the file and prints the compiled chains.

@@ -10,7 +10,7 @@ use nfv_core::chain::source::Source;
 use nfv_core::chain::spec::ChainFile;
 use nfv_core::nf::Purpose;
 
-use crate::cli::Failure;
+use crate::failure::Failure;
 
 /// A chain file that has been read, and what is to be said of it.
 #[derive(Debug)]

@@ -23,8 +23,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
-use crate::cli::{Failure, Outcome};
 use crate::ctl;
+use crate::failure::{Failure, Outcome};
 use crate::network::{Network, RoutedPort};
 
 /// What the control side of a run does.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use nfv_core::control::requests::{Answer, HandleValue, Request, Stats};
 
-use crate::cli::{CtlArgs, CtlCommand, Failure, Outcome};
+use crate::cli::{CtlArgs, CtlCommand};
+use crate::failure::{Failure, Outcome};
 use crate::say::say;
 use crate::stats::{Counters, Unit, tables};
 

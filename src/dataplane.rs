@@ -9,9 +9,9 @@ use nfv_core::dpdk::{
 use nfv_core::nf::PortIndex;
 use nfv_core::worker::Io;
 
-use crate::cli::Failure;
 use crate::doctor::{Ask, Color, Finding, HugeChoice, Machine, Severity, preflight, print};
 use crate::eal_args::unknown_options;
+use crate::failure::Failure;
 
 /// Looks at the machine, says what is wrong with it, and starts EAL. Returns the workers' lcores too, at least one.
 pub fn start_eal(options: &[String], file: &ChainFile) -> Result<(Eal, Vec<Lcore>), Failure> {

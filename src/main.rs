@@ -12,6 +12,7 @@ mod dataplane;
 mod doctor;
 mod eal_args;
 mod explain;
+mod failure;
 mod hints;
 mod network;
 mod replay;
@@ -19,11 +20,13 @@ mod run;
 mod say;
 mod schema;
 mod stats;
+mod traffic;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use cli::{Command, Failure};
+use cli::Command;
+use failure::Failure;
 
 fn main() -> ExitCode {
     let (eal_options, cli) = match cli::read(std::env::args().collect()) {

@@ -18,9 +18,10 @@ use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use pcap_file::{DataLink, TsResolution};
 
 use crate::capture::{Capture, Frame};
-use crate::cli::{Failure, Outcome, ReplayArgs};
+use crate::cli::ReplayArgs;
 use crate::config::{Config, small_eal};
 use crate::explain::Explain;
+use crate::failure::{Failure, Outcome};
 use crate::say::say;
 
 /// Replays the captures, writes a capture for each port, and the report.

@@ -17,10 +17,11 @@ use nfv_core::nf::{PortIndex, Purpose, Shard};
 use nfv_core::worker::{KernelQueues, Worker};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::cli::{Outcome, RunArgs};
+use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::control::{ControlThread, Tasks};
 use crate::dataplane::{Queues, open_ports, start_eal};
+use crate::failure::Outcome;
 use crate::hints::Hints;
 use crate::network::RoutedPort;
 use crate::say::say;

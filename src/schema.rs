@@ -4,7 +4,8 @@ use nfv_core::chain::compile::function_types;
 use nfv_core::chain::report::nearest;
 use nfv_core::chain::schema::json_schema;
 
-use crate::cli::{Failure, Outcome, SchemaArgs};
+use crate::cli::SchemaArgs;
+use crate::failure::{Failure, Outcome};
 use crate::say::say;
 
 /// Prints the schema, or a page.

@@ -18,15 +18,11 @@
 //! engine counts what it drops there as it does for any packet. Copies are made, not shared: a later function may
 //! change the packet.
 
-use std::sync::Arc;
-
 use nfv_core::chain::key::{Key, Names, Need, Shape};
-use nfv_core::chain::matching::{MATCH, Match};
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
 use nfv_core::chain::value::Size;
-use nfv_core::dispatch::{Classifier, View};
-use nfv_core::dpdk::BURST_MAX;
+use nfv_core::dispatch::Selection;
 use nfv_core::nf::{Built, Burst, Cx, Kind, Named, PacketNf, PortIndex, Profile, Surroundings};
 
 /// The type of NF `mirror`.
@@ -52,12 +48,7 @@ pub const KIND: Kind = Kind {
             need: Need::Optional,
             help: "bytes of each packet that are copied, at least 60B; without it, all",
         },
-        Key {
-            name: "match",
-            shape: Shape::OneOrMany(&Shape::Record(&MATCH)),
-            need: Need::Optional,
-            help: "only packets that meet one of these are copied",
-        },
+        Selection::KEY,
     ],
     drops: &[],
     answers: &[],
@@ -81,20 +72,12 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
         let message = "a copy is at least 60B long: the shortest Ethernet frame";
         report.error(section.span_of("snap"), message);
     }
-    let list: Vec<Match> =
-        section.sections("match").iter().map(|one| Match::read(one, report)).collect();
+    let chosen = Selection::read(section, around, report);
     let to = around.port(&section.text("to")?)?;
     if report.has_errors() {
         return None;
     }
-    let chosen = if list.is_empty() { None } else { Some(Classifier::build(&list, around)) };
-    let chosen = match chosen.transpose() {
-        Ok(chosen) => chosen.map(Arc::new),
-        Err(why) => {
-            report.error(section.span_of("match"), why.to_string());
-            return None;
-        }
-    };
+    let chosen = chosen?;
     let snap = snap.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(u32::MAX);
     Some(Built::packet(move || Mirror { to, snap, chosen: chosen.clone() }))
 }
@@ -103,16 +86,12 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
 struct Mirror {
     to: PortIndex,
     snap: u32,
-    /// None: all packets.
-    chosen: Option<Arc<Classifier>>,
+    chosen: Selection,
 }
 
 impl PacketNf for Mirror {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        let mut found = [1; BURST_MAX];
-        if let Some(chosen) = &self.chosen {
-            chosen.look_up(burst, View::Oriented, &mut found);
-        }
+        let found = self.chosen.look_up(burst);
         let (mut sent, mut lost) = (0, 0);
         for (slot, found) in burst.slots().zip(found) {
             if found == 0 {

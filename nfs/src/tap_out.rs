@@ -30,13 +30,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use nfv_core::chain::key::{Key, Need, Shape};
-use nfv_core::chain::matching::{MATCH, Match};
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
 use nfv_core::chain::value::Size;
 use nfv_core::clock::Time;
-use nfv_core::dispatch::{Classifier, View};
-use nfv_core::dpdk::{BURST_MAX, Packet};
+use nfv_core::dispatch::Selection;
+use nfv_core::dpdk::Packet;
 use nfv_core::nf::{
     Built, Burst, Cx, Handle, Kind, Named, PacketNf, Profile, Purpose, Surroundings,
 };
@@ -70,12 +69,7 @@ pub const KIND: Kind = Kind {
             need: Need::Default("256KiB"),
             help: "bytes of each packet that are kept, at least 60B",
         },
-        Key {
-            name: "match",
-            shape: Shape::OneOrMany(&Shape::Record(&MATCH)),
-            need: Need::Optional,
-            help: "only packets that meet one of these are written",
-        },
+        Selection::KEY,
     ],
     drops: &[],
     answers: &[],
@@ -99,20 +93,12 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
         let message = "a packet is kept with at least 60B: the shortest Ethernet frame";
         report.error(section.span_of("snap"), message);
     }
-    let list: Vec<Match> =
-        section.sections("match").iter().map(|one| Match::read(one, report)).collect();
+    let chosen = Selection::read(section, around, report);
     let path = PathBuf::from(section.text("file")?);
     if report.has_errors() {
         return None;
     }
-    let chosen = if list.is_empty() { None } else { Some(Classifier::build(&list, around)) };
-    let chosen = match chosen.transpose() {
-        Ok(chosen) => chosen.map(Arc::new),
-        Err(why) => {
-            report.error(section.span_of("match"), why.to_string());
-            return None;
-        }
-    };
+    let chosen = chosen?;
     let shared = Arc::new(Shared {
         queue: ArrayQueue::new(QUEUE_MAX),
         waits: around.purpose == Purpose::Replay,
@@ -181,8 +167,7 @@ struct Tapped {
 struct TapOut {
     shared: Arc<Shared>,
     snap: u32,
-    /// None: all packets.
-    chosen: Option<Arc<Classifier>>,
+    chosen: Selection,
 }
 
 impl TapOut {
@@ -202,10 +187,7 @@ impl TapOut {
 
 impl PacketNf for TapOut {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        let mut found = [1; BURST_MAX];
-        if let Some(chosen) = &self.chosen {
-            chosen.look_up(burst, View::Oriented, &mut found);
-        }
+        let found = self.chosen.look_up(burst);
         let (mut tapped, mut lost) = (0, 0);
         for (slot, _) in burst.slots().zip(found).filter(|(_, found)| *found != 0) {
             let length = slot.packet.len();

@@ -2,8 +2,8 @@
 
 use crate::dpdk::{BURST_MAX, Packet, Packets};
 use crate::flow::{HopId, Refusal};
-use crate::nf::{Direction, PortIndex};
 use crate::packet::{Headers, Malformed, parse_into};
+use crate::port_index::PortIndex;
 
 /// What becomes of a packet after an NF: `Next` unless the NF says otherwise, so none can be forgotten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,16 @@ pub(crate) enum Verdict {
     Refuse(Refusal, u16),
 }
 
-/// Index into [`Kind::drops`] of the NF that answered.
+/// Which way a packet goes through its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the chain's `from` to its `to`.
+    Forward,
+    /// Back: an answer.
+    Reverse,
+}
+
+/// Index into [`Kind::drops`](crate::nf::Kind::drops) of the NF that answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason(pub u8);
 

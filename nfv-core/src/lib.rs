@@ -15,4 +15,5 @@ pub mod dpdk;
 pub mod flow;
 pub mod nf;
 pub mod packet;
+mod port_index;
 pub mod worker;

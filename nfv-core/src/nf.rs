@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::account::{CellId, Cells};
 use crate::burst::Routing;
-pub use crate::burst::{Burst, Reason, Slot};
+pub use crate::burst::{Burst, Direction, Reason, Slot};
 use crate::chain::key::Key;
 use crate::chain::report::Report;
 use crate::chain::section::Section;
@@ -19,27 +19,7 @@ use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet};
 use crate::flow::{HopId, RouteTable};
 use crate::packet::{Headers, IcmpError};
-
-/// A port by its place in the chain file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PortIndex(pub u8);
-
-impl PortIndex {
-    /// As an index.
-    #[inline]
-    pub fn index(self) -> usize {
-        usize::from(self.0)
-    }
-}
-
-/// Which way a packet goes through its chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From the chain's `from` to its `to`.
-    Forward,
-    /// Back: an answer.
-    Reverse,
-}
+pub use crate::port_index::PortIndex;
 
 /// What an NF may use while it looks at a burst: the time, its counters, packets to send besides.
 #[derive(Debug)]

@@ -38,9 +38,10 @@ pub use machine::Machine;
 
 use nfv_core::chain::port::PortSpec;
 
-use crate::cli::{DoctorArgs, Failure};
+use crate::cli::DoctorArgs;
 use crate::config::Config;
 use crate::eal_args::EalArgs;
+use crate::failure::Failure;
 use cpus::Layout;
 use devices::Wanted;
 use hugepages::{ENOUGH_MIB, HugePages};

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::hop::{HOPS_MAX, Hop, HopId};
-use crate::nf::PortIndex;
+use crate::port_index::PortIndex;
 
 /// Who says it; the first one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

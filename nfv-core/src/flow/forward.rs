@@ -4,9 +4,10 @@ use super::hop::{Hop, HopId};
 use super::routes::{RouteTable, Wanted};
 use crate::clock::Time;
 use crate::dpdk::Packet;
-use crate::nf::{Named, PortIndex};
+use crate::nf::Named;
 use crate::packet::checksum::{Sum, updated};
 use crate::packet::{Headers, IcmpError, L3};
+use crate::port_index::PortIndex;
 
 /// Why a packet with a hop goes no further; an index into [`Refusal::NAMES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

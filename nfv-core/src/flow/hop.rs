@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::nf::PortIndex;
+use crate::port_index::PortIndex;
 
 /// A next hop by its place in the table of hops; 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

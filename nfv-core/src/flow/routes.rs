@@ -20,8 +20,8 @@ use super::addresses::{ADDRESSES_MAX, Addresses};
 use super::book::{Book, Change, Full, Origin, Target};
 use super::hop::{Hop, HopId, Hops};
 use crate::dpdk::{BURST_MAX, Fib4, Fib6, FibError};
-use crate::nf::PortIndex;
 use crate::packet::{Headers, L3};
+use crate::port_index::PortIndex;
 
 /// The box's forwarding table. One a chain file; shared.
 #[derive(Debug)]

@@ -4,8 +4,6 @@
 //! (net_null): no NIC, no wire, and nothing waits for anything. Windows with the chains and windows without are taken by
 //! turns, so that what the machine does besides falls on both.
 
-mod traffic;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -22,10 +20,10 @@ use nfv_core::nf::{PortIndex, Purpose, Shard};
 use nfv_core::worker::{Io, Worker};
 use serde::Serialize;
 
-pub use self::traffic::Traffic;
-use crate::cli::{BenchArgs, Outcome};
+use crate::cli::BenchArgs;
 use crate::config::Config;
 use crate::dataplane::{Queues, open_ports, start_eal};
+use crate::failure::Outcome;
 use crate::say::say;
 
 /// Runs the bench and prints what it measured.
@@ -105,7 +103,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     if totals.balance(&plan.ledger) != 0 {
         return Err(anyhow!("the account does not balance; please report this").into());
     }
-    let result = windows.result(usize::from(of), &latency);
+    let result = windows.result(usize::from(of), Sample::of(&plan, &totals), &latency);
     if args.json {
         say(&(serde_json::to_string_pretty(&result)? + "\n"));
     } else {
@@ -256,8 +254,9 @@ struct Windows {
 }
 
 impl Windows {
-    fn result(&self, workers: usize, latency: &Histogram<u64>) -> Measured {
-        let sum = |f: fn(&Sample) -> u64| self.chain.iter().map(f).sum::<u64>();
+    /// `all`: what was counted from start to end, when no packet was under way any more.
+    fn result(&self, workers: usize, all: Sample, latency: &Histogram<u64>) -> Measured {
+        let bytes: u64 = self.chain.iter().map(|s| s.sent_bytes).sum();
         let seconds: f64 = self.chain.iter().map(|s| s.seconds).sum();
         let sent = median(self.chain.iter().map(|s| s.sent as f64 / s.seconds));
         let took = median(self.chain.iter().map(|s| 1.0 / s.rate()));
@@ -267,12 +266,12 @@ impl Windows {
         let clocks = workers as f64 * cycles_per_second() as f64;
         Measured {
             mpps: round(sent / 1e6),
-            gbps: round(sum(|s| s.sent_bytes) as f64 * 8.0 / seconds / 1e9),
+            gbps: round(bytes as f64 * 8.0 / seconds / 1e9),
             ns_per_packet: round(took * 1e9),
             clocks_per_packet: round(took * clocks),
             clocks_above_ceiling: round((took - 1.0 / ceiling) * clocks),
-            offered_packets: sum(|s| s.offered),
-            lost_packets: sum(|s| s.offered).saturating_sub(sum(|s| s.sent)),
+            offered_packets: all.offered,
+            lost_packets: all.offered.saturating_sub(all.sent),
             ceiling_mpps: round(ceiling / 1e6),
             workers,
             latency_ns: Latency {
