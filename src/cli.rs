@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
 use crate::traffic::Traffic;
@@ -49,6 +50,7 @@ pub struct SchemaArgs {
 
 /// Arguments of `nfv bench`, behind `--` if there is one.
 #[derive(Debug, Args)]
+#[command(override_usage = "nfv bench [EAL options --] <CONFIG> [OPTIONS]")]
 pub struct BenchArgs {
     /// The chain file; its devices are replaced by ones in memory
     pub config: PathBuf,
@@ -111,6 +113,7 @@ pub enum CtlCommand {
 
 /// Arguments of `nfv run`, behind `--`.
 #[derive(Debug, Args)]
+#[command(override_usage = "nfv run [EAL options] -- <CONFIG> [OPTIONS]")]
 pub struct RunArgs {
     /// The chain file
     pub config: PathBuf,
@@ -187,9 +190,30 @@ pub fn read(words: Vec<String>) -> Result<(Vec<String>, Cli), ExitCode> {
         eal = ours.split_off(2);
         ours.extend(rest.into_iter().skip(1));
     }
+    let asked = ours.clone();
     Cli::try_parse_from(ours).map(|cli| (eal, cli)).map_err(|why| {
+        let dashes = at.is_none().then(|| missing_dashes(&asked)).flatten();
+        if why.kind() == ErrorKind::UnknownArgument
+            && let Some(instead) = dashes
+        {
+            eprintln!(
+                "nfv: EAL's options come before `--`, and the chain file behind it:\n  {instead}"
+            );
+            return ExitCode::from(2);
+        }
         // Help and version are printed to stdout, and are no mistake.
         let _ = why.print();
         ExitCode::from(if why.use_stderr() { 2 } else { 0 })
     })
+}
+
+/// What was meant by `nfv run -l 0,1 edge.yaml`.
+fn missing_dashes(words: &[String]) -> Option<String> {
+    let [_, command, rest @ ..] = words else { return None };
+    if !["run", "bench", "doctor"].contains(&command.as_str()) {
+        return None;
+    }
+    let is_file = |word: &String| word.ends_with(".yaml") || word.ends_with(".yml");
+    let (eal, ours) = rest.split_at(rest.iter().position(is_file)?);
+    Some(format!("nfv {command} {} -- {}", eal.join(" "), ours.join(" ")))
 }

@@ -110,3 +110,14 @@ fn a_control_socket_that_cannot_be_made_where_it_was_asked_for_ends_the_run() {
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("/nonexistent/nfv.sock"), "{err}");
 }
+
+#[test]
+fn eal_options_without_the_dashes_behind_them_are_put_right() {
+    let output = nfv(&["run", "-l", "0,1", "chains/forward.yaml", "--live"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("nfv run -l 0,1 -- chains/forward.yaml --live"), "{told}");
+    let output = nfv(&["run", "--no-pci", "--", "chains/forward.yaml", "--durations", "1"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("--duration"), "an option of ours that is written wrongly: {told}");
+}
