@@ -24,7 +24,8 @@ fn hosts_on_two_networks_reach_each_other_and_the_box_and_see_it_on_the_way() {
     }
     let mut rig = router();
     for own in ["10.1.0.1", "fd00:1::1", "10.2.0.1", "fd00:2::1"] {
-        rig.on("lan", &format!("ping -c 3 -i 0.2 {own}"));
+        let answers = rig.on("lan", &format!("ping -c 3 -i 0.2 {own}"));
+        assert!(!answers.contains("DUP!"), "another than the twin answers too:\n{answers}");
     }
     rig.on("lan", "ping -c 3 -i 0.2 10.2.0.2");
     rig.on("wan", "ping -c 3 -i 0.2 fd00:1::2");
@@ -74,10 +75,15 @@ fn a_thousand_connections_at_once_pass_the_router() {
     rig.finish();
 }
 
-/// How long after `change` is made in nfv's namespace the first ping comes back that none came back before.
-fn time_until_a_ping_passes(rig: &Rig, host: &str, to: &str, change: &str) -> Duration {
+/// How long after a command on a host or in nfv's namespace the first ping comes back that none came back before.
+fn time_until_a_ping_passes(
+    rig: &Rig,
+    host: &str,
+    to: &str,
+    (at, change): (&str, &str),
+) -> Duration {
     let start = Instant::now();
-    rig.on("nfv", change);
+    rig.on(at, change);
     let made = start.elapsed();
     // A ping each 10 ms until one is answered.
     rig.on(host, &format!("sh -c 'ping -c 1 -i 0.01 -w 5 {to}'"));
@@ -97,7 +103,7 @@ fn a_route_and_a_neighbour_of_the_kernel_are_used_within_100_ms_of_their_change(
         &rig,
         "lan",
         "198.51.100.7",
-        "ip route add 198.51.100.0/24 via 10.2.0.2",
+        ("nfv", "ip route add 198.51.100.0/24 via 10.2.0.2"),
     );
     println!("a new route was used after {took:?}");
     assert!(took < Duration::from_millis(100), "{took:?}");
@@ -111,11 +117,29 @@ fn a_route_and_a_neighbour_of_the_kernel_are_used_within_100_ms_of_their_change(
     assert!(!rig.succeeds("lan", known), "control: the neighbour's address is wrong");
     let mac = rig.on("wan", "cat /sys/class/net/eth0/address");
     let change = format!("ip neigh replace 10.2.0.2 lladdr {} dev wan nud permanent", mac.trim());
-    let took = time_until_a_ping_passes(&rig, "lan", "10.2.0.2", &change);
+    let took = time_until_a_ping_passes(&rig, "lan", "10.2.0.2", ("nfv", &change));
     println!("a new neighbour was used after {took:?}");
     assert!(took < Duration::from_millis(100), "{took:?}");
     let summary = rig.finish();
     assert!(summary.contains("router blackhole"), "{summary}");
+}
+
+#[test]
+fn a_host_that_tells_its_new_mac_address_is_reached_within_100_ms() {
+    if !is_root() {
+        return skip("router", "making namespaces needs root");
+    }
+    let rig = router();
+    rig.on("wan", "sysctl -qw net.ipv4.conf.eth0.arp_notify=0");
+    rig.on("wan", "ip link set eth0 address 02:00:00:00:02:03");
+    let ping = "ping -c 1 -W 1 10.2.0.2";
+    assert!(!rig.succeeds("lan", ping), "control: it told nobody");
+    rig.on("wan", "sysctl -qw net.ipv4.conf.eth0.arp_notify=1");
+    let change = "ip link set eth0 address 02:00:00:00:02:04";
+    let took = time_until_a_ping_passes(&rig, "lan", "10.2.0.2", ("wan", change));
+    println!("a host's new MAC address was used after {took:?}");
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    rig.finish();
 }
 
 #[test]

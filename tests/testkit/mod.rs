@@ -170,6 +170,9 @@ impl Rig {
             // Without these veth hands over super-packets and partial checksums.
             must(&format!("ip netns exec {ns} ethtool -K eth0 tso off gso off tx off"));
             must(&format!("ip netns exec {middle} sysctl -qw net.ipv6.conf.{veth}.disable_ipv6=1"));
+            // The kernel gets what nfv gets: without these it would answer, beside the twin, for the twin's addresses.
+            must(&format!("ip netns exec {middle} sysctl -qw net.ipv4.conf.{veth}.rp_filter=1"));
+            must(&format!("ip -n {middle} link set {veth} arp off"));
             must(&format!("ip -n {middle} link set {veth} up"));
             rig.address(host);
         }
