@@ -35,8 +35,7 @@ fn the_web_passes_a_firewall_that_allows_it_and_port_81_does_not() {
         "its server answers"
     );
 
-    rig.on("lan", "iperf3 -c 10.99.0.2 -t 2");
-    rig.on("lan", "iperf3 -c 10.99.0.2 -t 2 -u -b 20M");
+    rig.iperf("lan", "10.99.0.2");
 
     must(&format!("rm -r {folder}"));
     let summary = rig.finish();

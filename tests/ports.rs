@@ -27,8 +27,7 @@ fn carries_traffic(rig: &mut Rig, host: &str, host6: &str) {
     assert_eq!(got, sent, "the file arrives as it was sent");
     let closed = format!("curl -s --max-time 2 -o /dev/null http://{host}:81/");
     assert!(!rig.succeeds("lan", &closed), "port 81 is closed");
-    rig.on("lan", &format!("iperf3 -c {host} -t 2"));
-    rig.on("lan", &format!("iperf3 -c {host} -t 2 -u -b 20M"));
+    rig.iperf("lan", host);
 }
 
 fn over(driver: Driver) {

@@ -54,8 +54,7 @@ fn hosts_on_two_networks_reach_each_other_and_the_box_and_see_it_on_the_way() {
     let closed = "curl -s --max-time 2 -o /dev/null http://10.2.0.2:81/";
     assert!(!rig.succeeds("lan", closed), "port 81 is closed");
     assert!(rig.succeeds("wan", closed), "control: its server answers");
-    rig.on("lan", "iperf3 -c 10.2.0.2 -t 2");
-    rig.on("lan", "iperf3 -c 10.2.0.2 -t 2 -u -b 20M");
+    rig.iperf("lan", "10.2.0.2");
 
     let summary = rig.finish();
     for line in ["edge no_rule", "forward ttl_expired", "lan to the kernel"] {

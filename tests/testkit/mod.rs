@@ -238,6 +238,19 @@ impl Rig {
         must(&format!("ip netns exec {} {line}", self.namespace(host)))
     }
 
+    /// Runs iperf3 from a host, TCP and then UDP, two seconds each, to a server that listens there.
+    pub fn iperf(&self, host: &str, to: &str) {
+        for more in ["", "-u -b 20M"] {
+            // The server serves one client at a time, and may not be done with the last one.
+            let line = format!("iperf3 -c {to} -t 2 {more}");
+            let tries = (0..3).any(|_| {
+                std::thread::sleep(Duration::from_millis(200));
+                self.succeeds(host, &line)
+            });
+            assert!(tries, "`{line}` on {host}");
+        }
+    }
+
     /// Whether a command line succeeds on a host.
     pub fn succeeds(&self, host: &str, line: &str) -> bool {
         shell(&format!("ip netns exec {} {line}", self.namespace(host))).status.success()
