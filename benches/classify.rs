@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use nfv_core::chain::compile::{Entry, compile, function_types};
+use nfv_core::chain::compile::{Choice, Entry, compile, function_types};
 use nfv_core::chain::report::Report;
 use nfv_core::chain::source::Source;
 use nfv_core::chain::spec::ChainFile;
@@ -57,7 +57,7 @@ fn classify(c: &mut Criterion) {
     group.throughput(Throughput::Elements(BURST_MAX as u64));
     for count in [10, 1_000, 10_000] {
         let entry = entry(count);
-        let Entry::Matched { classifier, .. } = &entry else { panic!("{count} matches pick") };
+        let Choice::Matched { classifier, .. } = &entry.all else { panic!("{count} matches pick") };
         let mut found = [0; BURST_MAX];
         group.bench_function(format!("{count} rules"), |b| {
             b.iter(|| {

@@ -9,8 +9,8 @@ use nfv_core::chain::source::Source;
 use nfv_core::chain::spec::ChainFile;
 use nfv_core::clock::Time;
 use nfv_core::dpdk::{BURST_MAX, Eal, Mempool, Packets};
-use nfv_core::nf::{PortIndex, Purpose, Shard};
-use nfv_core::worker::{Io, Worker};
+use nfv_core::nf::{PortIndex, Purpose};
+use nfv_core::worker::{Io, Seat, Worker};
 
 /// Keeps what is sent, for the next burst.
 struct Loop(Packets);
@@ -37,8 +37,9 @@ fn transmit(c: &mut Criterion) {
         let file = file.expect("it is a chain file");
         let plan = compile(&file, nfs::KINDS, Purpose::Run, &mut report).expect("it is right");
         let cells = plan.ledger.cells();
-        let shard = Shard { index: 0, of: 1 };
-        let mut worker = Worker::new(Arc::new(plan), cells, pool, shard, Vec::new());
+        let (seat, start) = (Seat { index: 0, of: 1 }, Time(1));
+        let worker = Worker::new(Arc::new(plan), cells, pool, seat, Vec::new(), start);
+        let mut worker = worker.expect("there is memory");
         let mut frame = Vec::new();
         etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
             .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)

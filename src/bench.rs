@@ -14,10 +14,10 @@ use nfv_core::account::{CellId, Cells, Counter, Ledger, Side};
 use nfv_core::chain::compile::Plan;
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
-use nfv_core::dpdk::{Packets, cycles, cycles_per_second};
+use nfv_core::dpdk::{Packets, ReserveError, cycles, cycles_per_second};
 use nfv_core::flow::PortFacts;
-use nfv_core::nf::{PortIndex, Purpose, Shard};
-use nfv_core::worker::{Io, Worker};
+use nfv_core::nf::{PortIndex, Purpose};
+use nfv_core::worker::{Io, Seat, Worker};
 use serde::Serialize;
 
 use crate::cli::BenchArgs;
@@ -68,14 +68,15 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         cells.push(own.clone());
         bare_cells.push(own_bare.clone());
         let (plan, phase, latencies) = (plan.clone(), phase.clone(), latencies.clone());
-        let body = move || {
-            let shard = Shard { index, of };
+        let body = move || -> Result<(), ReserveError> {
+            let seat = Seat { index, of };
             let bench = Bench {
-                worker: Worker::new(plan, own, pool, shard, Vec::new()),
+                worker: Worker::new(plan, own, pool, seat, Vec::new(), clock.now())?,
                 io: Sampled::new(Queues::claim(seeds)),
                 bare: (own_bare, bare),
             };
             let _ = latencies.send(bench.work(&phase, clock));
+            Ok(())
         };
         running.push(eal.launch(lcore, body)?);
     }
@@ -95,7 +96,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         latency.add(own).map_err(|why| anyhow!("adding up latencies: {why}"))?;
     }
     for worker in running {
-        worker.wait().ok_or_else(|| anyhow!("a worker panicked"))?;
+        worker.wait().ok_or_else(|| anyhow!("a worker panicked"))??;
     }
     let totals = plan.ledger.totals(&cells);
     let _ = plan.finish();

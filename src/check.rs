@@ -1,6 +1,6 @@
 //! `nfv check`: is the chain file right, and what becomes of it.
 
-use nfv_core::chain::compile::Entry;
+use nfv_core::chain::compile::Choice;
 use nfv_core::dpdk::Eal;
 use nfv_core::nf::{Direction, Purpose};
 
@@ -15,10 +15,12 @@ pub fn check(args: &CheckArgs) -> Outcome {
     let _eal = Eal::start(&small_eal())?;
     let (file, plan) = config.compile(Purpose::Check)?;
     for (port, entry) in plan.ports.iter().zip(&plan.entries) {
-        let takes = match entry {
-            Entry::Closed => "no chain: its packets are dropped".to_owned(),
-            Entry::All(_) => "one chain takes all".to_owned(),
-            Entry::Matched { programs, .. } => format!("{} matches pick the chain", programs.len()),
+        let takes = match &entry.all {
+            Choice::Closed => "no chain: its packets are dropped".to_owned(),
+            Choice::All(_) => "one chain takes all".to_owned(),
+            Choice::Matched { programs, .. } => {
+                format!("{} matches pick the chain", programs.len())
+            }
         };
         say(&format!("port {port}: {takes}\n"));
     }
@@ -32,7 +34,7 @@ pub fn check(args: &CheckArgs) -> Outcome {
         };
         let to = program.to.and_then(|p| plan.ports.get(p.index()));
         let to = to.map_or("the port of the next hop", String::as_str);
-        let steps = program.steps.iter().filter_map(|s| plan.functions.get(*s));
+        let steps = plan.functions_of(program);
         let names: Vec<String> =
             steps.map(|f| format!("{} ({}) -> ", f.name, f.kind.name)).collect();
         say(&format!("chain {}, {word}: {}{to}\n", program.chain, names.concat()));

@@ -69,7 +69,7 @@ impl Explain {
 
     /// The functions that saw the packet, in the order in which it met them.
     fn steps(&self, program: &Program, moved: &[(&Counter, u64)], text: &mut String) {
-        let functions = program.steps.iter().filter_map(|at| self.plan.functions.get(*at));
+        let functions = self.plan.functions_of(program);
         for f in functions.filter(|f| of(moved, "nf_packets").any(|l| l == [f.name.as_str()])) {
             let _ = write!(text, "    {} ({})", f.name, f.kind.name);
             let own = |l: &Vec<&str>| l.first().is_some_and(|nf| *nf == f.name);

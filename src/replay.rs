@@ -12,8 +12,8 @@ use nfv_core::chain::compile::{Function, Plan};
 use nfv_core::clock::Time;
 use nfv_core::dpdk::{BURST_MAX, Eal, Mempool, Packets, unaccounted_packets};
 use nfv_core::flow::PortFacts;
-use nfv_core::nf::{PortIndex, Purpose, Shard};
-use nfv_core::worker::{Io, Worker};
+use nfv_core::nf::{PortIndex, Purpose};
+use nfv_core::worker::{Io, Seat, Worker};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use pcap_file::{DataLink, TsResolution};
 
@@ -58,8 +58,8 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
     let mut out = Files::create(args, &plan)?;
     let pool = Mempool::create(POOL, ROOM, -1)?;
     let cells = plan.ledger.cells();
-    let mut worker =
-        Worker::new(plan.clone(), cells.clone(), pool, Shard { index: 0, of: 1 }, Vec::new());
+    let (seat, start) = (Seat { index: 0, of: 1 }, Time(0));
+    let mut worker = Worker::new(plan.clone(), cells.clone(), pool, seat, Vec::new(), start)?;
 
     let mut explain = args.explain.then(|| Explain::new(plan.clone(), cells.clone()));
     let most = if args.explain { 1 } else { BURST_MAX };
@@ -103,6 +103,7 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
         if let Some(why) = out.failed.take() {
             return Err(Failure::Machine(why));
         }
+        worker.settle();
         if let (Some(explain), Some(frame)) = (&mut explain, &explained) {
             let name = plan.ports.get(port.index()).map_or("", String::as_str);
             say(&explain.packet(name, frame));

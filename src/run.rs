@@ -11,10 +11,10 @@ use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
 use nfv_core::control::requests::Control;
 use nfv_core::control::twin::{Carrier, TwinConfig};
-use nfv_core::dpdk::{OpenPort, QueueSeed, unaccounted_packets};
+use nfv_core::dpdk::{OpenPort, QueueSeed, ReserveError, unaccounted_packets};
 use nfv_core::flow::PortFacts;
-use nfv_core::nf::{PortIndex, Purpose, Shard};
-use nfv_core::worker::{KernelQueues, Worker};
+use nfv_core::nf::{PortIndex, Purpose};
+use nfv_core::worker::{KernelQueues, Seat, Worker};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cli::RunArgs;
@@ -63,11 +63,11 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let clock = Tsc::start();
     let mut running = Vec::new();
     for (index, ((lcore, seeds), own)) in (0..of).zip(workers.into_iter().zip(&cells)) {
-        let shard = Shard { index, of };
+        let seat = Seat { index, of };
         let (plan, own) = (plan.clone(), own.clone());
         let (kernel, stop) = (kernel.clone(), stop.clone());
         // Made on its lcore, so that its memory is near.
-        let worker = move || Worker::new(plan, own, pool, shard, kernel);
+        let worker = move || Worker::new(plan, own, pool, seat, kernel, clock.now());
         running.push(eal.launch(lcore, move || work(worker(), seeds, clock, &stop))?);
     }
     let start = Instant::now();
@@ -76,7 +76,8 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     stop.store(true, Ordering::Relaxed);
     for worker in running {
         let lcore = worker.lcore();
-        worker.wait().ok_or_else(|| anyhow!("the worker on lcore {} panicked", lcore.index()))?;
+        let ended = worker.wait();
+        ended.ok_or_else(|| anyhow!("the worker on lcore {} panicked", lcore.index()))??;
     }
     let control = control.stop();
     kernel.iter().flatten().for_each(|queues| queues.empty());
@@ -128,13 +129,21 @@ fn kernel_queues(routed: &[RoutedPort], ports: usize) -> Vec<Option<Arc<KernelQu
 }
 
 /// A worker's life, on its lcore.
-fn work(mut worker: Worker, seeds: Vec<QueueSeed>, clock: Tsc, stop: &AtomicBool) {
+fn work(
+    worker: Result<Worker, ReserveError>,
+    seeds: Vec<QueueSeed>,
+    clock: Tsc,
+    stop: &AtomicBool,
+) -> Result<(), ReserveError> {
+    let mut worker = worker.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
     let mut queues = Queues::claim(seeds);
     while !stop.load(Ordering::Relaxed) {
         if worker.poll(&mut queues, clock.now()) == 0 {
             std::hint::spin_loop();
         }
     }
+    worker.settle();
+    Ok(())
 }
 
 /// The ports' links, watched for changes.

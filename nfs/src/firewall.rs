@@ -6,6 +6,8 @@
 //! Keys   rules       none     `{allow: PROTOCOLS, ...}` or `{deny: PROTOCOLS, ...}` with the keys of a match
 //!        default     deny     `allow` | `deny`: what happens to an IP packet that no rule matches
 //!        neighbours  allow    `allow` | `deny`: ARP, IPv6 neighbour discovery and other frames that are not IP
+//!        stateful    false    `true`: flows are decided by their first packet, and their answers let through
+//!        loose       false    `true`: TCP connections that began before are picked up; with `stateful: true`
 //! Handles default (rw)        takes effect with the next burst
 //! Drops  rule_denied          a rule denies it
 //!        no_rule              no rule matched, and the default is deny
@@ -26,10 +28,9 @@ use nfv_core::chain::matching::{HEADER_KEYS, Match};
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
 use nfv_core::dispatch::{Classifier, View};
-use nfv_core::dpdk::BURST_MAX;
 use nfv_core::nf::{
-    Built, Burst, Decision, FlowNf, FlowView, Handle, Kind, Named, Profile, Reason, Shard,
-    Surroundings,
+    Built, Decision, FlowNf, FlowView, Forward, Handle, Kind, Lookup, Named, Profile, Reason,
+    Shard, Surroundings, Tracking,
 };
 use nfv_core::packet::{L3, protocol};
 
@@ -61,6 +62,18 @@ pub const KIND: Kind = Kind {
             shape: Shape::Choice(&["allow", "deny"]),
             need: Need::Default("allow"),
             help: "what happens to ARP, IPv6 neighbour discovery and other frames that are not IP",
+        },
+        Key {
+            name: "stateful",
+            shape: Shape::Flag,
+            need: Need::Default("false"),
+            help: "decide flows by their first packet, and let their answers through",
+        },
+        Key {
+            name: "loose",
+            shape: Shape::Flag,
+            need: Need::Default("false"),
+            help: "pick up TCP connections that began before; with `stateful: true`",
         },
     ],
     drops: &[
@@ -138,7 +151,23 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
         neighbours: section.choice("neighbours") == Some("allow"),
     };
     let handles = vec![default_handle(default_allow)];
-    Some(Built::flow(firewall).with_rules(names).with_handles(handles))
+    let built = Built::flow(firewall).with_rules(names).with_handles(handles);
+    let stateful = section.flag("stateful") == Some(true);
+    let loose = section.flag("loose") == Some(true);
+    if loose && !stateful {
+        report
+            .error(section.span_of_key("loose"), "`loose` without `stateful: true`")
+            .hint("without state nothing is picked up: say `stateful: true`, or leave it out");
+        return None;
+    }
+    // What differs between packets of a flow is to be looked at in each.
+    let folds = matches.iter().all(|m| m.flags.is_none());
+    Some(match (stateful, loose) {
+        (true, true) => built.with_tracking(Tracking::CheckLoosely),
+        (true, false) => built.with_tracking(Tracking::Check),
+        _ if folds => built.folding(),
+        _ => built,
+    })
 }
 
 fn default_handle(allow: Arc<AtomicBool>) -> Handle {
@@ -178,26 +207,22 @@ impl FlowNf for Firewall {
 
     fn slice(&self, _: Shard) {}
 
-    fn look_up(&self, burst: &Burst, hints: &mut [u32; BURST_MAX]) {
-        self.classifier.look_up(burst, View::Oriented, hints);
+    fn look_up(&self, packets: Lookup<'_>, hints: &mut [u32]) {
+        self.classifier.look_up(packets, View::Oriented, hints);
     }
 
     fn decide(&self, flow: &FlowView<'_>, hint: u32, (): &mut (), (): &mut ()) -> Decision {
         if let Some(rule) = hint.checked_sub(1) {
             return match self.allows.get(rule as usize) {
-                Some(true) => Decision::Forward { rule: Some(rule), hop: None },
+                Some(true) => Decision::Forward(Forward { rule: Some(rule), ..Forward::AS_IT_IS }),
                 _ => Decision::Drop { why: RULE_DENIED, rule: Some(rule) },
             };
         }
         match flow.headers.kind {
-            L3::Arp | L3::Other if self.neighbours => Decision::Forward { rule: None, hop: None },
+            L3::Arp | L3::Other if self.neighbours => Decision::PASS,
             L3::Arp | L3::Other => Decision::Drop { why: NOT_IP, rule: None },
-            _ if self.default_allow.load(Ordering::Relaxed) => {
-                Decision::Forward { rule: None, hop: None }
-            }
-            L3::Ipv6 if self.neighbours && is_discovery(flow) => {
-                Decision::Forward { rule: None, hop: None }
-            }
+            _ if self.default_allow.load(Ordering::Relaxed) => Decision::PASS,
+            L3::Ipv6 if self.neighbours && is_discovery(flow) => Decision::PASS,
             _ => Decision::Drop { why: NO_RULE, rule: None },
         }
     }

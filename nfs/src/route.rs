@@ -32,11 +32,10 @@ use nfv_core::chain::key::{Key, Names, Need, Shape, Table};
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
 use nfv_core::chain::value::Prefix;
-use nfv_core::dpdk::BURST_MAX;
 use nfv_core::flow::{Hop, HopId, Origin, RouteTable, Target};
 use nfv_core::nf::{
-    Built, Burst, Decision, FlowNf, FlowView, Kind, Named, PortIndex, Profile, Reason, Shard,
-    Surroundings,
+    Built, Decision, FlowNf, FlowView, Forward, Kind, Lookup, Named, PortIndex, Profile, Reason,
+    Shard, Surroundings,
 };
 use nfv_core::packet::{Headers, IcmpError, L3};
 
@@ -181,8 +180,8 @@ impl FlowNf for Route {
 
     fn slice(&self, _: Shard) {}
 
-    fn look_up(&self, burst: &Burst, hints: &mut [u32; BURST_MAX]) {
-        self.table.look_up(burst.headers(), hints);
+    fn look_up(&self, packets: Lookup<'_>, hints: &mut [u32]) {
+        self.table.look_up(packets.headers, hints);
     }
 
     fn decide(&self, flow: &FlowView<'_>, hint: u32, (): &mut (), (): &mut ()) -> Decision {
@@ -195,7 +194,7 @@ impl FlowNf for Route {
         }
         match self.table.hop(HopId(hint)) {
             Hop::Neighbour { .. } | Hop::Unresolved { .. } => {
-                Decision::Forward { rule: None, hop: Some(HopId(hint)) }
+                Decision::Forward(Forward { hop: Some(HopId(hint)), ..Forward::AS_IT_IS })
             }
             Hop::None => drop(NO_ROUTE),
             Hop::Blackhole => drop(BLACKHOLE),

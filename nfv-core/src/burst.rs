@@ -1,7 +1,8 @@
 //! A burst: packets that move together, their headers, and what is to become of each.
 
 use crate::dpdk::{BURST_MAX, Packet, Packets};
-use crate::flow::{HopId, Refusal};
+use crate::flow::{FlowRef, FlowRefusal, HopId, Refusal};
+use crate::nf::Lookup;
 use crate::packet::{Headers, Malformed, parse_into};
 use crate::port_index::PortIndex;
 
@@ -15,6 +16,10 @@ pub(crate) enum Verdict {
     Drop(Reason),
     /// Dropped by the engine, which forwards what a router decided.
     Refuse(Refusal, u16),
+    /// Dropped by one of the functions of a piece, which is at this place of the plan's.
+    DropBy(u16, Reason),
+    /// Dropped by the engine, which keeps the flows.
+    Unkept(FlowRefusal),
 }
 
 /// Which way a packet goes through its chain.
@@ -44,6 +49,8 @@ pub struct Burst {
     /// Where a router sends the packets at the same places: of use as `routing` says.
     hops: [HopId; BURST_MAX],
     outs: [PortIndex; BURST_MAX],
+    /// The flows that the packets at the same places are of, as far as they were looked up.
+    flows: [FlowRef; BURST_MAX],
     /// How far the routing of its packets is.
     pub(crate) routing: Routing,
     /// The port that received them.
@@ -62,6 +69,7 @@ pub struct Slot<'b> {
     pub(crate) verdict: &'b mut Verdict,
     pub(crate) hop: &'b mut HopId,
     pub(crate) out: &'b mut PortIndex,
+    pub(crate) flow: &'b mut FlowRef,
 }
 
 impl Slot<'_> {
@@ -82,6 +90,7 @@ impl Burst {
             verdicts: [Verdict::Next; BURST_MAX],
             hops: [HopId::NONE; BURST_MAX],
             outs: [PortIndex(0); BURST_MAX],
+            flows: [FlowRef::NONE; BURST_MAX],
             routing: Routing::None,
             in_port: PortIndex(0),
             direction: Direction::Forward,
@@ -118,27 +127,35 @@ impl Burst {
         self.headers.get(..self.len()).unwrap_or_default()
     }
 
+    /// What its packets are looked up by.
+    #[inline]
+    pub fn lookup(&self) -> Lookup<'_> {
+        Lookup { headers: self.headers(), in_port: self.in_port, direction: self.direction }
+    }
+
     /// Its packets, each with its headers.
     #[inline]
     pub fn slots(&mut self) -> impl Iterator<Item = Slot<'_>> {
         let both = self.packets.iter_mut().zip(self.headers.iter_mut());
-        let ways = self.hops.iter_mut().zip(self.outs.iter_mut());
+        let ways = self.hops.iter_mut().zip(self.outs.iter_mut()).zip(self.flows.iter_mut());
         both.zip(self.verdicts.iter_mut().zip(ways)).map(
-            |((packet, headers), (verdict, (hop, out)))| Slot {
+            |((packet, headers), (verdict, ((hop, out), flow)))| Slot {
                 packet,
                 headers,
                 verdict,
                 hop,
                 out,
+                flow,
             },
         )
     }
 
     /// Adds a packet; the caller has seen that there is room.
     #[inline]
-    pub(crate) fn push(&mut self, packet: Packet, headers: &Headers) {
-        if let Some(slot) = self.headers.get_mut(self.packets.len()) {
-            *slot = *headers;
+    pub(crate) fn push(&mut self, packet: Packet, headers: &Headers, flow: FlowRef) {
+        let at = self.packets.len();
+        if let (Some(slot), Some(place)) = (self.headers.get_mut(at), self.flows.get_mut(at)) {
+            (*slot, *place) = (*headers, flow);
         }
         self.bytes += u64::from(packet.len());
         self.packets.push(packet);
@@ -208,7 +225,7 @@ impl Burst {
         self.bytes = 0;
         for ((packet, headers), wrong) in packets.into_iter().zip(&headers).zip(malformed) {
             match wrong {
-                None => self.push(packet, headers),
+                None => self.push(packet, headers, FlowRef::NONE),
                 Some(why) => refused(packet, Refused::Malformed(*why)),
             }
         }
@@ -224,20 +241,27 @@ impl Burst {
         }
         let verdicts = std::mem::replace(&mut self.verdicts, [Verdict::Next; BURST_MAX]);
         let (packets, headers) = (self.packets.take(), self.headers);
-        let ways = self.hops.into_iter().zip(self.outs);
+        let ways = self.hops.into_iter().zip(self.outs).zip(self.flows);
         self.bytes = 0;
         let places = packets.into_iter().zip(&headers).zip(ways).zip(verdicts);
-        for (((packet, headers), way), verdict) in places {
+        for (((packet, headers), (way, flow)), verdict) in places {
             if verdict == Verdict::Next {
                 let at = self.packets.len();
                 if let (Some(hop), Some(out)) = (self.hops.get_mut(at), self.outs.get_mut(at)) {
                     (*hop, *out) = way;
                 }
-                self.push(packet, headers);
+                self.push(packet, headers, flow);
             } else {
                 refused(packet, headers, verdict);
             }
         }
+    }
+
+    /// From here on its packets may leave by other ports than their chain's.
+    #[cold]
+    pub(crate) fn allow_detours(&mut self) {
+        self.outs = [PortIndex::CHAIN; BURST_MAX];
+        self.routing = Routing::Detour;
     }
 
     /// All its packets with the ports that their hops are on, taken out.
@@ -249,9 +273,16 @@ impl Burst {
 
     /// All its packets with their headers, taken out.
     #[inline]
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Packet, &Headers)> {
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (Packet, &Headers, FlowRef)> {
         self.bytes = 0;
-        self.packets.take().into_iter().zip(&self.headers)
+        let all = self.packets.take().into_iter().zip(&self.headers).zip(self.flows);
+        all.map(|((packet, headers), flow)| (packet, headers, flow))
+    }
+
+    /// Its headers, and where the flows that its packets are of are written.
+    #[inline]
+    pub(crate) fn flows_mut(&mut self) -> (&[Headers], &mut [FlowRef; BURST_MAX]) {
+        (self.headers.get(..self.packets.len()).unwrap_or_default(), &mut self.flows)
     }
 
     /// Its packets and their bytes, for a transmit call that takes all: nothing is left here then.
@@ -270,6 +301,8 @@ pub(crate) enum Routing {
     Decided,
     /// They are ready to leave by the ports of their hops.
     Done,
+    /// Some leave by another port than their chain's.
+    Detour,
 }
 
 /// Why a packet that came in goes no further.

@@ -5,7 +5,9 @@
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -18,7 +20,7 @@ use crate::chain::section::Section;
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet};
 use crate::flow::{HopId, RouteTable};
-use crate::packet::{Headers, IcmpError};
+use crate::packet::{AddressBytes, Headers, IcmpError};
 pub use crate::port_index::PortIndex;
 
 /// What an NF may use while it looks at a burst: the time, its counters, packets to send besides.
@@ -87,12 +89,27 @@ pub trait PacketNf: Send + Debug + 'static {
 /// A flow's packet as a flow NF sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowView<'b> {
-    /// Its headers.
+    /// Its headers, as the NFs before this one have made them.
     pub headers: &'b Headers,
     /// The port that received it.
     pub in_port: PortIndex,
     /// Whether it goes the chain's way or back.
     pub direction: Direction,
+    /// The time.
+    pub now: Time,
+    /// What is known of its flow.
+    pub state: FlowStage,
+}
+
+/// What is known of a packet's flow when an NF is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowStage {
+    /// Nothing: each packet is decided for itself. What the NF keeps is not kept, and nothing is rewritten.
+    Packet,
+    /// It is the flow's first packet.
+    First,
+    /// The flow is known, and is decided again: an NF changed its mind.
+    Again,
 }
 
 /// A flow NF's answer.
@@ -100,12 +117,7 @@ pub struct FlowView<'b> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Goes on.
-    Forward {
-        /// The rule that said so, an index into [`Built::rules`].
-        rule: Option<u32>,
-        /// The next hop, from a router: the engine then does to each packet what routers do.
-        hop: Option<HopId>,
-    },
+    Forward(Forward),
     /// Refused.
     Drop {
         /// Why.
@@ -113,6 +125,101 @@ pub enum Decision {
         /// The rule that said so, an index into [`Built::rules`].
         rule: Option<u32>,
     },
+}
+
+impl Decision {
+    /// Goes on as it is.
+    pub const PASS: Self = Self::Forward(Forward::AS_IT_IS);
+}
+
+/// How a packet goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forward {
+    /// The rule that said so, an index into [`Built::rules`].
+    pub rule: Option<u32>,
+    /// The next hop, from a router: the engine then does to each packet what routers do.
+    pub hop: Option<HopId>,
+    /// What its ends become; the answers' are changed back.
+    pub rewrite: Rewrite,
+    /// The way it leaves, when that is not the chain's.
+    pub via: Via,
+}
+
+impl Forward {
+    /// Without any change.
+    pub const AS_IT_IS: Self =
+        Self { rule: None, hop: None, rewrite: Rewrite { src: None, dst: None }, via: Via::Chain };
+}
+
+/// One end of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Its address, of the packet's family.
+    pub address: AddressBytes,
+    /// Its port, or ICMP identifier.
+    pub port: u16,
+}
+
+/// Ends to be changed; `None`: as it is. Checksums follow, and the answers are changed back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The source.
+    pub src: Option<Endpoint>,
+    /// The destination.
+    pub dst: Option<Endpoint>,
+}
+
+/// How a packet of a flow's first side leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// By the port where its chain ends.
+    #[default]
+    Chain,
+    /// By the port that received it: both ends are on one side of the box (a hairpin).
+    Back,
+    /// To this station on the link, whatever its destination address says (direct server return).
+    Station([u8; 6]),
+    /// In a tunnel, to its other end.
+    Tunnel(Tunnel),
+}
+
+/// A tunnel without state: what is put before a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tunnel {
+    /// The box's end.
+    pub src: IpAddr,
+    /// The other end, of the same family.
+    pub dst: IpAddr,
+    /// The other end's station on the link, when the packet is not routed further.
+    pub station: Option<[u8; 6]>,
+    /// In what the packet is put.
+    pub kind: TunnelKind,
+}
+
+/// In what a packet is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TunnelKind {
+    /// IP in IP (RFC 2003, RFC 2473).
+    Ipip,
+    /// Generic UDP encapsulation, variant 1: IP right behind UDP.
+    Gue {
+        /// The UDP port at the other end.
+        port: u16,
+    },
+}
+
+/// How closely an NF wants TCP connections followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tracking {
+    /// It keeps nothing of flows: it may be asked about each packet.
+    #[default]
+    None,
+    /// For their life times; a segment out of order is none of its business.
+    Follow,
+    /// As `Check`, but connections that began before are picked up.
+    CheckLoosely,
+    /// Segments outside of the window are dropped, and connections begin with a SYN.
+    Check,
 }
 
 /// Decides once a flow. What it works with has three owners: `self` (rules: all workers, read only), [`FlowNf::Slice`]
@@ -126,8 +233,8 @@ pub trait FlowNf: Send + Sync + Debug + 'static {
     /// Cuts a shard's part. The parts are disjoint and cover the whole.
     fn slice(&self, shard: Shard) -> Self::Slice;
 
-    /// Looks up a burst at once what `decide` then reads as `hint`: tables are fastest in bulk.
-    fn look_up(&self, _burst: &Burst, _hints: &mut [u32; BURST_MAX]) {}
+    /// Looks up packets at once what `decide` then reads as `hint`: tables are fastest in bulk.
+    fn look_up(&self, _packets: Lookup<'_>, _hints: &mut [u32]) {}
 
     /// Answers for a flow's first packet, and again when the NF changed its mind. `hint`: what [`FlowNf::look_up`] found.
     ///
@@ -139,6 +246,20 @@ pub trait FlowNf: Send + Sync + Debug + 'static {
         kept: &mut Self::Flow,
         slice: &mut Self::Slice,
     ) -> Decision;
+
+    /// Gives back what the flow held. Once, at its end, or when a later NF refuses it.
+    fn release(&self, _kept: &Self::Flow, _slice: &mut Self::Slice, _now: Time) {}
+}
+
+/// Packets of one port and direction that are looked up at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookup<'b> {
+    /// Their headers.
+    pub headers: &'b [Headers],
+    /// The port that received them.
+    pub in_port: PortIndex,
+    /// Which way they go.
+    pub direction: Direction,
 }
 
 /// Plain bytes without a pointer: a shard moves to another worker, process or host by copying. All 0 is a new flow.
@@ -255,6 +376,12 @@ pub struct Built {
     pub handles: Vec<Handle>,
     /// What is to be done when no worker uses it any more, if anything.
     pub finish: Option<Finish>,
+    /// Of a flow NF, how closely it wants connections followed; [`Tracking::None`]: it decides each packet.
+    pub tracking: Tracking,
+    /// Whether it may decide once a flow beside an NF that keeps flows: it looks at nothing that differs between packets.
+    pub folds: bool,
+    /// Raised when it changes its mind: all flows are then decided again.
+    pub generation: Option<Arc<AtomicU32>>,
 }
 
 /// Ends what an NF does beside the workers; the error is a sentence of what was lost.
@@ -278,7 +405,30 @@ impl Built {
     }
 
     fn new(nf: Nf) -> Self {
-        Self { nf, rules: Vec::new(), handles: Vec::new(), finish: None }
+        Self {
+            nf,
+            rules: Vec::new(),
+            handles: Vec::new(),
+            finish: None,
+            tracking: Tracking::None,
+            folds: false,
+            generation: None,
+        }
+    }
+
+    /// With flows kept, and followed so closely.
+    pub fn with_tracking(self, tracking: Tracking) -> Self {
+        Self { tracking, ..self }
+    }
+
+    /// Decides once a flow beside an NF that keeps flows.
+    pub fn folding(self) -> Self {
+        Self { folds: true, ..self }
+    }
+
+    /// With a number that is raised when all flows are to be decided again.
+    pub fn with_generation(self, generation: Arc<AtomicU32>) -> Self {
+        Self { generation: Some(generation), ..self }
     }
 
     /// With these rules.
@@ -341,7 +491,7 @@ impl Debug for Nf {
 /// No rule decided.
 pub const NO_RULE: u32 = u32::MAX;
 
-/// The engine's erased twin of [`FlowNf`]: one virtual call a burst, not one a packet.
+/// The engine's erased twin of [`FlowNf`]: one virtual call a burst, or one a flow.
 pub trait AnyFlowNf: Send + Sync + Debug {
     /// A shard's slice.
     fn any_slice(&self, shard: Shard) -> Box<dyn Any + Send>;
@@ -352,7 +502,22 @@ pub trait AnyFlowNf: Send + Sync + Debug {
         burst: &mut Burst,
         slice: &mut (dyn Any + Send),
         rules: &mut [u32; BURST_MAX],
+        now: Time,
     );
+
+    /// How many bytes it keeps with a flow.
+    fn kept_bytes(&self) -> usize;
+
+    /// Decides for one flow, of which it keeps `kept`: as many bytes as it said.
+    fn decide_flow(
+        &self,
+        flow: &FlowView<'_>,
+        kept: &mut [u8],
+        slice: &mut (dyn Any + Send),
+    ) -> Decision;
+
+    /// A flow has ended.
+    fn release_flow(&self, kept: &[u8], slice: &mut (dyn Any + Send), now: Time);
 }
 
 impl<T: FlowNf> AnyFlowNf for T {
@@ -365,19 +530,19 @@ impl<T: FlowNf> AnyFlowNf for T {
         burst: &mut Burst,
         slice: &mut (dyn Any + Send),
         rules: &mut [u32; BURST_MAX],
+        now: Time,
     ) {
-        // Each packet is decided as its flow's first one, so there is nothing to keep between two.
-        const { assert!(size_of::<T::Flow>() == 0, "the engine keeps no state of flows yet") };
         let Some(slice) = slice.downcast_mut::<T::Slice>() else { return };
         let mut hints = [0; BURST_MAX];
-        self.look_up(burst, &mut hints);
         let (in_port, direction) = (burst.in_port, burst.direction);
+        self.look_up(burst.lookup(), &mut hints);
         let mut routed = false;
         for ((mut slot, hint), decided) in burst.slots().zip(hints).zip(rules.iter_mut()) {
-            let flow = FlowView { headers: slot.headers, in_port, direction };
+            let state = FlowStage::Packet;
+            let flow = FlowView { headers: slot.headers, in_port, direction, now, state };
             let rule = match self.decide(&flow, hint, &mut T::Flow::new_zeroed(), slice) {
-                Decision::Forward { rule, hop: None } => rule,
-                Decision::Forward { rule, hop: Some(hop) } => {
+                Decision::Forward(Forward { rule, hop: None, .. }) => rule,
+                Decision::Forward(Forward { rule, hop: Some(hop), .. }) => {
                     *slot.hop = hop;
                     routed = true;
                     rule
@@ -391,6 +556,41 @@ impl<T: FlowNf> AnyFlowNf for T {
         }
         if routed {
             burst.routing = Routing::Decided;
+        }
+    }
+
+    fn kept_bytes(&self) -> usize {
+        size_of::<T::Flow>()
+    }
+
+    fn decide_flow(
+        &self,
+        flow: &FlowView<'_>,
+        kept: &mut [u8],
+        slice: &mut (dyn Any + Send),
+    ) -> Decision {
+        let (Some(slice), Ok(state)) =
+            (slice.downcast_mut::<T::Slice>(), T::Flow::read_from_bytes(kept))
+        else {
+            return Decision::PASS;
+        };
+        let mut state = state;
+        let FlowView { headers, in_port, direction, .. } = *flow;
+        let mut hint = [0];
+        let headers = std::slice::from_ref(headers);
+        self.look_up(Lookup { headers, in_port, direction }, &mut hint);
+        let [hint] = hint;
+        let decision = self.decide(flow, hint, &mut state, slice);
+        // Of the length that it was read from.
+        let _ = state.write_to(kept);
+        decision
+    }
+
+    fn release_flow(&self, kept: &[u8], slice: &mut (dyn Any + Send), now: Time) {
+        if let (Some(slice), Ok(state)) =
+            (slice.downcast_mut::<T::Slice>(), T::Flow::read_from_bytes(kept))
+        {
+            self.release(&state, slice, now);
         }
     }
 }

@@ -5,6 +5,9 @@
 pub struct PortIndex(pub u8);
 
 impl PortIndex {
+    /// No port's: where a packet's chain ends.
+    pub(crate) const CHAIN: Self = Self(u8::MAX);
+
     /// As an index.
     #[inline]
     pub fn index(self) -> usize {

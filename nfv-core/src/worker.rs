@@ -5,19 +5,22 @@
 //! line is counted where it leaves it. The same code serves a run (queues of DPDK) and a replay (captures): [`Io`].
 
 mod answer;
+mod flows;
 mod kernel;
+mod sort;
 
 use std::any::Any;
 use std::sync::Arc;
 
 use self::answer::Budget;
+use self::flows::FlowEngine;
 pub use self::kernel::KernelQueues;
 use crate::account::{CellId, Cells};
 use crate::burst::{Burst, Reason, Refused, Routing, Verdict};
-use crate::chain::compile::{Entry, Plan, ProgramId};
+use crate::chain::compile::{Function, Plan, Program, ProgramId, Step};
 use crate::clock::Time;
-use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, cycles};
-use crate::flow::{Asked, Refusal, forward, is_header_right};
+use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, ReserveError, cycles};
+use crate::flow::{Asked, FlowRef, Refusal, forward, is_header_right};
 use crate::nf::{Cx, NO_RULE, Nf, OUTBOX_MAX, PacketNf, PortIndex, Shard};
 use crate::packet::Headers;
 
@@ -28,6 +31,15 @@ pub trait Io {
 
     /// Sends packets out of a port, from the front; what it does not take stays, in order.
     fn transmit(&mut self, port: PortIndex, packets: &mut Packets);
+}
+
+/// Which worker it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Below `of`.
+    pub index: u16,
+    /// How many workers there are.
+    pub of: u16,
 }
 
 /// A worker: the plan that it shares with the others, and what is its own.
@@ -64,6 +76,10 @@ struct Own {
     kernel: Vec<Option<Arc<KernelQueues>>>,
     /// Polls until the next look at what the kernel sends.
     polls_left: u32,
+    /// The flows, where a chain keeps any.
+    flows: Option<Box<FlowEngine>>,
+    /// Polls until what paths counted is added up.
+    polls_to_sum: u32,
 }
 
 /// What a worker has of a function for itself.
@@ -84,16 +100,24 @@ impl std::fmt::Debug for Instance {
 }
 
 impl Worker {
-    /// A worker with its own instances of the packet NFs, and the slices of `shard` of the flow NFs.
+    /// A worker with its own instances of the packet NFs, and its own flows.
     ///
-    /// `pool`: where NFs take packets that they make. `kernel`: by port, the way to its twin.
+    /// `pool`: where NFs take packets that they make. `kernel`: by port, the way to its twin. `now`: when it starts.
+    ///
+    /// # Errors
+    /// There is no address space for the flows.
     pub fn new(
         plan: Arc<Plan>,
         cells: Arc<Cells>,
         pool: Mempool,
-        shard: Shard,
+        seat: Seat,
         kernel: Vec<Option<Arc<KernelQueues>>>,
-    ) -> Self {
+        now: Time,
+    ) -> Result<Self, ReserveError> {
+        let shard = Shard { index: seat.index, of: seat.of };
+        let keeps = !plan.pieces.is_empty();
+        let flows =
+            keeps.then(|| FlowEngine::new(&plan, seat.of, now).map(Box::new)).transpose()?;
         let burst = || Some(Box::new(Burst::empty()));
         let instance = |nf: &Nf| match nf {
             Nf::Flow(nf) => Instance::Slice(nf.any_slice(shard)),
@@ -110,12 +134,21 @@ impl Worker {
             asked: Asked::new(),
             answers: Budget::full(),
             // What the kernel sends is one worker's, so that it stays in order.
-            polls_left: if shard.index == 0 { 0 } else { u32::MAX },
+            polls_left: if seat.index == 0 { 0 } else { u32::MAX },
+            flows,
+            polls_to_sum: POLLS_TO_SUM,
             kernel,
             cells,
             pool,
         };
-        Self { plan, own }
+        Ok(Self { plan, own })
+    }
+
+    /// Adds up what is counted by flows, for a look at the counters while no packet is under way.
+    pub fn settle(&mut self) {
+        if let Some(flows) = &mut self.own.flows {
+            flows.add_up(&self.own.cells);
+        }
     }
 
     /// Looks at each port once. Returns how many packets there were.
@@ -124,7 +157,7 @@ impl Worker {
         self.own.poll(&self.plan, io, now)
     }
 
-    /// Takes packets that a port received to their ends.
+    /// Takes packets that a port received to their ends, after all that time has brought to its end.
     pub fn dispatch(
         &mut self,
         port: PortIndex,
@@ -134,6 +167,9 @@ impl Worker {
     ) {
         let Some(mut burst) = self.own.inbox.take() else { return };
         burst.incoming().extend(packets.drain(..));
+        if let Some(flows) = &mut self.own.flows {
+            flows.expire_all(&self.plan, &self.own.cells, now);
+        }
         self.own.dispatch(&self.plan, port, &mut burst, io, now);
         self.own.inbox = Some(burst);
     }
@@ -157,6 +193,14 @@ impl Own {
         self.inbox = Some(burst);
         if !self.kernel.is_empty() {
             self.look_at_kernel(plan, io);
+        }
+        if let Some(flows) = &mut self.flows {
+            flows.expire(plan, &self.cells, now);
+            self.polls_to_sum = self.polls_to_sum.saturating_sub(1);
+            if seen == 0 || self.polls_to_sum == 0 {
+                flows.add_up(&self.cells);
+                self.polls_to_sum = POLLS_TO_SUM;
+            }
         }
         seen
     }
@@ -187,25 +231,7 @@ impl Own {
         if let Some(routed) = &cells.routed {
             self.sort_out(plan, routed, port, burst);
         }
-        match entry {
-            // The whole burst is the program's, as it lies.
-            Entry::All(program) => self.run(plan, *program, burst, port, io, now),
-            Entry::Matched { classifier, programs } => {
-                let mut found = [0u32; BURST_MAX];
-                classifier.look_up_headers(burst.headers(), port, false, &mut found);
-                for ((packet, headers), found) in burst.drain().zip(found) {
-                    match (found as usize).checked_sub(1).and_then(|i| programs.get(i)) {
-                        Some(program) => self.enter(plan, *program, packet, headers),
-                        None => self.drop(packet, plan.cells.no_chain),
-                    }
-                }
-            }
-            Entry::Closed => {
-                for (packet, _) in burst.drain() {
-                    self.drop(packet, plan.cells.no_chain);
-                }
-            }
-        }
+        self.sort(plan, entry, burst, port, io, now);
         while let Some(program) = self.touched.pop() {
             let at = usize::from(program.0);
             // Programs form no circle, so none enters the one that runs.
@@ -220,14 +246,21 @@ impl Own {
 
     /// Adds a packet to its program's burst.
     #[inline(always)]
-    fn enter(&mut self, plan: &Plan, program: ProgramId, packet: Packet, headers: &Headers) {
+    fn enter(
+        &mut self,
+        plan: &Plan,
+        program: ProgramId,
+        packet: Packet,
+        headers: &Headers,
+        flow: FlowRef,
+    ) {
         let Some(Some(burst)) = self.bursts.get_mut(usize::from(program.0)) else {
             return self.drop(packet, plan.cells.no_chain);
         };
         if burst.is_empty() {
             self.touched.push(program);
         }
-        burst.push(packet, headers);
+        burst.push(packet, headers, flow);
     }
 
     /// Runs a program on a burst, which is empty then.
@@ -247,29 +280,25 @@ impl Own {
         burst.routing = Routing::None;
         self.cells.add(program.packets, burst.len() as u64);
         self.cells.add(program.bytes, burst.bytes());
-        for (step, reroutes) in program.steps.iter().zip(&program.reroutes) {
+        for step in &program.steps {
             if burst.is_empty() {
                 break;
             }
-            if plan.functions.get(*step).is_some_and(|f| f.kind.profile.routes) {
-                self.check_headers(plan, burst);
-            }
-            self.step(plan, *step, reroutes, burst, now);
-            if burst.routing == Routing::Decided {
-                self.forward(plan, program.to, burst, now);
-            }
-        }
-        if let Some(to) = program.to {
-            self.leave(plan, to, burst, io);
-        } else if burst.routing == Routing::Done {
-            for (packet, to) in burst.drain_routed() {
-                self.queue(plan, to, packet, io);
-            }
-        } else {
-            for (packet, _) in burst.drain() {
-                self.drop(packet, plan.cells.no_chain);
+            match step {
+                Step::Piece(piece) => self.piece(plan, *piece, burst, now),
+                Step::Function { at, reroutes } => {
+                    let Some(function) = plan.functions.get(*at) else { continue };
+                    if function.kind.profile.routes {
+                        self.check_headers(plan, burst);
+                    }
+                    self.step(plan, function, *at, reroutes, burst, now);
+                    if burst.routing == Routing::Decided {
+                        self.forward(plan, program.to, burst, now);
+                    }
+                }
             }
         }
+        self.end(plan, program, burst, io);
         if !self.outbox.is_empty() {
             let mut outbox = std::mem::take(&mut self.outbox);
             for (to, packet) in outbox.drain(..) {
@@ -279,20 +308,63 @@ impl Own {
         }
     }
 
+    /// Sends what is left of a burst where its program ends.
+    #[inline]
+    fn end(&mut self, plan: &Plan, program: &Program, burst: &mut Burst, io: &mut impl Io) {
+        if burst.routing == Routing::Detour {
+            for (packet, out) in burst.drain_routed() {
+                let to = if out == PortIndex::CHAIN { program.to } else { Some(out) };
+                match to {
+                    Some(to) => self.queue(plan, to, packet, io),
+                    None => self.drop(packet, plan.cells.no_chain),
+                }
+            }
+        } else if let Some(to) = program.to {
+            self.leave(plan, to, burst, io);
+        } else if burst.routing == Routing::Done {
+            for (packet, to) in burst.drain_routed() {
+                self.queue(plan, to, packet, io);
+            }
+        } else {
+            for (packet, ..) in burst.drain() {
+                self.drop(packet, plan.cells.no_chain);
+            }
+        }
+    }
+
+    /// The functions of a piece on a burst: packets of known flows need none of them.
+    #[inline]
+    fn piece(&mut self, plan: &Plan, piece: usize, burst: &mut Burst, now: Time) {
+        let Some(mut flows) = self.flows.take() else { return };
+        flows.run(plan, piece, burst, &self.cells, now);
+        self.flows = Some(flows);
+        let port = burst.in_port;
+        burst.settle(|packet, headers, verdict| match verdict {
+            Verdict::DropBy(at, why) => {
+                let at = usize::from(at);
+                let Some(function) = plan.functions.get(at) else { return packet.free() };
+                let functions = plan.pieces.get(piece).map_or(&[][..], |p| &p.functions);
+                let reroutes =
+                    functions.iter().find(|f| f.at == at).map_or(&[][..], |f| &f.reroutes);
+                self.refuse(plan, function, reroutes, why, (packet, headers), port, now);
+            }
+            Verdict::Unkept(why) => self.drop(packet, plan.cells.unkept.plus(why.index())),
+            _ => packet.free(),
+        });
+    }
+
     /// One function on a burst: its answers are carried out and counted.
     #[inline]
     fn step(
         &mut self,
         plan: &Plan,
+        function: &Function,
         at: usize,
         reroutes: &[Option<ProgramId>],
         burst: &mut Burst,
         now: Time,
     ) {
-        let (Some(function), Some(instance)) = (plan.functions.get(at), self.instances.get_mut(at))
-        else {
-            return;
-        };
+        let Some(instance) = self.instances.get_mut(at) else { return };
         let cells = &function.cells;
         self.cells.add(cells.packets, burst.len() as u64);
         self.cells.add(cells.bytes, burst.bytes());
@@ -300,7 +372,7 @@ impl Own {
         match (&function.built.nf, instance) {
             (Nf::Flow(nf), Instance::Slice(slice)) => {
                 let mut rules = [NO_RULE; BURST_MAX];
-                nf.decide_burst(burst, slice.as_mut(), &mut rules);
+                nf.decide_burst(burst, slice.as_mut(), &mut rules, now);
                 for rule in rules.iter().take(burst.len()).filter(|r| **r != NO_RULE) {
                     self.cells.add(cells.rules.plus(*rule as usize), 1);
                 }
@@ -322,15 +394,30 @@ impl Own {
         self.cells.add(cells.cycles, cycles().wrapping_sub(start));
         let port = burst.in_port;
         burst.settle(|packet, headers, verdict| {
-            let Verdict::Drop(reason @ Reason(why)) = verdict else { return packet.free() };
-            if let Some(program) = reroutes.get(usize::from(why)).copied().flatten() {
-                return self.enter(plan, program, packet, headers);
-            }
-            if let Some((_, error)) = function.kind.answers.iter().find(|(r, _)| *r == reason) {
-                self.answer(plan, &packet, headers, *error, port, now);
-            }
-            self.drop(packet, cells.drops.plus(usize::from(why)));
+            let Verdict::Drop(reason) = verdict else { return packet.free() };
+            self.refuse(plan, function, reroutes, reason, (packet, headers), port, now);
         });
+    }
+
+    /// A function refused a packet: it goes to the chain that `on` names for the reason, or ends here.
+    fn refuse(
+        &mut self,
+        plan: &Plan,
+        function: &Function,
+        reroutes: &[Option<ProgramId>],
+        reason: Reason,
+        (packet, headers): (Packet, &Headers),
+        port: PortIndex,
+        now: Time,
+    ) {
+        let Reason(why) = reason;
+        if let Some(program) = reroutes.get(usize::from(why)).copied().flatten() {
+            return self.enter(plan, program, packet, headers, FlowRef::NONE);
+        }
+        if let Some((_, error)) = function.kind.answers.iter().find(|(r, _)| *r == reason) {
+            self.answer(plan, &packet, headers, *error, port, now);
+        }
+        self.drop(packet, function.cells.drops.plus(usize::from(why)));
     }
 
     /// Drops packets whose IPv4 header is not as it was sent: no router makes anything of them.
@@ -375,7 +462,7 @@ impl Own {
             let (packets, bytes) = burst.outgoing();
             return self.transmit(plan, to, packets, bytes, io);
         }
-        for (packet, _) in burst.drain() {
+        for (packet, ..) in burst.drain() {
             self.queue(plan, to, packet, io);
         }
     }
@@ -454,5 +541,7 @@ fn total_bytes(packets: &Packets) -> u64 {
     packets.iter().map(|p| u64::from(p.len())).sum()
 }
 
+/// Polls after which what flows counted is added up, however busy it is: a fraction of a millisecond.
+const POLLS_TO_SUM: u32 = 256;
 /// About ten microseconds of a driver that makes room as fast as it can.
 const TRANSMIT_TRIES: usize = 64;

@@ -10,16 +10,18 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::account::{CellId, Counter, Ledger, Side};
+pub use crate::chain::cells::{EngineCells, FunctionCells, PortCells};
+use crate::chain::cells::{engine_cells, function_cells};
 use crate::chain::key::FunctionType;
 use crate::chain::matching::Match;
-use crate::chain::port::{Mode, PortSpec};
+use crate::chain::piece::Piece;
+use crate::chain::port::Mode;
 use crate::chain::report::{Report, nearest, quoted};
 use crate::chain::source::{Span, Spanned};
 use crate::chain::spec::{ChainFile, ChainSpec};
 use crate::dispatch::Classifier;
-use crate::flow::{Refusal, RouteTable};
-use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings};
-use crate::packet::MALFORMED;
+use crate::flow::{FlowLimits, KEPT, RouteTable};
+use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Tracking};
 
 /// What all workers share, read only.
 #[derive(Debug)]
@@ -32,6 +34,10 @@ pub struct Plan {
     pub functions: Vec<Function>,
     /// The programs.
     pub programs: Vec<Program>,
+    /// The pieces of chains that keep flows.
+    pub pieces: Vec<Piece>,
+    /// What flows may take, and how long they live.
+    pub flows: FlowLimits,
     /// What is counted.
     pub ledger: Ledger,
     /// Where the engine counts.
@@ -53,88 +59,23 @@ pub struct Function {
     pub cells: FunctionCells,
 }
 
-/// Where a function is counted.
-#[derive(Clone, Copy, Debug)]
-pub struct FunctionCells {
-    /// Packets that it saw.
-    pub packets: CellId,
-    /// Bytes that it saw.
-    pub bytes: CellId,
-    /// Cycles that it took.
-    pub cycles: CellId,
-    /// The first of its reasons to drop.
-    pub drops: CellId,
-    /// The first of its counters.
-    pub counters: CellId,
-    /// The first of its rules.
-    pub rules: CellId,
-}
-
-/// Where the engine counts what no function answers for.
-#[derive(Clone, Debug)]
-pub struct EngineCells {
-    /// By port.
-    pub ports: Vec<PortCells>,
-    /// The first of [`MALFORMED`].
-    pub malformed: CellId,
-    /// No chain's match was met.
-    pub no_chain: CellId,
-    /// A header was not in the first segment, and did not fit there.
-    pub scattered: CellId,
-    /// The first of the reasons why a routed packet goes no further.
-    pub(crate) refused: CellId,
-    /// ICMP errors that were not sent, as there had been many.
-    pub(crate) unanswered: CellId,
-    /// Packets that NFs made.
-    pub created: CellId,
-    /// Packets that NFs kept for good.
-    pub consumed: CellId,
-    /// Polls that found nothing.
-    pub idle_polls: CellId,
-    /// Polls that found packets.
-    pub busy_polls: CellId,
-}
-
-/// Where a port is counted.
-#[derive(Clone, Copy, Debug)]
-pub struct PortCells {
-    /// Packets received.
-    pub rx_packets: CellId,
-    /// Bytes received.
-    pub rx_bytes: CellId,
-    /// Packets sent.
-    pub tx_packets: CellId,
-    /// Bytes sent.
-    pub tx_bytes: CellId,
-    /// Packets dropped because the transmit ring stayed full.
-    pub tx_full: CellId,
-    /// Of a routed port.
-    pub(crate) routed: Option<RoutedCells>,
-}
-
-/// Where a routed port is counted besides.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RoutedCells {
-    /// Packets given to the kernel.
-    pub to_kernel: CellId,
-    /// Packets that the kernel sent.
-    pub from_kernel: CellId,
-    /// Dropped: for another station.
-    pub not_for_us: CellId,
-    /// Dropped: for the box itself, and the port has no twin.
-    pub no_twin: CellId,
-    /// Dropped: the kernel takes them too slowly.
-    pub twin_full: CellId,
-}
-
 /// A program by its place in [`Plan::programs`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProgramId(pub u16);
 
 /// Where packets of one port enter.
 #[derive(Debug)]
-pub enum Entry {
-    /// No chain takes them.
+pub struct Entry {
+    /// The chains of all packets, those among them that only answer.
+    pub all: Choice,
+    /// Where chains keep flows, the chains of a flow's first packet; those that only answer take none.
+    pub first: Option<Choice>,
+}
+
+/// Which chain takes a packet.
+#[derive(Debug)]
+pub enum Choice {
+    /// No chain takes it.
     Closed,
     /// One chain takes all.
     All(ProgramId),
@@ -154,16 +95,28 @@ pub struct Program {
     pub chain: String,
     /// Which way.
     pub direction: Direction,
-    /// Functions, by their place in [`Plan::functions`].
-    pub steps: Vec<usize>,
+    /// What its packets go through.
+    pub steps: Vec<Step>,
     /// Where what is left goes.
     pub to: Option<PortIndex>,
-    /// For each step, for each of its reasons to drop, the program that `on` names.
-    pub reroutes: Vec<Vec<Option<ProgramId>>>,
     /// Packets that entered.
     pub packets: CellId,
     /// Their bytes.
     pub bytes: CellId,
+}
+
+/// What packets go through at one step.
+#[derive(Debug)]
+pub enum Step {
+    /// A function that is asked about each packet.
+    Function {
+        /// Its place in [`Plan::functions`].
+        at: usize,
+        /// For each of its reasons to drop, the program that `on` names.
+        reroutes: Vec<Option<ProgramId>>,
+    },
+    /// Functions that are asked about each flow: a place in [`Plan::pieces`].
+    Piece(usize),
 }
 
 /// The tables of keys of `kinds`, for reading a chain file.
@@ -201,13 +154,14 @@ pub fn compile(
     if compiler.report.has_errors() {
         return None;
     }
-    let programs = compiler.programs(&mut ledger);
-    compiler.check_cycles(&programs);
-    let entries = compiler.entries();
+    let (programs, pieces) = compiler.programs(&mut ledger);
+    compiler.check_cycles(&programs, &pieces);
+    let entries = compiler.entries(&programs);
     if report.has_errors() {
         return None;
     }
-    Some(Plan { ports, entries, functions, programs, ledger, cells, routes })
+    let flows = file.flows;
+    Some(Plan { ports, entries, functions, programs, pieces, flows, ledger, cells, routes })
 }
 
 struct Compiler<'c> {
@@ -272,20 +226,94 @@ impl Compiler<'_> {
         }
     }
 
-    /// Two programs a chain, forward at twice its place, reverse behind it.
-    fn programs(&self, ledger: &mut Ledger) -> Vec<Program> {
-        let mut programs = Vec::new();
-        for chain in &self.file.chains {
+    /// Two programs a chain, forward at twice its place, reverse behind it; and the pieces of both.
+    fn programs(&mut self, ledger: &mut Ledger) -> (Vec<Program>, Vec<Piece>) {
+        let (mut programs, mut pieces) = (Vec::new(), Vec::new());
+        for (i, chain) in (0..u16::MAX / 2).zip(&self.file.chains) {
+            let ids = [ProgramId(2 * i), ProgramId(2 * i + 1)];
+            let steps = self.steps(chain, ids, &mut pieces);
             for direction in [Direction::Forward, Direction::Reverse] {
-                programs.push(self.program(chain, direction, ledger));
+                programs.push(self.program(chain, direction, &steps, ledger));
             }
         }
-        programs
+        (programs, pieces)
     }
 
-    fn program(&self, chain: &ChainSpec, direction: Direction, ledger: &mut Ledger) -> Program {
+    /// A chain's steps: functions, of which those that keep flows are joined where they stand side by side.
+    fn steps(
+        &mut self,
+        chain: &ChainSpec,
+        ids: [ProgramId; 2],
+        all: &mut Vec<Piece>,
+    ) -> Vec<Shape> {
         let at = |name: &str| self.functions.iter().position(|f| f.name == name);
-        let mut steps: Vec<usize> = chain.through.iter().filter_map(|s| at(&s.value)).collect();
+        let tracking =
+            |at: &usize| self.functions.get(*at).map_or(Tracking::None, |f| f.built.tracking);
+        let through: Vec<usize> = chain.through.iter().filter_map(|s| at(&s.value)).collect();
+        let keeps = through.iter().any(|f| tracking(f) > Tracking::None);
+        let folds = |at: &usize| {
+            keeps
+                && self
+                    .functions
+                    .get(*at)
+                    .is_some_and(|f| f.built.folds || tracking(at) > Tracking::None)
+        };
+        let mut steps = Vec::new();
+        for run in through.chunk_by(|a, b| folds(a) && folds(b)) {
+            let [first, ..] = run else { continue };
+            if !(folds(first) && run.iter().any(|f| tracking(f) > Tracking::None)) {
+                steps.extend(run.iter().map(|at| Shape::Function(*at)));
+                continue;
+            }
+            let functions = run.iter().map(|at| (*at, self.reroutes(chain, *at))).collect();
+            let Some(piece) = Piece::of(functions, self.functions, ids, KEPT) else {
+                let message = format!(
+                    "the functions of chain {} keep more than {KEPT} bytes with a flow",
+                    quoted(&chain.name.value)
+                );
+                let hint = "split the chain by a function that sees each packet, such as `count`";
+                self.report.error(chain.name.span, message).hint(hint);
+                continue;
+            };
+            steps.push(Shape::Piece(all.len()));
+            all.push(piece);
+        }
+        // Packets of a direction are looked up where they come in for their first piece, elsewhere for the later ones.
+        let pieces = |s: &Shape| match s {
+            Shape::Piece(piece) => Some(*piece),
+            Shape::Function(_) => None,
+        };
+        let own: Vec<usize> = steps.iter().filter_map(pieces).collect();
+        for (i, at) in own.iter().enumerate() {
+            let place = |k: usize| u16::try_from(1 + 2 * at + k).unwrap_or(u16::MAX);
+            if let Some(piece) = all.get_mut(*at) {
+                let forward = if i == 0 { 0 } else { place(0) };
+                let reverse = if i + 1 == own.len() { 0 } else { place(1) };
+                piece.places = [forward, reverse];
+            }
+        }
+        steps
+    }
+
+    fn reroutes(&self, chain: &ChainSpec, at: usize) -> Vec<Option<ProgramId>> {
+        let drops = self.functions.get(at).map_or(&[][..], |f| f.kind.drops);
+        drops.iter().map(|d| self.reroute(chain, d.name)).collect()
+    }
+
+    fn program(
+        &self,
+        chain: &ChainSpec,
+        direction: Direction,
+        shapes: &[Shape],
+        ledger: &mut Ledger,
+    ) -> Program {
+        let mut steps: Vec<Step> = shapes
+            .iter()
+            .map(|shape| match *shape {
+                Shape::Function(at) => Step::Function { at, reroutes: self.reroutes(chain, at) },
+                Shape::Piece(piece) => Step::Piece(piece),
+            })
+            .collect();
         let mut to = chain.to.as_ref().and_then(|p| self.port(&p.value));
         let word = match direction {
             Direction::Forward => "forward",
@@ -295,11 +323,6 @@ impl Compiler<'_> {
                 "reverse"
             }
         };
-        let reroutes = steps
-            .iter()
-            .filter_map(|s| self.functions.get(*s))
-            .map(|f| f.kind.drops.iter().map(|d| self.reroute(chain, d.name)).collect())
-            .collect();
         let labels = || vec![("chain", chain.name.value.clone()), ("direction", word.to_owned())];
         let mut count = |metric, help| {
             ledger.add(Counter { metric, help, labels: labels(), side: Side::Aside })
@@ -309,7 +332,6 @@ impl Compiler<'_> {
             direction,
             steps,
             to,
-            reroutes,
             packets: count("chain_packets", "packets that entered the chain"),
             bytes: count("chain_bytes", "bytes of the packets that entered the chain"),
         }
@@ -323,10 +345,19 @@ impl Compiler<'_> {
     }
 
     /// A packet that is rerouted for ever would never be counted.
-    fn check_cycles(&mut self, programs: &[Program]) {
+    fn check_cycles(&mut self, programs: &[Program], pieces: &[Piece]) {
+        let of = |step: &Step| -> Vec<Option<ProgramId>> {
+            match step {
+                Step::Function { reroutes, .. } => reroutes.clone(),
+                Step::Piece(piece) => {
+                    let functions = pieces.get(*piece).map_or(&[][..], |p| &p.functions);
+                    functions.iter().flat_map(|f| f.reroutes.clone()).collect()
+                }
+            }
+        };
         let next = |p: usize| -> Vec<usize> {
-            let reroutes = programs.get(p).map(|p| p.reroutes.concat()).unwrap_or_default();
-            reroutes.into_iter().flatten().map(|id| usize::from(id.0)).collect()
+            let steps = programs.get(p).map_or(&[][..], |p| &p.steps);
+            steps.iter().flat_map(of).flatten().map(|id| usize::from(id.0)).collect()
         };
         for (i, chain) in self.file.chains.iter().enumerate() {
             let (mut seen, mut todo) = (vec![false; programs.len()], next(2 * i));
@@ -348,21 +379,26 @@ impl Compiler<'_> {
         }
     }
 
-    fn entries(&mut self) -> Vec<Entry> {
-        (0..self.ports.len()).map(|port| self.entry(port)).collect()
+    fn entries(&mut self, programs: &[Program]) -> Vec<Entry> {
+        (0..self.ports.len()).map(|port| self.entry(port, programs)).collect()
     }
 
     /// Where packets of one port enter: its chains in the file's order, and of those that end here the way back.
-    fn entry(&mut self, port: usize) -> Entry {
+    fn entry(&mut self, port: usize, programs: &[Program]) -> Entry {
         let name = self.ports.get(port).map_or("", String::as_str);
-        let (mut list, mut programs, mut span) = (Vec::new(), Vec::new(), None::<Span>);
+        let keeps_flows = |id: ProgramId| {
+            let steps = programs.get(usize::from(id.0)).map_or(&[][..], |p| &p.steps);
+            steps.iter().any(|s| matches!(s, Step::Piece(_)))
+        };
+        let mut ways: Vec<Way> = Vec::new();
+        let mut span = None::<Span>;
         for (i, chain) in self.file.chains.iter().enumerate() {
             let forward = chain.from.iter().any(|p| p.value == name);
             let back = !chain.oneway
                 && !chain.from.is_empty()
                 && chain.to.as_ref().is_some_and(|p| p.value == name);
             for (takes, swap, id) in [(forward, false, 2 * i), (back, true, 2 * i + 1)] {
-                let Ok(id) = u16::try_from(id) else { continue };
+                let Ok(id) = u16::try_from(id).map(ProgramId) else { continue };
                 if !takes {
                     continue;
                 }
@@ -370,28 +406,53 @@ impl Compiler<'_> {
                 let all = [Match::default()];
                 let matches = if chain.matches.is_empty() { &all[..] } else { &chain.matches };
                 for one in matches {
-                    list.push(if swap { mirrored(one) } else { one.clone() });
-                    programs.push(ProgramId(id));
+                    let one = if swap { mirrored(one) } else { one.clone() };
+                    ways.push(Way { one, id, only_answers: swap && keeps_flows(id) });
                 }
             }
         }
-        match (list.first(), programs.first()) {
-            (None, _) | (_, None) => Entry::Closed,
-            (Some(first), Some(program)) if *first == Match::default() => Entry::All(*program),
-            _ => match Classifier::build(
-                &list,
-                Surroundings { ports: self.ports, purpose: Purpose::Check, routes: None },
-            ) {
-                Ok(classifier) => Entry::Matched { classifier, programs },
-                Err(why) => {
-                    if let Some(span) = span {
-                        self.report.error(span, why.to_string());
-                    }
-                    Entry::Closed
+        let keeps = ways.iter().any(|w| keeps_flows(w.id));
+        let all = self.choice(&ways, span);
+        let first = keeps.then(|| {
+            ways.retain(|w| !w.only_answers);
+            self.choice(&ways, span)
+        });
+        Entry { all, first }
+    }
+
+    fn choice(&mut self, ways: &[Way], span: Option<Span>) -> Choice {
+        let Some(first) = ways.first() else { return Choice::Closed };
+        if first.one == Match::default() {
+            return Choice::All(first.id);
+        }
+        let list: Vec<Match> = ways.iter().map(|w| w.one.clone()).collect();
+        let around = Surroundings { ports: self.ports, purpose: Purpose::Check, routes: None };
+        match Classifier::build(&list, around) {
+            Ok(classifier) => {
+                Choice::Matched { classifier, programs: ways.iter().map(|w| w.id).collect() }
+            }
+            Err(why) => {
+                if let Some(span) = span {
+                    self.report.error(span, why.to_string());
                 }
-            },
+                Choice::Closed
+            }
         }
     }
+}
+
+/// A match, and the program that it leads to.
+struct Way {
+    one: Match,
+    id: ProgramId,
+    /// It takes packets of flows that are known, and no others.
+    only_answers: bool,
+}
+
+/// A step of a chain before it has a direction.
+enum Shape {
+    Function(usize),
+    Piece(usize),
 }
 
 /// The match of the answers.
@@ -453,119 +514,29 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-fn engine_cells(ledger: &mut Ledger, ports: &[PortSpec]) -> EngineCells {
-    let dropped = |ledger: &mut Ledger, nf: &str, reason: &str, help| {
-        let labels = vec![("nf", nf.to_owned()), ("reason", reason.to_owned())];
-        ledger.add(Counter { metric: "dropped_packets", help, labels, side: Side::Dropped })
-    };
-    let port_cells = ports
-        .iter()
-        .map(|spec| {
-            let port = &spec.name.value;
-            let mut count = |metric, help, side| {
-                let labels = vec![("port", port.clone())];
-                ledger.add(Counter { metric, help, labels, side })
-            };
-            let twin = (spec.mode == Mode::Routed).then(|| {
-                let given = "packets given to the kernel's twin of the port";
-                let taken = "packets that the kernel sent by its twin of the port";
-                (
-                    count("to_kernel_packets", given, Side::Consumed),
-                    count("from_kernel_packets", taken, Side::Created),
-                )
-            });
-            PortCells {
-                rx_packets: count("received_packets", "packets received", Side::Received),
-                rx_bytes: count("received_bytes", "bytes received", Side::Aside),
-                tx_packets: count("sent_packets", "packets sent", Side::Sent),
-                tx_bytes: count("sent_bytes", "bytes sent", Side::Aside),
-                tx_full: dropped(ledger, port, "tx_full", "the transmit ring stayed full"),
-                routed: twin.map(|(to_kernel, from_kernel)| RoutedCells {
-                    to_kernel,
-                    from_kernel,
-                    not_for_us: dropped(ledger, port, "not_for_us", "for another station"),
-                    no_twin: dropped(
-                        ledger,
-                        port,
-                        "no_twin",
-                        "for the box itself, and the port has no twin",
-                    ),
-                    twin_full: dropped(
-                        ledger,
-                        port,
-                        "twin_full",
-                        "the kernel took packets for the box too slowly",
-                    ),
-                }),
-            }
-        })
-        .collect();
-    let mut malformed = None;
-    for (name, help) in MALFORMED {
-        let id = dropped(ledger, "parse", name, help);
-        malformed.get_or_insert(id);
-    }
-    let no_chain = dropped(ledger, "dispatch", "no_chain", "no chain's match was met");
-    let mut refused = None;
-    for named in Refusal::NAMES {
-        let id = dropped(ledger, "forward", named.name, named.help);
-        refused.get_or_insert(id);
-    }
-    let scattered = dropped(ledger, "parse", "scattered", "its segments do not fit one buffer");
-    let mut count =
-        |metric, help, side| ledger.add(Counter { metric, help, labels: Vec::new(), side });
-    EngineCells {
-        ports: port_cells,
-        malformed: malformed.expect("MALFORMED is not empty"),
-        no_chain,
-        scattered,
-        refused: refused.expect("there are refusals"),
-        unanswered: count(
-            "unanswered_packets",
-            "drops of which no ICMP error was sent, as there had been many",
-            Side::Aside,
-        ),
-        created: count("created_packets", "packets that functions made", Side::Created),
-        consumed: count("consumed_packets", "packets that functions kept", Side::Consumed),
-        idle_polls: count("idle_polls", "polls of a queue that found nothing", Side::Aside),
-        busy_polls: count("busy_polls", "polls of a queue that found packets", Side::Aside),
-    }
-}
-
-fn function_cells(ledger: &mut Ledger, name: &str, kind: &Kind, built: &Built) -> FunctionCells {
-    let mut count = |metric, help, more: Option<(&'static str, String)>, side| {
-        let labels = std::iter::once(("nf", name.to_owned())).chain(more).collect();
-        ledger.add(Counter { metric, help, labels, side })
-    };
-    let packets = count("nf_packets", "packets that the function saw", None, Side::Aside);
-    let bytes = count("nf_bytes", "bytes that the function saw", None, Side::Aside);
-    let cycles = count("nf_cycles", "cycles that the function took", None, Side::Aside);
-    let mut drops = cycles.plus(1);
-    for (i, d) in kind.drops.iter().enumerate() {
-        let id =
-            count("dropped_packets", d.help, Some(("reason", d.name.to_owned())), Side::Dropped);
-        drops = if i == 0 { id } else { drops };
-    }
-    let counters = cycles.plus(1 + kind.drops.len());
-    for c in kind.counters {
-        count("nf_counter", c.help, Some(("counter", c.name.to_owned())), Side::Aside);
-    }
-    let rules = counters.plus(kind.counters.len());
-    for rule in &built.rules {
-        count(
-            "nf_rule_packets",
-            "packets that a rule decided",
-            Some(("rule", rule.clone())),
-            Side::Aside,
-        );
-    }
-    FunctionCells { packets, bytes, cycles, drops, counters, rules }
-}
-
 /// A packet's port is a byte of its classification key.
 const PORTS_MAX: usize = 255;
 
 impl Plan {
+    /// The functions that packets of a program meet, in order.
+    pub fn functions_of(&self, program: &Program) -> impl Iterator<Item = &Function> {
+        let at = |step: &Step| -> Vec<usize> {
+            match step {
+                Step::Function { at, .. } => vec![*at],
+                Step::Piece(piece) => {
+                    let functions = self.pieces.get(*piece).map_or(&[][..], |p| &p.functions);
+                    let mut all: Vec<usize> = functions.iter().map(|f| f.at).collect();
+                    if program.direction == Direction::Reverse {
+                        all.reverse();
+                    }
+                    all
+                }
+            }
+        };
+        let all: Vec<usize> = program.steps.iter().flat_map(at).collect();
+        all.into_iter().filter_map(|at| self.functions.get(at))
+    }
+
     /// Ends what functions do beside the workers, of which none uses the plan any more: files are written to their end.
     ///
     /// # Errors

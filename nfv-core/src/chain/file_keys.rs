@@ -36,6 +36,61 @@ pub(crate) const FILE: Table = Table {
             need: Need::Required,
             help: "the chains, by name; a packet takes the first one that matches",
         },
+        Key {
+            name: "flows",
+            shape: Shape::Record(&FLOWS),
+            need: Need::Optional,
+            help: "what flows may take, and how long they live",
+        },
+    ]],
+};
+
+/// What flows may take.
+pub(crate) const FLOWS: Table = Table {
+    what: "the limits of flows",
+    groups: &[&[
+        Key {
+            name: "max",
+            shape: Shape::Integer { min: 1, max: 1_000_000_000 },
+            need: Need::Default("1048576"),
+            help: "most flows at a time, of all workers together; 150 bytes each, taken as they come",
+        },
+        Key {
+            name: "full",
+            shape: Shape::Choice(&["refuse", "evict"]),
+            need: Need::Default("evict"),
+            help: "when there is no room: refuse new flows, or evict the oldest that is not established",
+        },
+        Key {
+            name: "tcp-established",
+            shape: Shape::Duration,
+            need: Need::Default("5d"),
+            help: "how long an established TCP connection lives without a packet",
+        },
+        Key {
+            name: "udp",
+            shape: Shape::Duration,
+            need: Need::Default("300s"),
+            help: "the same of a UDP flow that was answered",
+        },
+        Key {
+            name: "udp-unreplied",
+            shape: Shape::Duration,
+            need: Need::Default("30s"),
+            help: "the same of a UDP flow that was not answered",
+        },
+        Key {
+            name: "icmp",
+            shape: Shape::Duration,
+            need: Need::Default("30s"),
+            help: "the same of ICMP queries",
+        },
+        Key {
+            name: "other",
+            shape: Shape::Duration,
+            need: Need::Default("600s"),
+            help: "the same of any other protocol",
+        },
     ]],
 };
 

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::report::{did_you_mean, quoted};
 use super::value::{
-    IcmpType, MacAddress, PortRange, Prefix, ProtocolMatch, Rate, Scalar, Size, TcpFlagsMatch,
-    ValueError, Vlan, check_name,
+    AddressRange, IcmpType, MacAddress, PortRange, Prefix, ProtocolMatch, Rate, Scalar, Size,
+    TcpFlagsMatch, ValueError, Vlan, check_name,
 };
 
 /// One key that a mapping of the chain file may have.
@@ -59,6 +59,8 @@ pub enum Shape {
     Interface,
     /// An IPv4 or IPv6 prefix.
     Prefix,
+    /// An IPv4 address or a range of them.
+    Addresses,
     /// A transport port or a range of them.
     L4Ports,
     /// A protocol over IP, or `any`.
@@ -177,6 +179,7 @@ impl Shape {
             Self::Address => "an IPv4 or IPv6 address".into(),
             Self::Interface => "an address with a prefix length, such as `10.0.0.1/24`".into(),
             Self::Prefix => "an IPv4 or IPv6 prefix, such as `10.0.0.0/8`".into(),
+            Self::Addresses => "an IPv4 address or a range, such as `192.0.2.1-192.0.2.9`".into(),
             Self::L4Ports => "a port or a range of ports, such as `443` or `1024-2047`".into(),
             Self::Protocol => "a protocol: tcp udp icmp icmp6 sctp, a number, or any".into(),
             Self::TcpFlags => "TCP flags, such as `syn,!ack`".into(),
@@ -237,6 +240,7 @@ impl Shape {
             Self::Address => is::<IpAddr>(text),
             Self::Interface => is::<IpNet>(text),
             Self::Prefix => is::<Prefix>(text),
+            Self::Addresses => is::<AddressRange>(text),
             Self::L4Ports => is::<PortRange>(text),
             Self::Protocol => is::<ProtocolMatch>(text),
             Self::TcpFlags => is::<TcpFlagsMatch>(text),

@@ -5,6 +5,7 @@
 //! ([`key`]); what passed is read through [`section`]; [`spec`] is the whole file.
 //! Mistakes go to the [`report`], and nobody stops at the first.
 
+pub(crate) mod cells;
 mod check;
 pub mod compile;
 pub mod environment;
@@ -13,6 +14,7 @@ pub mod key;
 pub mod matching;
 mod names;
 pub mod node;
+pub mod piece;
 pub mod port;
 pub mod report;
 pub mod schema;

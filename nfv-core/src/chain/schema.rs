@@ -103,6 +103,7 @@ fn shape(of: &Shape) -> Value {
         Shape::Flag => or_variable(json!({ "type": "boolean" })),
         Shape::Address => pattern("^[0-9a-fA-F:.]+$"),
         Shape::Interface => pattern("^[0-9a-fA-F:.]+/[0-9]{1,3}$"),
+        Shape::Addresses => pattern("^[0-9./ -]+$"),
         Shape::Prefix => pattern("^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"),
         Shape::L4Ports => any_of([
             json!({ "type": "integer", "minimum": 0, "maximum": 65_535 }),

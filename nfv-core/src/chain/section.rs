@@ -165,6 +165,14 @@ impl<'n> Section<'n> {
         }
     }
 
+    /// The record of a key that has one.
+    pub fn record(&self, key: &str) -> Option<Section<'n>> {
+        let (key, entry) = self.lookup(key);
+        let Shape::Record(table) = key.shape else { return None };
+        let entry = entry?;
+        Self::of(entry.node, &key.shape, table.what.to_owned(), "", entry.at)
+    }
+
     /// The entries of a mapping of scalars.
     pub fn pairs<K: Scalar, V: Scalar>(&self, key: &str) -> Vec<(Spanned<K>, Spanned<V>)> {
         let (key, entry) = self.lookup(key);

@@ -4,6 +4,7 @@
 //! This is the last stage that knows about YAML. What it returns is what the user *said*; what
 //! that means (queues, classes, a program for the workers) is for the compiler.
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::check::{Checker, value_of};
 use super::environment::Environment;
@@ -16,6 +17,7 @@ use super::port::{PortSpec, check_ports, read_port};
 use super::report::{Report, quoted};
 use super::section::Section;
 use super::source::{Source, Spanned};
+use crate::flow::{FlowLimits, IdleTimes, WhenFull};
 
 /// A chain file.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub struct ChainFile {
     pub functions: Vec<FunctionSpec>,
     /// The chains, in the file's order, which is that of matching.
     pub chains: Vec<ChainSpec>,
+    /// What flows may take, and how long they live.
+    pub flows: FlowLimits,
 }
 
 /// A network function.
@@ -103,6 +107,7 @@ impl ChainFile {
                 .collect(),
             functions: read_functions(&file, functions),
             chains: file.sections("chains").iter().map(|chain| read_chain(chain, report)).collect(),
+            flows: file.record("flows").map_or_else(FlowLimits::default, |s| read_flows(&s)),
         };
         check_ports(&this.ports, report);
         this.check_chains(report);
@@ -137,6 +142,26 @@ fn read_functions(file: &Section<'_>, types: &[FunctionType]) -> Vec<FunctionSpe
             Some(FunctionSpec { name: name.clone(), kind, node: node.clone() })
         })
         .collect()
+}
+
+fn read_flows(section: &Section<'_>) -> FlowLimits {
+    let default = FlowLimits::default();
+    let time = |key: &str, default: Duration| section.value(key).unwrap_or(default);
+    let idle = default.idle;
+    FlowLimits {
+        max: section.integer("max").and_then(|n| u32::try_from(n).ok()).unwrap_or(default.max),
+        full: match section.choice("full") {
+            Some("refuse") => WhenFull::Refuse,
+            _ => WhenFull::Evict,
+        },
+        idle: IdleTimes {
+            tcp_established: time("tcp-established", idle.tcp_established),
+            udp: time("udp", idle.udp),
+            udp_unreplied: time("udp-unreplied", idle.udp_unreplied),
+            icmp: time("icmp", idle.icmp),
+            other: time("other", idle.other),
+        },
+    }
 }
 
 fn read_chain(section: &Section<'_>, report: &mut Report) -> ChainSpec {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::chain::matching::Match;
 use crate::chain::value::{IpFamily, Prefix};
 use crate::dpdk::{Acl, AclError, BURST_MAX, Edge, Key4, Key6, Rule};
-use crate::nf::{Burst, Direction, PortIndex, Surroundings};
+use crate::nf::{Direction, Lookup, PortIndex, Surroundings};
 use crate::packet::{Headers, L3, NO_VLAN, protocol};
 
 /// The list cannot be compiled.
@@ -68,11 +68,11 @@ impl Classifier {
         Ok(Self { v4, v6, plain })
     }
 
-    /// For each packet of the burst, 1 + the place of the first match, 0 without one.
+    /// For each packet, 1 + the place of the first match, 0 without one.
     #[inline]
-    pub fn look_up(&self, burst: &Burst, view: View, found: &mut [u32]) {
-        let swap = view == View::Oriented && burst.direction == Direction::Reverse;
-        self.look_up_headers(burst.headers(), burst.in_port, swap, found);
+    pub fn look_up(&self, packets: Lookup<'_>, view: View, found: &mut [u32]) {
+        let swap = view == View::Oriented && packets.direction == Direction::Reverse;
+        self.look_up_headers(packets.headers, packets.in_port, swap, found);
     }
 
     /// As [`Classifier::look_up`], for headers that are not in a burst; `swap` exchanges source and destination.

@@ -49,7 +49,7 @@ impl Selection {
     pub fn look_up(&self, burst: &Burst) -> [u32; BURST_MAX] {
         let mut found = [1; BURST_MAX];
         if let Some(classifier) = &self.0 {
-            classifier.look_up(burst, View::Oriented, &mut found);
+            classifier.look_up(burst.lookup(), View::Oriented, &mut found);
         }
         found
     }

@@ -1,12 +1,31 @@
-//! Where packets go: the forwarding table that workers read and the control side writes.
+//! Flows, and where packets go: what workers keep of flows, and the forwarding table that the control side writes.
 mod addresses;
 mod book;
 mod forward;
 mod hop;
+mod key;
+mod limits;
+mod paths;
+mod rewrite;
 mod routes;
+mod shard;
+mod table;
+mod tcp;
+mod wheel;
 
 pub use book::{Origin, Target};
 pub use hop::{Hop, HopId};
+pub use limits::{FlowLimits, IdleTimes, WhenFull};
 pub use routes::{PortFacts, RouteError, RouteTable, Wanted};
+pub use shard::SHARDS;
+pub use table::{FlowRef, KEPT};
 
 pub(crate) use forward::{Asked, Refusal, forward, is_header_right};
+pub(crate) use key::{Address, FlowKey, Secret, Tuple, is_tracked};
+pub(crate) use limits::{FlowRefusal, tcp_idle_ticks};
+pub(crate) use paths::{FUNCTIONS_MAX, Paths};
+pub(crate) use rewrite::{deltas, rewrite};
+pub(crate) use shard::shard_of;
+pub(crate) use table::{Entry, NotKept, Side, Table, flag};
+pub(crate) use tcp::{Change, Segment, Strictness, TcpState, TcpTrack, Way};
+pub(crate) use wheel::{Tick, Wheel};

@@ -4,7 +4,7 @@
 //! both directions of a flow hash to one value; and as Toeplitz is linear, all 16-bit words of the input can be XORed
 //! first and hashed once, which is what makes it cheap without a NIC.
 
-use super::{Fragment, Headers, L3, protocol};
+use super::{AddressBytes, Fragment, Headers, L3, protocol};
 use crate::dpdk::{Packet, SYMMETRIC_KEY};
 
 /// The hash of a packet's flow: the NIC's, else [`flow_hash`].
@@ -26,6 +26,19 @@ pub fn flow_hash(h: &Headers) -> u32 {
         L3::Ipv4 | L3::Ipv6 => toeplitz(folded(h.src.0) ^ folded(h.dst.0) ^ ports),
         L3::Arp | L3::Other => 0,
     }
+}
+
+/// What one end of a flow adds to the hash: Toeplitz is linear, so the hash of a flow is `word_hash` of both ends' words
+/// XORed. A NAT that gives an end another one with the same hash keeps the flow's answers on its shard.
+#[inline]
+pub fn end_word(address: AddressBytes, port: u16) -> u16 {
+    folded(address.0) ^ port
+}
+
+/// The hash of a word.
+#[inline]
+pub fn word_hash(word: u16) -> u32 {
+    toeplitz(word)
 }
 
 /// The XOR of all 16-bit words.
@@ -50,7 +63,6 @@ fn toeplitz(word: u16) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::AddressBytes;
     use super::*;
     use proptest::prelude::*;
 

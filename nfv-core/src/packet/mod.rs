@@ -3,10 +3,12 @@ pub mod checksum;
 mod flow_hash;
 mod icmp_error;
 mod parse;
+pub mod syn_cookie;
+pub mod tcp_build;
 
-pub use flow_hash::{flow_hash, packet_hash};
+pub use flow_hash::{end_word, flow_hash, packet_hash, word_hash};
 pub use icmp_error::{ICMP_ERROR_MAX, IcmpError, icmp_error};
 pub use parse::{
-    AddressBytes, Fragment, Headers, L3, MALFORMED, Malformed, NO_VLAN, TcpFlags, parse,
-    parse_into, protocol,
+    AddressBytes, Fragment, Headers, L3, MALFORMED, Malformed, NO_VLAN, TcpFlags, is_icmp_error,
+    is_icmp_query, parse, parse_into, protocol,
 };

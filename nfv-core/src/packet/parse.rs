@@ -63,9 +63,9 @@ pub struct Headers {
     pub src: AddressBytes,
     /// Destination address.
     pub dst: AddressBytes,
-    /// Source port (TCP, UDP, SCTP, DCCP, UDP-Lite); 0 without one.
+    /// Source port (TCP, UDP, SCTP, DCCP, UDP-Lite); of an ICMP query its identifier; 0 without one.
     pub sport: u16,
-    /// Destination port; 0 without one.
+    /// Destination port; of an ICMP query its identifier; 0 without one.
     pub dport: u16,
     /// Where the network header starts.
     pub l3: u16,
@@ -473,6 +473,12 @@ fn upper(frame: &[u8], at: usize, end: usize, h: &mut Headers) -> Result<(), Mal
                 h.icmp_type = kind;
                 h.icmp_code = code;
                 h.l4 = small(at);
+                if let Some(&[.., i0, i1]) = bytes.first_chunk::<6>()
+                    && is_icmp_query(h)
+                {
+                    h.sport = u16::from_be_bytes([i0, i1]);
+                    h.dport = h.sport;
+                }
             }
             None if whole => return Err(Malformed::IcmpTooShort),
             None => {}
@@ -487,6 +493,26 @@ fn upper(frame: &[u8], at: usize, end: usize, h: &mut Headers) -> Result<(), Mal
         _ => h.l4 = small(at),
     }
     Ok(())
+}
+
+/// ICMP messages that ask or answer (RFC 792, RFC 4443): their identifier stands for ports.
+#[inline]
+pub fn is_icmp_query(h: &Headers) -> bool {
+    match h.protocol {
+        protocol::ICMP => matches!(h.icmp_type, 0 | 8 | 13..=18),
+        protocol::ICMP6 => matches!(h.icmp_type, 128 | 129),
+        _ => false,
+    }
+}
+
+/// ICMP messages about another packet, which they quote.
+#[inline]
+pub fn is_icmp_error(h: &Headers) -> bool {
+    match h.protocol {
+        protocol::ICMP => matches!(h.icmp_type, 3..=5 | 11 | 12),
+        protocol::ICMP6 => matches!(h.icmp_type, 1..=4),
+        _ => false,
+    }
 }
 
 fn arp(frame: &[u8], at: usize, h: &mut Headers) -> Result<(), Malformed> {

@@ -6,10 +6,11 @@
 mod network;
 mod quantity;
 
-pub(crate) use network::{ICMP_NAMES, PROTOCOL_NAMES};
 pub use network::{
-    IcmpType, IpFamily, MacAddress, PortRange, Prefix, Protocol, ProtocolMatch, TcpFlagsMatch, Vlan,
+    AddressRange, IcmpType, IpFamily, MacAddress, PortRange, Prefix, Protocol, ProtocolMatch,
+    TcpFlagsMatch, Vlan,
 };
+pub(crate) use network::{ICMP_NAMES, PROTOCOL_NAMES};
 pub(crate) use quantity::{DURATION_UNITS, RATE_UNITS, SIZE_UNITS, Unit};
 pub use quantity::{Rate, RateUnit, Size, Spelled};
 

@@ -1,6 +1,6 @@
 //! What a rule or a port says about the network: prefixes, ports, protocols, flags, addresses.
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -96,6 +96,78 @@ impl Scalar for Prefix {
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// IPv4 addresses from a first to a last one, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressRange {
+    first: Ipv4Addr,
+    last: Ipv4Addr,
+}
+
+impl AddressRange {
+    /// The first address.
+    pub const fn first(self) -> Ipv4Addr {
+        self.first
+    }
+
+    /// The last address.
+    pub const fn last(self) -> Ipv4Addr {
+        self.last
+    }
+
+    /// How many there are.
+    pub fn len(self) -> u64 {
+        u64::from(self.last.to_bits() - self.first.to_bits()) + 1
+    }
+
+    /// Never: there is a first one.
+    pub const fn is_empty(self) -> bool {
+        false
+    }
+
+    /// Whether both have an address.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// All of them.
+    pub fn addresses(self) -> impl Iterator<Item = Ipv4Addr> {
+        (self.first.to_bits()..=self.last.to_bits()).map(Ipv4Addr::from_bits)
+    }
+}
+
+impl Scalar for AddressRange {
+    /// `203.0.113.10`, `203.0.113.10-203.0.113.13`, `203.0.113.0/28`.
+    fn parse(text: &str) -> Result<Self, ValueError> {
+        let hint = "such as `203.0.113.10`, `203.0.113.10-203.0.113.13` or `203.0.113.0/28`";
+        let wrong = || ValueError::not(text, "an IPv4 address or a range of them", hint);
+        if text.contains('/') {
+            let net = match Prefix::parse(text)?.net() {
+                IpNet::V4(net) => net,
+                IpNet::V6(_) => return Err(wrong()),
+            };
+            return Ok(Self { first: net.network(), last: net.broadcast() });
+        }
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let address = |text: &str| text.trim().parse::<Ipv4Addr>().map_err(|_| wrong());
+        let (first, last) = (address(first)?, address(last)?);
+        if first > last {
+            let hint = format!("write `{last}-{first}`");
+            return Err(ValueError::new(format!("the range `{text}` ends before it starts"), hint));
+        }
+        Ok(Self { first, last })
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            self.first.fmt(f)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
     }
 }
 

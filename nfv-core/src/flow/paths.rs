@@ -1,0 +1,129 @@
+//! What becomes of the packets of flows that were decided alike, and how many there were.
+//!
+//! All flows that the same rules let through share a path for each direction. A packet adds to its path's counters, one
+//! line however many functions; from time to time those are added to the counters of each function and rule. The one
+//! rejected: counters with each flow, which a rule's sum would have to walk all flows for.
+
+use std::collections::HashMap;
+
+use crate::account::{CellId, Cells};
+use crate::chain::compile::ProgramId;
+use crate::nf::Via;
+
+/// A path: what a worker has to know for each packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    packets: u64,
+    bytes: u64,
+    /// The program that it is of.
+    pub program: ProgramId,
+    /// How packets leave: an index into the vias; 0 is the chain's way.
+    pub via: u16,
+}
+
+/// All paths of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Paths {
+    paths: Vec<Path>,
+    /// By path: where its packets and bytes are added.
+    cells: Vec<PathCells>,
+    known: HashMap<Box<[u32]>, u32>,
+    vias: Vec<Via>,
+    /// Paths that packets took since they were added up.
+    dirty: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct PathCells {
+    packets: Box<[CellId]>,
+    bytes: Box<[CellId]>,
+}
+
+impl Paths {
+    pub fn new() -> Self {
+        Self { vias: vec![Via::Chain], ..Self::default() }
+    }
+
+    /// A path by its number.
+    #[inline(always)]
+    pub fn get(&self, path: u32) -> Option<&Path> {
+        self.paths.get(path as usize)
+    }
+
+    /// How packets of a path leave.
+    #[inline]
+    pub fn via(&self, path: u32) -> Via {
+        let via = self.get(path).and_then(|p| self.vias.get(usize::from(p.via)));
+        via.copied().unwrap_or_default()
+    }
+
+    /// Counts a packet.
+    #[inline(always)]
+    pub fn count(&mut self, number: u32, bytes: u32) {
+        let Some(path) = self.paths.get_mut(number as usize) else { return };
+        if path.packets == 0 {
+            self.dirty.push(number);
+        }
+        path.packets += 1;
+        path.bytes += u64::from(bytes);
+    }
+
+    /// Adds what was counted to the counters.
+    pub fn add_up(&mut self, counters: &Cells) {
+        for number in self.dirty.drain(..) {
+            let (Some(path), Some(cells)) =
+                (self.paths.get_mut(number as usize), self.cells.get(number as usize))
+            else {
+                continue;
+            };
+            for cell in &cells.packets {
+                counters.add(*cell, path.packets);
+            }
+            for cell in &cells.bytes {
+                counters.add(*cell, path.bytes);
+            }
+            (path.packets, path.bytes) = (0, 0);
+        }
+    }
+
+    /// The path of a program for what `rules` decided, made when there is none. `key`: the program and the rules; `cells`
+    /// says where its packets and its bytes are counted.
+    pub fn intern(
+        &mut self,
+        program: ProgramId,
+        via: Via,
+        rules: &[u32],
+        cells: impl FnOnce() -> (Box<[CellId]>, Box<[CellId]>),
+    ) -> u32 {
+        let via = match self.vias.iter().position(|v| *v == via) {
+            Some(at) => at,
+            None if self.vias.len() < usize::from(u16::MAX) => {
+                self.vias.push(via);
+                self.vias.len() - 1
+            }
+            None => 0,
+        };
+        let mut key = [0; KEY_MAX];
+        let mut n = 0;
+        for (to, from) in key.iter_mut().zip([u32::from(program.0), via as u32].iter().chain(rules))
+        {
+            *to = *from;
+            n += 1;
+        }
+        let key = key.get(..n).unwrap_or_default();
+        if let Some(path) = self.known.get(key) {
+            return *path;
+        }
+        let number = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
+        let (packets, bytes) = cells();
+        self.paths.push(Path { packets: 0, bytes: 0, program, via: via as u16 });
+        self.cells.push(PathCells { packets, bytes });
+        self.known.insert(key.into(), number);
+        number
+    }
+}
+
+/// Program, via, and a rule for each function of a piece.
+const KEY_MAX: usize = 2 + FUNCTIONS_MAX;
+/// Most functions of a piece whose rules are told apart.
+pub(crate) const FUNCTIONS_MAX: usize = 32;

@@ -1,0 +1,632 @@
+//! The flows of a worker: entries, and an index by linear hashing, which grows by one bucket at a time.
+//!
+//! ```text
+//!   key --hash--> bucket: 12 tags of 12 bits, 12 references        one line
+//!                   reference = 4 bits of tag, 27 of entry, side
+//!   entry: both tuples, action, time, links of the wheel           one line (IPv4): all that an established packet needs
+//!          TCP's state, what the NFs keep                          another
+//! ```
+//!
+//! Linear hashing (Litwin, 1980) splits the buckets in turn as flows come, so no packet waits for a rehash; entries never
+//! move. All shards of a worker share one table, and a shard's flows are linked by its wheels: that keeps the index dense
+//! and lets an answer whose tuple hashes to another shard find its flow. The one rejected: a table a shard, which costs
+//! another dependent load a packet and hundreds of half-filled pages.
+
+use zerocopy::FromZeros;
+
+use super::key::{Address, FlowKey, Scope, Secret, Tuple};
+use super::tcp::TcpTrack;
+use crate::dpdk::{BURST_MAX, ReserveError, Reserved, prefetch};
+
+/// A flow.
+#[derive(Clone, Copy, Debug, FromZeros)]
+#[repr(C, align(64))]
+pub struct Entry<A> {
+    /// As its first packet has it, and as the answers have it.
+    pub tuples: [Tuple<A>; 2],
+    /// Outer VLAN id.
+    pub vlan: u16,
+    /// Upper-layer protocol.
+    pub protocol: u8,
+    /// What is so with it: [`flag`].
+    pub flags: u8,
+    /// Where a packet of each side is looked up.
+    pub places: [u16; 2],
+    /// Of the decision.
+    pub generation: u32,
+    /// When a packet came last, in ticks.
+    pub last_seen: u32,
+    /// What becomes of a packet of each side.
+    pub paths: [u32; 2],
+    /// What the first side's rewrite adds to the IPv4 header's sum, and to that of the upper layer.
+    pub deltas: [u16; 2],
+    /// The piece of a chain that decided it.
+    pub piece: u16,
+    /// Its place on the shard's wheels.
+    pub slot: u16,
+    /// Its neighbours in that place.
+    pub(crate) next: u32,
+    pub(crate) prev: u32,
+    /// Of a TCP connection.
+    pub track: TcpTrack,
+    /// What the NFs keep with it.
+    pub kept: [u8; KEPT],
+}
+
+/// Bytes that all NFs of a piece may keep with a flow.
+pub const KEPT: usize = 32;
+
+const _: () = assert!(size_of::<Entry<[u8; 4]>>() == 128);
+const _: () = assert!(size_of::<Entry<[u8; 16]>>() == 192);
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+/// What is so with a flow.
+pub mod flag {
+    /// It is one.
+    pub const USED: u8 = 1;
+    /// Its packets are changed.
+    pub const REWRITE: u8 = 2;
+    /// An answer came.
+    pub const REPLIED: u8 = 4;
+    /// It may be evicted: not established.
+    pub const EMBRYO: u8 = 8;
+    /// The answers have the first side's tuple: it is looked up once.
+    pub const MIRRORED: u8 = 16;
+    /// It began against its chain's direction.
+    pub const BACKWARDS: u8 = 32;
+}
+
+impl<A: Address> Entry<A> {
+    /// What a packet of a side is looked up by.
+    #[inline(always)]
+    pub fn key(&self, side: Side) -> FlowKey<A> {
+        let (tuple, place) = match side {
+            Side::First => (self.tuples[0], self.places[0]),
+            Side::Answer => (self.tuples[1], self.places[1]),
+        };
+        FlowKey { tuple, scope: Scope { vlan: self.vlan, place, protocol: self.protocol } }
+    }
+
+    /// What a packet of a side becomes.
+    #[inline(always)]
+    pub fn becomes(&self, side: Side) -> Tuple<A> {
+        match side {
+            Side::First => self.tuples[1].turned(),
+            Side::Answer => self.tuples[0].turned(),
+        }
+    }
+
+    /// Whether a flag is set.
+    #[inline(always)]
+    pub fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// Which of a flow's directions: that of its first packet, or of the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who started it.
+    First = 0,
+    /// Who answers.
+    Answer = 1,
+}
+
+impl Side {
+    /// 0 or 1.
+    #[inline(always)]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// An entry and the side by which it was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowRef(u32);
+
+impl FlowRef {
+    /// No flow.
+    pub const NONE: Self = Self(0);
+
+    /// An entry, by a side.
+    #[inline(always)]
+    pub fn of(entry: u32, side: Side) -> Self {
+        Self(entry << 1 | side as u32)
+    }
+
+    /// The entry's number.
+    #[inline(always)]
+    pub fn entry(self) -> u32 {
+        self.0 >> 1
+    }
+
+    /// The side.
+    #[inline(always)]
+    pub fn side(self) -> Side {
+        if self.0 & 1 == 0 { Side::First } else { Side::Answer }
+    }
+
+    /// Whether there is one.
+    #[inline(always)]
+    pub fn is_some(self) -> bool {
+        self.0 != 0
+    }
+}
+
+#[derive(Clone, Copy, Debug, FromZeros)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// The lower part of each tag; 0 is free.
+    tags: [u8; SLOTS],
+    /// 1 + the place of the bucket that takes what does not fit here.
+    more: u32,
+    /// The upper part of a tag, and a reference.
+    refs: [u32; SLOTS],
+}
+
+/// Where a bucket is: of the index, or (1 + its place) of those behind.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    First(usize),
+    More(u32),
+}
+
+const SLOTS: usize = 12;
+/// References a bucket at which the next one is split: 75 %.
+const FILL: usize = 9;
+/// Bits of a reference; those above are of the tag.
+const REF_BITS: u32 = 28;
+/// Most flows of a table.
+pub const FLOWS_MAX: u32 = (1 << (REF_BITS - 1)) - 2;
+const FIRST_BUCKETS: usize = 64;
+
+/// Why a flow is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotKept {
+    /// There is no room.
+    Full,
+    /// Another flow has one of its keys.
+    Clash,
+}
+
+/// The flows of one family.
+#[derive(Debug)]
+pub struct Table<A> {
+    entries: Reserved<Entry<A>>,
+    buckets: Reserved<Bucket>,
+    more: Reserved<Bucket>,
+    secret: Secret,
+    /// Buckets of the level that is being split, less 1.
+    mask: usize,
+    /// The next one to be split.
+    split: usize,
+    /// References in the index.
+    references: usize,
+    /// Flows.
+    len: u32,
+    /// Most of them.
+    max: u32,
+    /// The first free entry that was used, linked by `next`; 0 without one.
+    free: u32,
+    /// The first that was never used.
+    fresh: u32,
+    free_more: u32,
+    fresh_more: u32,
+}
+
+impl<A: Address> Table<A>
+where
+    Entry<A>: FromZeros,
+{
+    /// A table for at most `max` flows, and at most [`FLOWS_MAX`].
+    ///
+    /// # Errors
+    /// There is no address space for it.
+    pub fn new(max: u32, secret: Secret) -> Result<Self, ReserveError> {
+        let max = max.clamp(1, FLOWS_MAX);
+        let buckets = 2 * max as usize / FILL + 2 * FIRST_BUCKETS;
+        Ok(Self {
+            entries: Reserved::new(max as usize + 1)?,
+            buckets: Reserved::new(buckets)?,
+            more: Reserved::new(buckets / 2 + FIRST_BUCKETS)?,
+            secret,
+            mask: FIRST_BUCKETS - 1,
+            split: 0,
+            references: 0,
+            len: 0,
+            max,
+            free: 0,
+            fresh: 1,
+            free_more: 0,
+            fresh_more: 0,
+        })
+    }
+
+    /// How many flows there are.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether there is room for no more.
+    pub fn is_full(&self) -> bool {
+        self.len >= self.max
+    }
+
+    /// A flow; `None` for a number that is none's.
+    #[inline(always)]
+    pub fn get(&self, entry: u32) -> Option<&Entry<A>> {
+        self.entries.get(entry as usize)
+    }
+
+    /// A flow, to change; not its keys.
+    #[inline(always)]
+    pub fn get_mut(&mut self, entry: u32) -> Option<&mut Entry<A>> {
+        self.entries.get_mut(entry as usize)
+    }
+
+    /// Numbers of all flows, in no order that means anything; for the control side's lists.
+    pub fn numbers(&self) -> impl Iterator<Item = u32> {
+        (1..self.fresh).filter(|n| self.get(*n).is_some_and(|e| e.is(flag::USED)))
+    }
+
+    /// For each key the flow that it is one of. All memory accesses of a stage are under way together.
+    #[inline]
+    pub fn look_up_burst(&self, keys: &[FlowKey<A>], found: &mut [FlowRef; BURST_MAX]) {
+        let mut hashes = [0u64; BURST_MAX];
+        for (key, hash) in keys.iter().zip(hashes.iter_mut()) {
+            *hash = key.hash(self.secret);
+            if let Some(bucket) = self.buckets.get(self.bucket_of(*hash)) {
+                prefetch(bucket);
+            }
+        }
+        for ((_, hash), found) in keys.iter().zip(&hashes).zip(found.iter_mut()) {
+            *found = FlowRef::NONE;
+            let Some(bucket) = self.buckets.get(self.bucket_of(*hash)) else { continue };
+            let tag = Tag::of(*hash);
+            let hits = matches(bucket, tag);
+            if let Some(reference) = bucket.refs.get(hits.trailing_zeros() as usize) {
+                // One in 16 of those that are another's is known by the rest of the tag later, in `find`.
+                *found = tag.reference(*reference);
+                if let Some(entry) = self.get(found.entry()) {
+                    prefetch(entry);
+                }
+            }
+        }
+        for ((key, hash), found) in keys.iter().zip(&hashes).zip(found.iter_mut()) {
+            let is_it = found.is_some() && self.is(*found, key);
+            if !is_it {
+                *found = self.find(key, *hash);
+            }
+        }
+    }
+
+    /// The flow that a key is one of.
+    #[inline]
+    pub fn look_up(&self, key: &FlowKey<A>) -> FlowRef {
+        self.find(key, key.hash(self.secret))
+    }
+
+    #[inline(always)]
+    fn is(&self, found: FlowRef, key: &FlowKey<A>) -> bool {
+        self.get(found.entry()).is_some_and(|e| e.key(found.side()) == *key)
+    }
+
+    fn find(&self, key: &FlowKey<A>, hash: u64) -> FlowRef {
+        let mut next = self.buckets.get(self.bucket_of(hash));
+        while let Some(bucket) = next {
+            let tag = Tag::of(hash);
+            let mut hits = matches(bucket, tag);
+            while let Some(reference) = bucket.refs.get(hits.trailing_zeros() as usize) {
+                let found = tag.reference(*reference);
+                if found.is_some() && self.is(found, key) {
+                    return found;
+                }
+                hits &= hits - 1;
+            }
+            next = self.behind(bucket);
+        }
+        FlowRef::NONE
+    }
+
+    fn behind(&self, bucket: &Bucket) -> Option<&Bucket> {
+        self.more.get((bucket.more as usize).checked_sub(1)?)
+    }
+
+    #[inline(always)]
+    fn bucket_of(&self, hash: u64) -> usize {
+        let hash = hash as usize;
+        let bucket = hash & self.mask;
+        if bucket < self.split { hash & (2 * self.mask + 1) } else { bucket }
+    }
+
+    /// Keeps a flow; returns its number.
+    ///
+    /// # Errors
+    /// There is no room, or another flow has one of its keys. Nothing is changed then.
+    ///
+    /// # Cost
+    /// Two lines of the index; every few calls one bucket is split, which reads its ten flows.
+    pub fn insert(&mut self, mut flow: Entry<A>) -> Result<u32, NotKept> {
+        if self.is_full() {
+            return Err(NotKept::Full);
+        }
+        let (first, answer) = (flow.key(Side::First), flow.key(Side::Answer));
+        if self.look_up(&answer).is_some() || self.look_up(&first).is_some() {
+            return Err(NotKept::Clash);
+        }
+        let mirrored = first == answer;
+        flow.flags |= flag::USED | if mirrored { flag::MIRRORED } else { 0 };
+        let number = match self.free {
+            0 => self.fresh,
+            used => used,
+        };
+        if !self.put(first.hash(self.secret), FlowRef::of(number, Side::First)) {
+            return Err(NotKept::Full);
+        }
+        if !mirrored && !self.put(answer.hash(self.secret), FlowRef::of(number, Side::Answer)) {
+            self.take_out(first.hash(self.secret), FlowRef::of(number, Side::First));
+            return Err(NotKept::Full);
+        }
+        if self.free == 0 {
+            self.fresh += 1;
+        } else {
+            self.free = self.get(number).map_or(0, |e| e.next);
+        }
+        if let Some(entry) = self.get_mut(number) {
+            *entry = flow;
+            (entry.next, entry.prev) = (0, 0);
+        }
+        self.len += 1;
+        if self.references > FILL * (self.mask + 1 + self.split) {
+            self.split_next();
+        }
+        Ok(number)
+    }
+
+    /// Forgets a flow, which is on no wheel. Returns what it was.
+    pub fn remove(&mut self, number: u32) -> Option<Entry<A>> {
+        let entry = *self.get(number).filter(|e| e.is(flag::USED))?;
+        self.take_out(entry.key(Side::First).hash(self.secret), FlowRef::of(number, Side::First));
+        if !entry.is(flag::MIRRORED) {
+            let hash = entry.key(Side::Answer).hash(self.secret);
+            self.take_out(hash, FlowRef::of(number, Side::Answer));
+        }
+        let free = self.free;
+        if let Some(entry) = self.get_mut(number) {
+            entry.flags = 0;
+            entry.next = free;
+        }
+        self.free = number;
+        self.len -= 1;
+        Some(entry)
+    }
+
+    /// Adds a reference. False: there is no room in any bucket.
+    fn put(&mut self, hash: u64, reference: FlowRef) -> bool {
+        let at = self.bucket_of(hash);
+        let placed = self.put_into(at, Tag::of(hash), reference);
+        self.references += usize::from(placed);
+        placed
+    }
+
+    fn put_into(&mut self, at: usize, tag: Tag, reference: FlowRef) -> bool {
+        let mut place = Some(Place::First(at));
+        while let Some(bucket) = place.and_then(|p| self.bucket_mut(p)) {
+            let mut slots = bucket.tags.iter_mut().zip(bucket.refs.iter_mut());
+            if let Some((t, r)) = slots.find(|(t, _)| **t == 0) {
+                (*t, *r) = (tag.low, tag.high | reference.0);
+                return true;
+            }
+            let more = bucket.more;
+            if more == 0 {
+                let Some(taken) = self.take_more() else { return false };
+                if let Some(bucket) = place.and_then(|p| self.bucket_mut(p)) {
+                    bucket.more = taken;
+                }
+                place = Some(Place::More(taken));
+            } else {
+                place = Some(Place::More(more));
+            }
+        }
+        false
+    }
+
+    #[inline]
+    fn bucket_mut(&mut self, place: Place) -> Option<&mut Bucket> {
+        match place {
+            Place::First(at) => self.buckets.get_mut(at),
+            Place::More(number) => self.more.get_mut((number as usize).checked_sub(1)?),
+        }
+    }
+
+    /// A bucket for what does not fit where it belongs: one that was given back, else a new one.
+    fn take_more(&mut self) -> Option<u32> {
+        let taken = if self.free_more > 0 { self.free_more } else { self.fresh_more + 1 };
+        let new = self.more.get_mut(taken as usize - 1)?;
+        if self.free_more > 0 {
+            self.free_more = new.more;
+        } else {
+            self.fresh_more += 1;
+        }
+        *new = Bucket::new_zeroed();
+        Some(taken)
+    }
+
+    fn take_out(&mut self, hash: u64, reference: FlowRef) {
+        let mut place = Place::First(self.bucket_of(hash));
+        while let Some(bucket) = self.bucket_mut(place) {
+            let mut slots = bucket.tags.iter_mut().zip(&bucket.refs);
+            if let Some((tag, _)) = slots.find(|(t, r)| **t != 0 && **r & REF_MASK == reference.0) {
+                *tag = 0;
+                self.references -= 1;
+                return;
+            }
+            place = Place::More(bucket.more);
+        }
+    }
+
+    /// Splits one bucket: each reference stays, or goes to the new bucket, by one more bit of its hash.
+    fn split_next(&mut self) {
+        let (old, new) = (self.split, self.split + self.mask + 1);
+        if new >= self.buckets.len() {
+            return;
+        }
+        let Some(slot) = self.buckets.get_mut(old) else { return };
+        let mut bucket = std::mem::replace(slot, Bucket::new_zeroed());
+        self.split += 1;
+        if self.split > self.mask {
+            (self.mask, self.split) = (2 * self.mask + 1, 0);
+        }
+        loop {
+            for reference in bucket.refs {
+                if let Some(entry) = self.get(FlowRef(reference & REF_MASK).entry()) {
+                    prefetch(entry);
+                }
+            }
+            for (low, word) in bucket.tags.into_iter().zip(bucket.refs).filter(|(t, _)| *t != 0) {
+                let tag = Tag { low, high: word & !REF_MASK };
+                let reference = FlowRef(word & REF_MASK);
+                let Some(hash) =
+                    self.get(reference.entry()).map(|e| e.key(reference.side()).hash(self.secret))
+                else {
+                    continue;
+                };
+                // There is room: what was in one chain of buckets is in two.
+                self.put_into(self.bucket_of(hash), tag, reference);
+            }
+            let Some(at) = (bucket.more as usize).checked_sub(1) else { return };
+            let given_back = bucket.more;
+            let Some(behind) = self.more.get_mut(at) else { return };
+            bucket = std::mem::replace(behind, Bucket::new_zeroed());
+            behind.more = std::mem::replace(&mut self.free_more, given_back);
+        }
+    }
+}
+
+/// A bit for each slot that has the lower part of a tag.
+#[inline(always)]
+fn matches(bucket: &Bucket, tag: Tag) -> u32 {
+    let mut hits = 0;
+    for (i, t) in bucket.tags.iter().enumerate() {
+        hits |= u32::from(*t == tag.low) << i;
+    }
+    hits
+}
+
+/// The part of a hash that a bucket has.
+#[derive(Clone, Copy)]
+struct Tag {
+    /// Never 0.
+    low: u8,
+    /// In the bits above a reference's.
+    high: u32,
+}
+
+impl Tag {
+    #[inline(always)]
+    fn of(hash: u64) -> Self {
+        Self { low: ((hash >> 52) as u8).max(1), high: (hash >> 32) as u32 & !REF_MASK }
+    }
+
+    /// The reference in a slot's word; none, when the slot has another tag.
+    #[inline(always)]
+    fn reference(self, word: u32) -> FlowRef {
+        if word & !REF_MASK == self.high { FlowRef(word & REF_MASK) } else { FlowRef::NONE }
+    }
+}
+
+const REF_MASK: u32 = (1 << REF_BITS) - 1;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn flow(i: u32) -> Entry<[u8; 4]> {
+        let mut entry = Entry::new_zeroed();
+        let tuple =
+            Tuple { src: i.to_be_bytes(), dst: [192, 0, 2, 1], sport: 1, dport: (i % 7) as u16 };
+        entry.tuples = [tuple, tuple.turned()];
+        entry.protocol = 17;
+        entry
+    }
+
+    #[test]
+    fn both_sides_lead_to_the_flow_and_it_grows_bucket_by_bucket() {
+        let mut table = Table::<[u8; 4]>::new(300_000, Secret::random()).unwrap();
+        for i in 0..300_000 {
+            table.insert(flow(i)).unwrap();
+        }
+        assert_eq!(table.insert(flow(300_000)), Err(NotKept::Full));
+        for i in (0..300_000).step_by(7) {
+            let there = table.look_up(&flow(i).key(Side::First));
+            let back = table.look_up(&flow(i).key(Side::Answer));
+            assert_eq!((there.side(), back.side()), (Side::First, Side::Answer));
+            assert_eq!(there.entry(), back.entry());
+            assert_eq!(table.get(there.entry()).unwrap().tuples, flow(i).tuples);
+        }
+        let buckets = table.mask + 1 + table.split;
+        assert!((62_000..70_000).contains(&buckets), "{buckets}");
+        assert!((table.fresh_more as usize) < buckets / 4, "{} of {buckets}", table.fresh_more);
+    }
+
+    #[test]
+    fn a_flow_that_has_another_ones_key_is_refused_and_a_mirrored_one_is_kept_once() {
+        let mut table = Table::<[u8; 4]>::new(10, Secret::random()).unwrap();
+        table.insert(flow(1)).unwrap();
+        assert_eq!(table.insert(flow(1)), Err(NotKept::Clash));
+        let mut nat = flow(2);
+        nat.tuples[1] = flow(1).tuples[1];
+        assert_eq!(table.insert(nat), Err(NotKept::Clash));
+        let same = Tuple { src: [1; 4], dst: [1; 4], sport: 5, dport: 5 };
+        let land = Entry { tuples: [same, same], ..flow(3) };
+        let number = table.insert(land).unwrap();
+        assert_eq!(table.references, 3);
+        table.remove(number).unwrap();
+        assert_eq!((table.references, table.len()), (2, 1));
+        assert!(!table.look_up(&land.key(Side::First)).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(steps in prop::collection::vec((any::<bool>(), 0u32..600), 1..3000)) {
+            let mut table = Table::<[u8; 4]>::new(400, Secret::random()).unwrap();
+            let mut model: HashMap<u32, u32> = HashMap::new();
+            for (add, i) in steps {
+                match (add, model.get(&i).copied()) {
+                    (true, None) if model.len() < 400 => {
+                        model.insert(i, table.insert(flow(i)).unwrap());
+                    }
+                    (true, None) => prop_assert_eq!(table.insert(flow(i)), Err(NotKept::Full)),
+                    (true, Some(_)) if model.len() < 400 => {
+                        prop_assert_eq!(table.insert(flow(i)), Err(NotKept::Clash));
+                    }
+                    (false, Some(number)) => {
+                        prop_assert_eq!(table.remove(number).unwrap().tuples, flow(i).tuples);
+                        model.remove(&i);
+                    }
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(table.len() as usize, model.len());
+            prop_assert_eq!(table.numbers().count(), model.len());
+            let keys: Vec<_> = (0..600).map(|i| flow(i).key(Side::Answer)).collect();
+            for (chunk, keys) in keys.chunks(BURST_MAX).enumerate() {
+                let mut found = [FlowRef::NONE; BURST_MAX];
+                table.look_up_burst(keys, &mut found);
+                for (j, found) in found.iter().take(keys.len()).enumerate() {
+                    let i = (chunk * BURST_MAX + j) as u32;
+                    prop_assert_eq!(found.is_some().then(|| found.entry()), model.get(&i).copied());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,914 @@
+//! Packets of flows: one lookup, one action; and what happens to the first packet of one.
+//!
+//! ```text
+//!   found, decided by what is true now --> follow TCP, write the time, count the path, rewrite      (act)
+//!   found, decided before a change     --> ask all functions again, keep what they kept             (again)
+//!   not found                          --> ask all functions, keep the flow                         (first)
+//! ```
+
+use std::any::Any;
+use std::cell::Cell;
+
+use arrayvec::ArrayVec;
+
+use crate::account::Cells;
+use crate::burst::{Burst, Slot, Verdict};
+use crate::chain::compile::{Plan, ProgramId};
+use crate::chain::piece::Piece;
+use crate::clock::Time;
+use crate::dpdk::{BURST_MAX, ReserveError};
+use crate::flow::{
+    Address, Change, Entry, FUNCTIONS_MAX, FlowKey, FlowLimits, FlowRef, FlowRefusal, KEPT,
+    NotKept, Paths, SHARDS, Secret, Segment, Side, Strictness, Table, TcpState, TcpTrack, Tick,
+    Tuple, Way, Wheel, WhenFull, deltas, flag, is_tracked, rewrite, shard_of, tcp_idle_ticks,
+};
+use crate::nf::{
+    Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, Nf, PortIndex, Shard, Tracking,
+    Via,
+};
+use crate::packet::{Headers, L3, protocol};
+
+/// The flows of a worker.
+#[derive(Debug)]
+pub(super) struct FlowEngine {
+    v4: Table<[u8; 4]>,
+    v6: Table<[u8; 16]>,
+    common: Common,
+}
+
+/// What the families share.
+#[derive(Debug)]
+struct Common {
+    shards: Box<[FlowShard]>,
+    paths: Paths,
+    limits: FlowLimits,
+    /// Most flows of this worker.
+    max: u32,
+    /// Flows of the other family.
+    others: u32,
+    /// What flows must have been decided under.
+    generation: u32,
+    /// The sum of the functions' generations that it stands for.
+    seen: u32,
+    /// Flows that were forgotten: a reference found before that may be another's now.
+    forgotten: u32,
+    sweep: Sweep,
+}
+
+/// Where the look for flows whose time is up has come to.
+#[derive(Debug)]
+struct Sweep {
+    /// All is done up to this tick.
+    done: Tick,
+    /// The next shard to look at, when the look was broken off.
+    shard: usize,
+}
+
+/// A shard: when its flows are to be looked at, and its slice of every function.
+struct FlowShard {
+    /// By family, then not established or established.
+    wheels: [[Wheel; 2]; 2],
+    slices: Vec<Box<dyn Any + Send>>,
+}
+
+impl std::fmt::Debug for FlowShard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FlowShard").field("wheels", &self.wheels).finish_non_exhaustive()
+    }
+}
+
+/// What is the same for all packets of a burst at a piece.
+struct Seat<'p> {
+    plan: &'p Plan,
+    piece: &'p Piece,
+    number: u16,
+    place: u16,
+    cells: &'p Cells,
+    now: Time,
+    tick: Tick,
+    in_port: PortIndex,
+    direction: Direction,
+    /// Flows forgotten when the burst was looked up.
+    forgotten: u32,
+    /// Length of the packet at hand, where it is counted by itself.
+    bytes: Cell<u32>,
+}
+
+/// A packet goes no further.
+struct Refused(Verdict);
+
+/// By which port a packet leaves.
+enum Leaves {
+    /// Where its chain ends.
+    ByChain,
+    /// The one that received it.
+    Back,
+}
+
+impl FlowEngine {
+    /// Without flows. `workers`: how many share the flows that there may be.
+    pub fn new(plan: &Plan, workers: u16, now: Time) -> Result<Self, ReserveError> {
+        let max = plan.flows.max.div_ceil(u32::from(workers.max(1)));
+        let secret = Secret::random();
+        let tick = Tick::of(now);
+        let wheels =
+            || [[Wheel::new(tick), Wheel::new(tick)], [Wheel::new(tick), Wheel::new(tick)]];
+        let slices = |index: u16| {
+            let shard = Shard { index, of: SHARDS };
+            let slice = |nf: &Nf| -> Box<dyn Any + Send> {
+                match nf {
+                    Nf::Flow(nf) => nf.any_slice(shard),
+                    Nf::Packet(_) => Box::new(()),
+                }
+            };
+            plan.functions.iter().map(|f| slice(&f.built.nf)).collect()
+        };
+        let shard = |index| FlowShard { wheels: wheels(), slices: slices(index) };
+        Ok(Self {
+            v4: Table::new(max, secret)?,
+            v6: Table::new(max, secret)?,
+            common: Common {
+                shards: (0..SHARDS).map(shard).collect(),
+                paths: Paths::new(),
+                limits: plan.flows,
+                max,
+                others: 0,
+                generation: 1,
+                seen: generations(plan),
+                forgotten: 0,
+                sweep: Sweep { done: tick, shard: 0 },
+            },
+        })
+    }
+
+    /// Looks whether any function changed its mind: once a burst.
+    #[inline]
+    pub fn refresh(&mut self, plan: &Plan) {
+        let seen = generations(plan);
+        if seen != self.common.seen {
+            self.common.seen = seen;
+            self.common.generation = self.common.generation.wrapping_add(1);
+        }
+    }
+
+    /// For each packet the flow that it is of.
+    #[inline]
+    pub fn look_up(&self, headers: &[Headers], found: &mut [FlowRef; BURST_MAX], place: u16) {
+        let mut keys4: ArrayVec<FlowKey<[u8; 4]>, BURST_MAX> = ArrayVec::new();
+        let mut keys6: ArrayVec<FlowKey<[u8; 16]>, BURST_MAX> = ArrayVec::new();
+        let (mut at4, mut at6) = ([0u8; BURST_MAX], [0u8; BURST_MAX]);
+        for (i, h) in headers.iter().enumerate().take(BURST_MAX) {
+            if !is_tracked(h) {
+                continue;
+            }
+            if h.kind == L3::Ipv4 {
+                if let Some(at) = at4.get_mut(keys4.len()) {
+                    *at = i as u8;
+                }
+                keys4.push(FlowKey::of(h, place));
+            } else {
+                if let Some(at) = at6.get_mut(keys6.len()) {
+                    *at = i as u8;
+                }
+                keys6.push(FlowKey::of(h, place));
+            }
+        }
+        if keys4.len() == headers.len() {
+            return self.v4.look_up_burst(&keys4, found);
+        }
+        let mut some = [FlowRef::NONE; BURST_MAX];
+        found.fill(FlowRef::NONE);
+        let mut put = |some: &[FlowRef; BURST_MAX], at: &[u8; BURST_MAX], n: usize| {
+            for (reference, i) in some.iter().zip(at).take(n) {
+                if let Some(found) = found.get_mut(usize::from(*i)) {
+                    *found = *reference;
+                }
+            }
+        };
+        self.v4.look_up_burst(&keys4, &mut some);
+        put(&some, &at4, keys4.len());
+        self.v6.look_up_burst(&keys6, &mut some);
+        put(&some, &at6, keys6.len());
+    }
+
+    /// The program that a packet of a flow takes.
+    #[inline]
+    pub fn program_of(&self, plan: &Plan, kind: L3, found: FlowRef) -> Option<ProgramId> {
+        let (piece, backwards) = match kind {
+            L3::Ipv4 => self.v4.get(found.entry()).map(|e| (e.piece, e.is(flag::BACKWARDS)))?,
+            _ => self.v6.get(found.entry()).map(|e| (e.piece, e.is(flag::BACKWARDS)))?,
+        };
+        let [forward, reverse] = plan.pieces.get(usize::from(piece))?.programs;
+        let answers = found.side() == Side::Answer;
+        Some(if answers == backwards { forward } else { reverse })
+    }
+
+    /// Takes the packets of a burst through a piece; those that go no further have their verdict then.
+    #[inline]
+    pub fn run(&mut self, plan: &Plan, number: usize, burst: &mut Burst, cells: &Cells, now: Time) {
+        let Some(piece) = plan.pieces.get(number) else { return };
+        let (in_port, direction) = (burst.in_port, burst.direction);
+        let place = piece.place(direction);
+        if place != 0 {
+            let (headers, found) = burst.flows_mut();
+            self.look_up(headers, found, place);
+        }
+        let seat = Seat {
+            plan,
+            piece,
+            number: number as u16,
+            place,
+            cells,
+            now,
+            tick: Tick::of(now),
+            in_port,
+            direction,
+            forgotten: self.common.forgotten,
+            bytes: Cell::new(0),
+        };
+        let mut back = 0u32;
+        for (i, mut slot) in burst.slots().enumerate() {
+            let result = match slot.headers.kind {
+                L3::Ipv4 => {
+                    self.common.others = self.v6.len();
+                    self.common.packet(&mut self.v4, &seat, &mut slot)
+                }
+                L3::Ipv6 => {
+                    self.common.others = self.v4.len();
+                    self.common.packet(&mut self.v6, &seat, &mut slot)
+                }
+                L3::Arp | L3::Other => self.common.alone(&seat, &slot),
+            };
+            match result {
+                Ok(Leaves::ByChain) => {}
+                Ok(Leaves::Back) => back |= 1 << i,
+                Err(Refused(verdict)) => *slot.verdict = verdict,
+            }
+        }
+        if back != 0 {
+            burst.allow_detours();
+            for (_, slot) in burst.slots().enumerate().filter(|(i, _)| back & (1 << i) != 0) {
+                *slot.out = in_port;
+            }
+        }
+    }
+
+    /// Adds what was counted by paths to the counters of functions and rules.
+    pub fn add_up(&mut self, cells: &Cells) {
+        self.common.paths.add_up(cells);
+    }
+
+    /// Ends flows whose time is up, a bounded number at a time.
+    #[inline]
+    pub fn expire(&mut self, plan: &Plan, cells: &Cells, now: Time) {
+        let tick = Tick::of(now);
+        if tick.since(self.common.sweep.done) >= SWEEP_TICKS {
+            self.sweep(plan, cells, now, tick);
+        }
+    }
+
+    /// Ends all flows whose time is up.
+    pub fn expire_all(&mut self, plan: &Plan, cells: &Cells, now: Time) {
+        let tick = Tick::of(now);
+        while tick.since(self.common.sweep.done) > 0 {
+            self.sweep(plan, cells, now, tick);
+        }
+    }
+
+    fn sweep(&mut self, plan: &Plan, cells: &Cells, now: Time, tick: Tick) {
+        let mut budget = SWEEP_MAX;
+        let seat = Sweeping { plan, cells, now, tick };
+        while self.common.sweep.shard < usize::from(SHARDS) {
+            let shard = self.common.sweep.shard;
+            for established in [0, 1] {
+                self.common.expire(&mut self.v4, &seat, shard, established, &mut budget);
+                self.common.expire(&mut self.v6, &seat, shard, established, &mut budget);
+            }
+            if budget == 0 {
+                return;
+            }
+            self.common.sweep.shard += 1;
+        }
+        self.common.sweep = Sweep { done: tick, shard: 0 };
+    }
+}
+
+/// What a sweep works with.
+struct Sweeping<'p> {
+    plan: &'p Plan,
+    cells: &'p Cells,
+    now: Time,
+    tick: Tick,
+}
+
+impl Common {
+    /// One packet at a piece.
+    #[inline(always)]
+    fn packet<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        seat: &Seat<'_>,
+        slot: &mut Slot<'_>,
+    ) -> Result<Leaves, Refused>
+    where
+        Entry<A>: zerocopy::FromZeros,
+    {
+        let found = *slot.flow;
+        let known = table.get(found.entry()).is_some_and(|e| {
+            found.is_some()
+                && e.generation == self.generation
+                && (self.forgotten == seat.forgotten
+                    || e.key(found.side()) == FlowKey::of(slot.headers, seat.place))
+        });
+        if !known {
+            return self.unknown(table, seat, slot);
+        }
+        self.act(table, seat, slot, found)
+    }
+
+    /// A packet of a flow that was decided under what is true now.
+    #[inline(always)]
+    fn act<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        seat: &Seat<'_>,
+        slot: &mut Slot<'_>,
+        found: FlowRef,
+    ) -> Result<Leaves, Refused>
+    where
+        Entry<A>: zerocopy::FromZeros,
+    {
+        let side = found.side();
+        let Some(entry) = table.get_mut(found.entry()) else { return Ok(Leaves::ByChain) };
+        let before = entry.last_seen;
+        entry.last_seen = seat.tick.0;
+        let path = match side {
+            Side::First => entry.paths[0],
+            Side::Answer => entry.paths[1],
+        };
+        if entry.protocol == protocol::TCP {
+            let changed = follow(entry, seat, slot, side);
+            match changed {
+                Ok(Change::Same) => {}
+                Ok(Change::State(_)) => self.move_on(table, seat, found.entry()),
+                Ok(Change::Reopened) => return self.reopened(table, seat, slot, found),
+                Err(refused) => {
+                    entry.last_seen = before;
+                    return Err(refused);
+                }
+            }
+        } else if side == Side::Answer && !entry.is(flag::REPLIED) {
+            entry.flags |= flag::REPLIED;
+            self.move_on(table, seat, found.entry());
+        }
+        self.paths.count(path, slot.packet.len());
+        let Some(entry) = table.get(found.entry()) else { return Ok(Leaves::ByChain) };
+        if entry.is(flag::REWRITE) {
+            let (to, deltas) = (entry.becomes(side), entry.deltas);
+            rewrite(slot.packet.data_mut(), slot.headers, to, deltas, side);
+        }
+        if self.paths.get(path).is_some_and(|p| p.via != 0) {
+            return Ok(leave_by(self.paths.via(path), slot));
+        }
+        Ok(Leaves::ByChain)
+    }
+
+    /// A packet whose flow is not known, or was decided before something changed, or that is of none.
+    #[cold]
+    fn unknown<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        seat: &Seat<'_>,
+        slot: &mut Slot<'_>,
+    ) -> Result<Leaves, Refused>
+    where
+        Entry<A>: zerocopy::FromZeros,
+    {
+        if !is_tracked(slot.headers) {
+            return self.alone(seat, slot);
+        }
+        seat.bytes.set(slot.packet.len());
+        let key = FlowKey::of(slot.headers, seat.place);
+        // A packet before this one in the burst may have begun it.
+        let found = table.look_up(&key);
+        *slot.flow = found;
+        if !found.is_some() {
+            return self.first(table, seat, slot, key);
+        }
+        if table.get(found.entry()).is_some_and(|e| e.generation != self.generation) {
+            self.again(table, seat, found)?;
+        }
+        self.act(table, seat, slot, found)
+    }
+
+    /// The SYN of a new connection between the ends of one that is over.
+    #[cold]
+    fn reopened<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        seat: &Seat<'_>,
+        slot: &mut Slot<'_>,
+        found: FlowRef,
+    ) -> Result<Leaves, Refused>
+    where
+        Entry<A>: zerocopy::FromZeros,
+    {
+        self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
+        seat.bytes.set(slot.packet.len());
+        let key = FlowKey::of(slot.headers, seat.place);
+        self.first(table, seat, slot, key)
+    }
+
+    /// A packet that is of no flow: each function is asked about it alone.
+    #[cold]
+    fn alone(&mut self, seat: &Seat<'_>, slot: &Slot<'_>) -> Result<Leaves, Refused> {
+        seat.bytes.set(slot.packet.len());
+        let mut headers = *slot.headers;
+        let shard = 0;
+        let decided = self.decide(
+            seat,
+            &mut headers,
+            &mut [0; KEPT],
+            shard,
+            FlowStage::Packet,
+            seat.direction,
+        );
+        let rules = decided?.rules;
+        count_once(seat, seat.direction, &rules);
+        Ok(Leaves::ByChain)
+    }
+
+    /// A flow's first packet.
+    fn first<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        seat: &Seat<'_>,
+        slot: &mut Slot<'_>,
+        key: FlowKey<A>,
+    ) -> Result<Leaves, Refused>
+    where
+        Entry<A>: zerocopy::FromZeros,
+    {
+        let track = match segment(slot) {
+            None => TcpTrack::default(),
+            Some(segment) => match TcpTrack::start(&segment, strictness(seat.piece)) {
+                Ok(track) => track,
+                Err(_) if seat.piece.tracking <= Tracking::Follow => TcpTrack::default(),
+                Err(invalid) => return Err(unkept(FlowRefusal::Tcp(invalid))),
+            },
+        };
+        let shard = usize::from(shard_of(key.tuple, key.scope.protocol));
+        let mut headers = *slot.headers;
+        let mut kept = [0; KEPT];
+        let decided =
+            self.decide(seat, &mut headers, &mut kept, shard, FlowStage::First, seat.direction)?;
+        let after = Tuple::<A>::of(&headers);
+        let changes = after != key.tuple;
+        let backwards = seat.direction == Direction::Reverse;
+        let mut entry = Entry::<A> {
+            tuples: [key.tuple, after.turned()],
+            vlan: key.scope.vlan,
+            protocol: key.scope.protocol,
+            flags: flag::EMBRYO
+                | if changes { flag::REWRITE } else { 0 }
+                | if backwards { flag::BACKWARDS } else { 0 },
+            places: [seat.place, seat.piece.place(turned(seat.direction))],
+            generation: self.generation,
+            last_seen: seat.tick.0,
+            paths: [0, 0],
+            deltas: deltas(key.tuple, after, key.scope.protocol),
+            piece: seat.number,
+            track,
+            kept,
+            ..zerocopy::FromZeros::new_zeroed()
+        };
+        entry.paths = self.paths_of(seat.plan, seat.piece, &decided, backwards);
+        if table.len() + self.others >= self.max && !self.make_room(table, seat, shard) {
+            self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
+            return Err(unkept(FlowRefusal::TableFull));
+        }
+        let number = match table.insert(entry) {
+            Ok(number) => number,
+            Err(why) => {
+                self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
+                let refusal = match why {
+                    NotKept::Full => FlowRefusal::TableFull,
+                    NotKept::Clash => FlowRefusal::Clash,
+                };
+                return Err(unkept(refusal));
+            }
+        };
+        seat.cells.add(seat.plan.cells.flows_begun, 1);
+        let ticks = self.idle_ticks(table, number);
+        if let Some(wheel) = self.wheel::<A>(shard, 0) {
+            wheel.link(table, number, seat.tick, ticks);
+        }
+        let found = FlowRef::of(number, Side::First);
+        *slot.flow = found;
+        self.paths.count(entry.paths[0], slot.packet.len());
+        if changes {
+            rewrite(slot.packet.data_mut(), slot.headers, after, entry.deltas, Side::First);
+        }
+        Ok(leave_by(decided.via, slot))
+    }
+
+    /// A flow that was decided before something changed: all functions are asked again, with what they kept.
+    fn again<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        seat: &Seat<'_>,
+        found: FlowRef,
+    ) -> Result<(), Refused>
+    where
+        Entry<A>: zerocopy::FromZeros,
+    {
+        let Some(mut entry) = table.get(found.entry()).copied() else { return Ok(()) };
+        seat.cells.add(seat.plan.cells.flows_again, 1);
+        let [first, answers] = entry.tuples;
+        let shard = usize::from(shard_of(first, entry.protocol));
+        let backwards = entry.is(flag::BACKWARDS);
+        let direction = if backwards { Direction::Reverse } else { Direction::Forward };
+        let mut headers = Headers {
+            kind: A::FAMILY,
+            protocol: entry.protocol,
+            vlan: entry.vlan,
+            l4: 1,
+            ttl: 64,
+            ..Headers::default()
+        };
+        first.put(&mut headers);
+        let mut kept = entry.kept;
+        let decided =
+            self.decide(seat, &mut headers, &mut kept, shard, FlowStage::Again, direction);
+        let after = Tuple::<A>::of(&headers);
+        let decided = match decided {
+            // What it is rewritten to changed, so its answers would not be found: it is another flow.
+            Ok(_) if after.turned() != answers => {
+                self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
+                return Err(unkept(FlowRefusal::Clash));
+            }
+            Ok(decided) => decided,
+            Err(refused) => {
+                self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
+                return Err(refused);
+            }
+        };
+        entry.paths = self.paths_of(seat.plan, seat.piece, &decided, backwards);
+        (entry.kept, entry.generation) = (kept, self.generation);
+        if let Some(place) = table.get_mut(found.entry()) {
+            *place = entry;
+        }
+        Ok(())
+    }
+
+    /// Asks the functions of a piece in order. What they took is given back when one refuses a first packet.
+    fn decide(
+        &mut self,
+        seat: &Seat<'_>,
+        headers: &mut Headers,
+        kept: &mut [u8; KEPT],
+        shard: usize,
+        state: FlowStage,
+        direction: Direction,
+    ) -> Result<Decided, Refused> {
+        let mut decided = Decided { rules: ArrayVec::new(), via: Via::Chain };
+        let (in_port, now) = (seat.in_port, seat.now);
+        for function in in_order(seat.piece, direction) {
+            let (Some(Nf::Flow(nf)), Some(slice), Some(own)) = (
+                seat.plan.functions.get(function.at).map(|f| &f.built.nf),
+                self.shards.get_mut(shard).and_then(|s| s.slices.get_mut(function.at)),
+                kept.get_mut(function.kept.clone()),
+            ) else {
+                continue;
+            };
+            let view = FlowView { headers, in_port, direction, now, state };
+            match nf.decide_flow(&view, own, slice.as_mut()) {
+                Decision::Forward(forward) => {
+                    if state != FlowStage::Packet {
+                        put(headers, forward.rewrite.src, forward.rewrite.dst);
+                        if forward.via != Via::Chain {
+                            decided.via = forward.via;
+                        }
+                    }
+                    let _ = decided.rules.try_push(forward.rule.unwrap_or(NO_RULE));
+                }
+                Decision::Drop { why, rule } => {
+                    if state == FlowStage::First {
+                        self.give_back(seat.plan, seat.piece, kept, shard, now);
+                    }
+                    let _ = decided.rules.try_push(rule.unwrap_or(NO_RULE));
+                    count_once(seat, direction, &decided.rules);
+                    return Err(Refused(Verdict::DropBy(function.at as u16, why)));
+                }
+            }
+        }
+        Ok(decided)
+    }
+
+    /// The paths of a flow's sides.
+    fn paths_of(
+        &mut self,
+        plan: &Plan,
+        piece: &Piece,
+        decided: &Decided,
+        backwards: bool,
+    ) -> [u32; 2] {
+        let [forward, reverse] = piece.programs;
+        let direction = if backwards { Direction::Reverse } else { Direction::Forward };
+        let cells = || {
+            let functions = in_order(piece, direction).zip(&decided.rules);
+            let (mut packets, mut bytes) = (Vec::new(), Vec::new());
+            for (function, rule) in functions {
+                let Some(cells) = plan.functions.get(function.at).map(|f| f.cells) else {
+                    continue;
+                };
+                packets.push(cells.packets);
+                bytes.push(cells.bytes);
+                if *rule != NO_RULE {
+                    packets.push(cells.rules.plus(*rule as usize));
+                }
+            }
+            (packets.into(), bytes.into())
+        };
+        let (first, answer) = if backwards { (reverse, forward) } else { (forward, reverse) };
+        // Who answers a hairpin answers by the same port; other ways are for the first side only.
+        let back = if decided.via == Via::Back { Via::Back } else { Via::Chain };
+        [
+            self.paths.intern(first, decided.via, &decided.rules, cells),
+            self.paths.intern(answer, back, &decided.rules, cells),
+        ]
+    }
+
+    /// Gives back to the functions what they took for a flow.
+    fn give_back(
+        &mut self,
+        plan: &Plan,
+        piece: &Piece,
+        kept: &[u8; KEPT],
+        shard: usize,
+        now: Time,
+    ) {
+        for function in &piece.functions {
+            let (Some(Nf::Flow(nf)), Some(slice), Some(own)) = (
+                plan.functions.get(function.at).map(|f| &f.built.nf),
+                self.shards.get_mut(shard).and_then(|s| s.slices.get_mut(function.at)),
+                kept.get(function.kept.clone()),
+            ) else {
+                continue;
+            };
+            // All zero: it took nothing.
+            if own.iter().any(|b| *b != 0) {
+                nf.release_flow(own, slice.as_mut(), now);
+            }
+        }
+    }
+
+    /// Ends the oldest flow that is not established: of the shard, else of any. False: there is none.
+    fn make_room<A: Address>(&mut self, table: &mut Table<A>, seat: &Seat<'_>, shard: usize) -> bool
+    where
+        Entry<A>: zerocopy::FromZeros,
+    {
+        if self.limits.full == WhenFull::Refuse {
+            return false;
+        }
+        for i in 0..usize::from(SHARDS) {
+            let oldest =
+                self.wheel::<A>((shard + i) % usize::from(SHARDS), 0).and_then(|w| w.first());
+            if let Some(number) = oldest {
+                seat.cells.add(seat.plan.cells.flows_evicted, 1);
+                self.retire(table, seat.plan, seat.cells, number, seat.now);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends a flow.
+    fn retire<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        plan: &Plan,
+        cells: &Cells,
+        number: u32,
+        now: Time,
+    ) where
+        Entry<A>: zerocopy::FromZeros,
+    {
+        let Some(entry) = table.get(number) else { return };
+        let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
+        let established = usize::from(!entry.is(flag::EMBRYO));
+        if let Some(wheel) = self.wheel::<A>(shard, established) {
+            wheel.unlink(table, number);
+        }
+        if let Some(entry) = table.remove(number) {
+            self.forgotten = self.forgotten.wrapping_add(1);
+            cells.add(plan.cells.flows_ended, 1);
+            if let Some(piece) = plan.pieces.get(usize::from(entry.piece)) {
+                self.give_back(plan, piece, &entry.kept, shard, now);
+            }
+        }
+    }
+
+    /// A flow's state changed: it is looked at when its new time is up, and may not be evicted once it is established.
+    #[cold]
+    fn move_on<A: Address>(&mut self, table: &mut Table<A>, seat: &Seat<'_>, number: u32)
+    where
+        Entry<A>: zerocopy::FromZeros,
+    {
+        let Some(entry) = table.get(number) else { return };
+        let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
+        let was = usize::from(!entry.is(flag::EMBRYO));
+        if let Some(wheel) = self.wheel::<A>(shard, was) {
+            wheel.unlink(table, number);
+        }
+        let Some(entry) = table.get_mut(number) else { return };
+        let established = match entry.protocol {
+            protocol::TCP => is_past_handshake(entry.track.state()),
+            _ => entry.is(flag::REPLIED),
+        };
+        if established {
+            entry.flags &= !flag::EMBRYO;
+        }
+        let ticks = self.idle_ticks(table, number);
+        let now = usize::from(table.get(number).is_some_and(|e| !e.is(flag::EMBRYO)));
+        if let Some(wheel) = self.wheel::<A>(shard, now) {
+            wheel.link(table, number, seat.tick, ticks);
+        }
+    }
+
+    /// Looks at flows whose time may be up.
+    fn expire<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        seat: &Sweeping<'_>,
+        shard: usize,
+        established: usize,
+        budget: &mut u32,
+    ) where
+        Entry<A>: zerocopy::FromZeros,
+    {
+        while *budget > 0 {
+            let due = self.wheel::<A>(shard, established).and_then(|w| w.due(seat.tick));
+            let Some(number) = due else { return };
+            *budget -= 1;
+            let idle = self.idle_ticks(table, number);
+            let passed = table.get(number).map_or(0, |e| seat.tick.since(Tick(e.last_seen)));
+            if passed >= idle {
+                self.retire(table, seat.plan, seat.cells, number, seat.now);
+            } else if let Some(wheel) = self.wheel::<A>(shard, established) {
+                wheel.unlink(table, number);
+                wheel.link(table, number, seat.tick, idle - passed);
+            }
+        }
+    }
+
+    /// How long a flow lives without a packet, as it is now.
+    fn idle_ticks<A: Address>(&self, table: &Table<A>, number: u32) -> u32
+    where
+        Entry<A>: zerocopy::FromZeros,
+    {
+        let Some(entry) = table.get(number) else { return 0 };
+        match entry.protocol {
+            protocol::TCP => tcp_idle_ticks(entry.track.state(), &self.limits.idle),
+            other => self.limits.idle.ticks(other, entry.is(flag::REPLIED)),
+        }
+    }
+
+    #[inline]
+    fn wheel<A: Address>(&mut self, shard: usize, established: usize) -> Option<&mut Wheel> {
+        let family = usize::from(A::FAMILY == L3::Ipv6);
+        self.shards.get_mut(shard)?.wheels.get_mut(family)?.get_mut(established)
+    }
+}
+
+/// What the functions of a piece said together.
+struct Decided {
+    /// By function, in the order in which they were asked.
+    rules: ArrayVec<u32, FUNCTIONS_MAX>,
+    via: Via,
+}
+
+/// A segment of a connection that is known.
+#[inline]
+fn follow<A: Address>(
+    entry: &mut Entry<A>,
+    seat: &Seat<'_>,
+    slot: &Slot<'_>,
+    side: Side,
+) -> Result<Change, Refused> {
+    let Some(segment) = segment(slot) else { return Ok(Change::Same) };
+    let way = match side {
+        Side::First => Way::Original,
+        Side::Answer => Way::Reply,
+    };
+    match entry.track.next(way, &segment, strictness(seat.piece)) {
+        Ok(change) => Ok(change),
+        Err(_) if seat.piece.tracking <= Tracking::Follow => Ok(Change::Same),
+        Err(invalid) => Err(unkept(FlowRefusal::Tcp(invalid))),
+    }
+}
+
+/// A TCP packet's segment; `None` for what is not TCP.
+#[inline]
+fn segment(slot: &Slot<'_>) -> Option<Segment> {
+    let h = &*slot.headers;
+    if h.protocol != protocol::TCP {
+        return None;
+    }
+    let tcp = slot.packet.data().get(usize::from(h.l4)..)?;
+    let header = u32::from(tcp.get(12)? >> 4) * 4;
+    let payload = u32::from(h.l3_end.saturating_sub(h.l4)).saturating_sub(header);
+    Segment::read(tcp, payload)
+}
+
+/// Whether both ends have said something: such a connection is not evicted.
+fn is_past_handshake(state: Option<TcpState>) -> bool {
+    !matches!(state, None | Some(TcpState::SynSent | TcpState::SynReceived | TcpState::SynSent2))
+}
+
+fn strictness(piece: &Piece) -> Strictness {
+    match piece.tracking {
+        Tracking::Check => Strictness::Strict,
+        _ => Strictness::Loose,
+    }
+}
+
+/// The functions of a piece in the order in which packets of a direction meet them.
+fn in_order(
+    piece: &Piece,
+    direction: Direction,
+) -> impl Iterator<Item = &crate::chain::piece::PieceFunction> {
+    let n = piece.functions.len();
+    (0..n).filter_map(move |i| {
+        piece.functions.get(match direction {
+            Direction::Forward => i,
+            Direction::Reverse => n - 1 - i,
+        })
+    })
+}
+
+/// Counts a packet that is of no path, by the functions that saw it.
+fn count_once(seat: &Seat<'_>, direction: Direction, rules: &[u32]) {
+    for (function, rule) in in_order(seat.piece, direction).zip(rules) {
+        let Some(cells) = seat.plan.functions.get(function.at).map(|f| f.cells) else { continue };
+        seat.cells.add(cells.packets, 1);
+        seat.cells.add(cells.bytes, u64::from(seat.bytes.get()));
+        if *rule != NO_RULE {
+            seat.cells.add(cells.rules.plus(*rule as usize), 1);
+        }
+    }
+}
+
+fn turned(direction: Direction) -> Direction {
+    match direction {
+        Direction::Forward => Direction::Reverse,
+        Direction::Reverse => Direction::Forward,
+    }
+}
+
+fn put(h: &mut Headers, src: Option<Endpoint>, dst: Option<Endpoint>) {
+    if let Some(Endpoint { address, port }) = src {
+        (h.src, h.sport) = (address, port);
+        if matches!(h.protocol, protocol::ICMP | protocol::ICMP6) {
+            h.dport = port;
+        }
+    }
+    if let Some(Endpoint { address, port }) = dst {
+        (h.dst, h.dport) = (address, port);
+        if matches!(h.protocol, protocol::ICMP | protocol::ICMP6) {
+            h.sport = port;
+        }
+    }
+}
+
+/// Makes a packet ready to leave by its flow's way.
+#[cold]
+fn leave_by(via: Via, slot: &mut Slot<'_>) -> Leaves {
+    match via {
+        Via::Chain | Via::Tunnel(_) => {}
+        Via::Back => return Leaves::Back,
+        Via::Station(mac) => {
+            if let Some(dst) = slot.packet.data_mut().first_chunk_mut::<6>() {
+                *dst = mac;
+            }
+        }
+    }
+    Leaves::ByChain
+}
+
+fn unkept(why: FlowRefusal) -> Refused {
+    Refused(Verdict::Unkept(why))
+}
+
+/// The sum of the functions' generations: it changes when any of them does.
+#[inline]
+fn generations(plan: &Plan) -> u32 {
+    use std::sync::atomic::Ordering;
+    let all = plan.functions.iter().filter_map(|f| f.built.generation.as_ref());
+    all.fold(0, |sum, g| sum.wrapping_add(g.load(Ordering::Relaxed)))
+}
+
+/// Ticks between two sweeps: 134 ms.
+const SWEEP_TICKS: u32 = 8;
+/// Most flows that are looked at between two polls: about 10 us.
+const SWEEP_MAX: u32 = 32;

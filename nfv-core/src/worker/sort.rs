@@ -1,0 +1,123 @@
+//! Which program a packet takes: that of its flow, else the first chain that matches.
+
+use super::{Io, Own};
+use crate::burst::Burst;
+use crate::chain::compile::{Choice, Entry, Plan, ProgramId};
+use crate::clock::Time;
+use crate::dpdk::BURST_MAX;
+use crate::flow::{FlowRefusal, is_tracked};
+use crate::packet::Headers;
+use crate::port_index::PortIndex;
+
+impl Own {
+    /// Takes the packets of a burst to their programs; it is empty then.
+    #[inline]
+    pub(super) fn sort(
+        &mut self,
+        plan: &Plan,
+        entry: &Entry,
+        burst: &mut Burst,
+        port: PortIndex,
+        io: &mut impl Io,
+        now: Time,
+    ) {
+        let keeps = entry.first.as_ref().filter(|_| self.flows.is_some());
+        match (keeps, &entry.all) {
+            (Some(first), all) => self.sort_flows(plan, first, all, burst, port, io, now),
+            // The whole burst is the program's, as it lies.
+            (None, Choice::All(program)) => self.run(plan, *program, burst, port, io, now),
+            (None, Choice::Matched { classifier, programs }) => {
+                let mut found = [0u32; BURST_MAX];
+                classifier.look_up_headers(burst.headers(), port, false, &mut found);
+                for ((packet, headers, flow), found) in burst.drain().zip(found) {
+                    match (found as usize).checked_sub(1).and_then(|i| programs.get(i)) {
+                        Some(program) => self.enter(plan, *program, packet, headers, flow),
+                        None => self.drop(packet, plan.cells.no_chain),
+                    }
+                }
+            }
+            (None, Choice::Closed) => {
+                for (packet, ..) in burst.drain() {
+                    self.drop(packet, plan.cells.no_chain);
+                }
+            }
+        }
+    }
+
+    /// The same where chains keep flows: packets of known flows are not classified.
+    #[inline]
+    fn sort_flows(
+        &mut self,
+        plan: &Plan,
+        first: &Choice,
+        all: &Choice,
+        burst: &mut Burst,
+        port: PortIndex,
+        io: &mut impl Io,
+        now: Time,
+    ) {
+        let mut to = [NOWHERE; BURST_MAX];
+        let Some(engine) = &mut self.flows else { return };
+        engine.refresh(plan);
+        let (headers, found) = burst.flows_mut();
+        engine.look_up(headers, found, 0);
+        let mut known = true;
+        for ((h, flow), to) in headers.iter().zip(found.iter()).zip(to.iter_mut()) {
+            match engine.program_of(plan, h.kind, *flow).filter(|_| flow.is_some()) {
+                Some(program) => *to = program,
+                None => known = false,
+            }
+        }
+        if !known {
+            choose(first, all, headers, port, &mut to);
+        }
+        let n = burst.len();
+        let [head, ..] = to;
+        if head != NOWHERE && to.iter().take(n).all(|t| *t == head) {
+            return self.run(plan, head, burst, port, io, now);
+        }
+        for ((packet, headers, flow), to) in burst.drain().zip(to) {
+            match to {
+                NOWHERE => {
+                    let answers = is_tracked(headers) && !matches!(all, Choice::Closed);
+                    let unkept = plan.cells.unkept.plus(FlowRefusal::Unsolicited.index());
+                    self.drop(packet, if answers { unkept } else { plan.cells.no_chain });
+                }
+                to => self.enter(plan, to, packet, headers, flow),
+            }
+        }
+    }
+}
+
+/// Chooses for the packets that have no program yet: a flow's first packet by `first`, what is of no flow by `all`.
+#[cold]
+fn choose(
+    first: &Choice,
+    all: &Choice,
+    headers: &[Headers],
+    port: PortIndex,
+    to: &mut [ProgramId; BURST_MAX],
+) {
+    let (mut by_first, mut by_all) = ([0u32; BURST_MAX], [0u32; BURST_MAX]);
+    for (choice, found) in [(first, &mut by_first), (all, &mut by_all)] {
+        if let Choice::Matched { classifier, .. } = choice {
+            classifier.look_up_headers(headers, port, false, found);
+        }
+    }
+    for (i, (h, to)) in
+        headers.iter().zip(to.iter_mut()).enumerate().filter(|(_, (_, t))| **t == NOWHERE)
+    {
+        let (choice, found) = if is_tracked(h) { (first, &by_first) } else { (all, &by_all) };
+        *to = match choice {
+            Choice::Closed => NOWHERE,
+            Choice::All(program) => *program,
+            Choice::Matched { programs, .. } => {
+                let found = found.get(i).copied().unwrap_or_default() as usize;
+                found.checked_sub(1).and_then(|i| programs.get(i)).copied().unwrap_or(NOWHERE)
+            }
+        };
+    }
+}
+
+/// No chain takes it.
+const NOWHERE: ProgramId = ProgramId(u16::MAX);
