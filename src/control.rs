@@ -18,17 +18,18 @@ use nfv_core::control::requests::Control;
 use nfv_core::control::socket::{ControlSocket, SocketError};
 use nfv_core::control::twin::Carrier;
 use nfv_core::flow::RouteTable;
-use nfv_core::nf::PortIndex;
+use nfv_core::nf::{PortIndex, Task};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use crate::ctl;
 use crate::failure::{Failure, Outcome};
 use crate::network::{Network, RoutedPort};
 
 /// What the control side of a run does.
-#[derive(Debug)]
+#[allow(missing_debug_implementations, reason = "futures have none")]
 pub struct Tasks {
     /// The run.
     pub control: Control,
@@ -36,6 +37,8 @@ pub struct Tasks {
     pub socket: Option<PathBuf>,
     /// Where to serve metrics.
     pub metrics: Option<SocketAddr>,
+    /// What functions do beside the workers.
+    pub functions: Vec<(String, Task)>,
     /// The routed ports that have twins, with the table that they use.
     pub routed: Option<(Arc<RouteTable>, Vec<RoutedPort>)>,
     /// Whether a port has a link, at each change.
@@ -47,7 +50,7 @@ pub struct Tasks {
 /// # Errors
 /// A twin, a socket or an address cannot be had.
 pub async fn set_up(tasks: Tasks) -> Result<impl Future<Output = anyhow::Result<()>>, Failure> {
-    let Tasks { control, socket, metrics, routed, carriers } = tasks;
+    let Tasks { control, socket, metrics, functions, routed, carriers } = tasks;
     let network = match routed {
         Some((table, ports)) if !ports.is_empty() => Some(Network::up(table, ports).await?),
         _ => None,
@@ -65,6 +68,11 @@ pub async fn set_up(tasks: Tasks) -> Result<impl Future<Output = anyhow::Result<
     };
     Ok(async move {
         let shown = control.clone();
+        // Aborted when the runtime ends.
+        let mut working = JoinSet::new();
+        for (_, task) in functions {
+            working.spawn(task);
+        }
         tokio::select! {
             why = answer(socket, control) => Err(why),
             why = serve_metrics(http, shown) => Err(why),

@@ -56,6 +56,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         },
         socket: args.control.clone(),
         metrics: args.metrics,
+        functions: plan.tasks(),
         routed: plan.routes.clone().map(|table| (table, routed)),
         carriers: changes,
     })?;

@@ -6,14 +6,16 @@
 use std::any::Any;
 use std::fmt::Debug;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::account::{CellId, Cells};
 use crate::burst::Routing;
 pub use crate::burst::{Burst, Direction, Reason, Slot};
+use crate::chain::claims::Claims;
 use crate::chain::key::Key;
 use crate::chain::report::Report;
 use crate::chain::section::Section;
@@ -247,6 +249,9 @@ pub trait FlowNf: Send + Sync + Debug + 'static {
         slice: &mut Self::Slice,
     ) -> Decision;
 
+    /// Both ends of the flow have spoken: a TCP connection's handshake is over, or an answer came.
+    fn opened(&self, _kept: &mut Self::Flow, _slice: &mut Self::Slice, _now: Time) {}
+
     /// Gives back what the flow held. Once, at its end, or when a later NF refuses it.
     fn release(&self, _kept: &Self::Flow, _slice: &mut Self::Slice, _now: Time) {}
 }
@@ -326,6 +331,8 @@ pub struct Surroundings<'c> {
     pub purpose: Purpose,
     /// The box's forwarding table; there is one where a port is routed or an NF routes.
     pub routes: Option<&'c Arc<RouteTable>>,
+    /// What the functions built before this one have taken.
+    pub claims: &'c Claims,
 }
 
 impl Surroundings<'_> {
@@ -382,7 +389,13 @@ pub struct Built {
     pub folds: bool,
     /// Raised when it changes its mind: all flows are then decided again.
     pub generation: Option<Arc<AtomicU32>>,
+    /// What it does beside the workers during a run, if anything.
+    pub task: Mutex<Option<Task>>,
 }
+
+/// What an NF does beside the workers, on the control thread: health checks, writing a log. It ends with the NF; it must
+/// not block.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Ends what an NF does beside the workers; the error is a sentence of what was lost.
 pub type Finish = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -413,6 +426,7 @@ impl Built {
             tracking: Tracking::None,
             folds: false,
             generation: None,
+            task: Mutex::new(None),
         }
     }
 
@@ -429,6 +443,11 @@ impl Built {
     /// With a number that is raised when all flows are to be decided again.
     pub fn with_generation(self, generation: Arc<AtomicU32>) -> Self {
         Self { generation: Some(generation), ..self }
+    }
+
+    /// With this to be done beside the workers during a run.
+    pub fn with_task(self, task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { task: Mutex::new(Some(Box::pin(task))), ..self }
     }
 
     /// With these rules.
@@ -516,6 +535,9 @@ pub trait AnyFlowNf: Send + Sync + Debug {
         slice: &mut (dyn Any + Send),
     ) -> Decision;
 
+    /// Both ends of a flow have spoken.
+    fn flow_opened(&self, kept: &mut [u8], slice: &mut (dyn Any + Send), now: Time);
+
     /// A flow has ended.
     fn release_flow(&self, kept: &[u8], slice: &mut (dyn Any + Send), now: Time);
 }
@@ -584,6 +606,16 @@ impl<T: FlowNf> AnyFlowNf for T {
         // Of the length that it was read from.
         let _ = state.write_to(kept);
         decision
+    }
+
+    fn flow_opened(&self, kept: &mut [u8], slice: &mut (dyn Any + Send), now: Time) {
+        if let (Some(slice), Ok(mut state)) =
+            (slice.downcast_mut::<T::Slice>(), T::Flow::read_from_bytes(kept))
+        {
+            self.opened(&mut state, slice, now);
+            // Of the length that it was read from.
+            let _ = state.write_to(kept);
+        }
     }
 
     fn release_flow(&self, kept: &[u8], slice: &mut (dyn Any + Send), now: Time) {

@@ -5,13 +5,14 @@
 //! form a graph; the compiler keeps it without cycles, so every packet ends.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use ipnet::IpNet;
 
 use crate::account::{CellId, Counter, Ledger, Side};
 pub use crate::chain::cells::{EngineCells, FunctionCells, PortCells};
 use crate::chain::cells::{engine_cells, function_cells};
+use crate::chain::claims::Claims;
 use crate::chain::key::FunctionType;
 use crate::chain::matching::Match;
 use crate::chain::piece::Piece;
@@ -21,7 +22,7 @@ use crate::chain::source::{Span, Spanned};
 use crate::chain::spec::{ChainFile, ChainSpec};
 use crate::dispatch::Classifier;
 use crate::flow::{FlowLimits, KEPT, RouteTable};
-use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Tracking};
+use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Task, Tracking};
 
 /// What all workers share, read only.
 #[derive(Debug)]
@@ -139,7 +140,8 @@ pub fn compile(
     let mut ledger = Ledger::default();
     let cells = engine_cells(&mut ledger, &file.ports);
     let routes = route_table(file, kinds, report);
-    let around = Surroundings { ports: &ports, purpose, routes: routes.as_ref() };
+    let claims = Claims::default();
+    let around = Surroundings { ports: &ports, purpose, routes: routes.as_ref(), claims: &claims };
     let mut functions = Vec::new();
     for spec in &file.functions {
         let Some(kind) = kinds.iter().find(|k| k.name == spec.kind.name) else { continue };
@@ -149,7 +151,7 @@ pub fn compile(
             functions.push(Function { name, kind, built, cells });
         }
     }
-    let mut compiler = Compiler { file, ports: &ports, functions: &functions, report };
+    let mut compiler = Compiler { around, file, functions: &functions, report };
     compiler.check();
     if compiler.report.has_errors() {
         return None;
@@ -165,15 +167,15 @@ pub fn compile(
 }
 
 struct Compiler<'c> {
+    around: Surroundings<'c>,
     file: &'c ChainFile,
-    ports: &'c [String],
     functions: &'c [Function],
     report: &'c mut Report,
 }
 
 impl Compiler<'_> {
     fn port(&self, name: &str) -> Option<PortIndex> {
-        Surroundings { ports: self.ports, purpose: Purpose::Check, routes: None }.port(name)
+        self.around.port(name)
     }
 
     /// What a chain may say wrongly that names alone do not show.
@@ -380,12 +382,12 @@ impl Compiler<'_> {
     }
 
     fn entries(&mut self, programs: &[Program]) -> Vec<Entry> {
-        (0..self.ports.len()).map(|port| self.entry(port, programs)).collect()
+        (0..self.around.ports.len()).map(|port| self.entry(port, programs)).collect()
     }
 
     /// Where packets of one port enter: its chains in the file's order, and of those that end here the way back.
     fn entry(&mut self, port: usize, programs: &[Program]) -> Entry {
-        let name = self.ports.get(port).map_or("", String::as_str);
+        let name = self.around.ports.get(port).map_or("", String::as_str);
         let keeps_flows = |id: ProgramId| {
             let steps = programs.get(usize::from(id.0)).map_or(&[][..], |p| &p.steps);
             steps.iter().any(|s| matches!(s, Step::Piece(_)))
@@ -426,8 +428,7 @@ impl Compiler<'_> {
             return Choice::All(first.id);
         }
         let list: Vec<Match> = ways.iter().map(|w| w.one.clone()).collect();
-        let around = Surroundings { ports: self.ports, purpose: Purpose::Check, routes: None };
-        match Classifier::build(&list, around) {
+        match Classifier::build(&list, self.around) {
             Ok(classifier) => {
                 Choice::Matched { classifier, programs: ways.iter().map(|w| w.id).collect() }
             }
@@ -535,6 +536,15 @@ impl Plan {
         };
         let all: Vec<usize> = program.steps.iter().flat_map(at).collect();
         all.into_iter().filter_map(|at| self.functions.get(at))
+    }
+
+    /// What functions do beside the workers, with their names; once.
+    pub fn tasks(&self) -> Vec<(String, Task)> {
+        let take = |f: &Function| {
+            let mut task = f.built.task.lock().unwrap_or_else(PoisonError::into_inner);
+            task.take().map(|task| (f.name.clone(), task))
+        };
+        self.functions.iter().filter_map(take).collect()
     }
 
     /// Ends what functions do beside the workers, of which none uses the plan any more: files are written to their end.

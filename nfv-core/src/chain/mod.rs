@@ -7,6 +7,7 @@
 
 pub(crate) mod cells;
 mod check;
+pub mod claims;
 pub mod compile;
 pub mod environment;
 mod file_keys;

@@ -663,6 +663,29 @@ impl Common {
         }
     }
 
+    /// Tells the functions that both ends of a flow have spoken.
+    fn tell_opened(
+        &mut self,
+        plan: &Plan,
+        piece: &Piece,
+        kept: &mut [u8; KEPT],
+        shard: usize,
+        now: Time,
+    ) {
+        for function in &piece.functions {
+            let (Some(Nf::Flow(nf)), Some(slice), Some(own)) = (
+                plan.functions.get(function.at).map(|f| &f.built.nf),
+                self.shards.get_mut(shard).and_then(|s| s.slices.get_mut(function.at)),
+                kept.get_mut(function.kept.clone()),
+            ) else {
+                continue;
+            };
+            if !own.is_empty() {
+                nf.flow_opened(own, slice.as_mut(), now);
+            }
+        }
+    }
+
     /// Ends the oldest flow that is not established: of the shard, else of any. False: there is none.
     fn make_room<A: Address>(&mut self, table: &mut Table<A>, seat: &Seat<'_>, shard: usize) -> bool
     where
@@ -726,8 +749,15 @@ impl Common {
             protocol::TCP => is_past_handshake(entry.track.state()),
             _ => entry.is(flag::REPLIED),
         };
-        if established {
+        if established && entry.is(flag::EMBRYO) {
             entry.flags &= !flag::EMBRYO;
+            let (piece, mut kept) = (entry.piece, entry.kept);
+            if let Some(piece) = seat.plan.pieces.get(usize::from(piece)) {
+                self.tell_opened(seat.plan, piece, &mut kept, shard, seat.now);
+            }
+            if let Some(entry) = table.get_mut(number) {
+                entry.kept = kept;
+            }
         }
         let ticks = self.idle_ticks(table, number);
         let now = usize::from(table.get(number).is_some_and(|e| !e.is(flag::EMBRYO)));

@@ -1,0 +1,54 @@
+//! Addresses that functions of a chain file take for themselves: no two may take the same one.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+
+use crate::chain::source::Span;
+
+/// What the functions built so far have taken.
+#[derive(Debug, Default)]
+pub struct Claims {
+    taken: RefCell<Vec<Claim>>,
+}
+
+/// Addresses that a function has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What for, as a message says it: `the pool of a nat`.
+    pub what: &'static str,
+    /// The first address.
+    pub first: IpAddr,
+    /// The last one, of the same family.
+    pub last: IpAddr,
+    /// Protocol and port, when only those of the addresses are taken.
+    pub port: Option<(u8, u16)>,
+    /// Where the file says so.
+    pub span: Span,
+}
+
+impl Claims {
+    /// Takes addresses.
+    ///
+    /// # Errors
+    /// The claim that has some of them already.
+    pub fn take(&self, claim: Claim) -> Result<(), Claim> {
+        let overlaps = |c: &&Claim| {
+            let ports = match (c.port, claim.port) {
+                (Some(a), Some(b)) => a == b,
+                _ => true,
+            };
+            ports
+                && c.first.is_ipv4() == claim.first.is_ipv4()
+                && c.first <= claim.last
+                && claim.first <= c.last
+        };
+        let mut taken = self.taken.borrow_mut();
+        match taken.iter().find(overlaps) {
+            Some(earlier) => Err(*earlier),
+            None => {
+                taken.push(claim);
+                Ok(())
+            }
+        }
+    }
+}
