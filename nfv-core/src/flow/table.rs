@@ -214,10 +214,7 @@ pub struct Table<A> {
     fresh_more: u32,
 }
 
-impl<A: Address> Table<A>
-where
-    Entry<A>: FromZeros,
-{
+impl<A: Address> Table<A> {
     /// A table for at most `max` flows, and at most [`FLOWS_MAX`].
     ///
     /// # Errors

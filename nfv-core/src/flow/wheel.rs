@@ -4,10 +4,8 @@
 //! it back further on when packets came meanwhile: one look a flow in each turn of the wheel, however many packets. A
 //! flow is linked at its slot's end, so that within a slot the oldest comes first.
 
-use zerocopy::FromZeros;
-
 use super::key::Address;
-use super::table::{Entry, Table};
+use super::table::Table;
 use crate::clock::Time;
 
 /// Time on a wheel: 2^24 ns, about 17 ms, a tick. It goes round in two years; only differences count.
@@ -83,10 +81,7 @@ impl Wheel {
     }
 
     /// Links a flow, to be looked at after `ticks`, or after the wheel's turn when that comes first.
-    pub fn link<A: Address>(&mut self, table: &mut Table<A>, number: u32, now: Tick, ticks: u32)
-    where
-        Entry<A>: FromZeros,
-    {
+    pub fn link<A: Address>(&mut self, table: &mut Table<A>, number: u32, now: Tick, ticks: u32) {
         // Rounded up: not before its time. A hand that lags behind now must not be overtaken.
         let due = now.plus(ticks.min(HORIZON)).start().plus(SLOT_TICKS);
         let due = if due.since(self.hand) > HORIZON { self.hand.plus(HORIZON) } else { due };
@@ -112,10 +107,7 @@ impl Wheel {
     }
 
     /// Takes a flow out that is on this wheel.
-    pub fn unlink<A: Address>(&mut self, table: &mut Table<A>, number: u32)
-    where
-        Entry<A>: FromZeros,
-    {
+    pub fn unlink<A: Address>(&mut self, table: &mut Table<A>, number: u32) {
         let Some((prev, next, slot)) = table.get(number).map(|e| (e.prev, e.next, e.slot)) else {
             return;
         };
@@ -184,7 +176,10 @@ const HORIZON: u32 = (SLOTS as u32 - 2) * SLOT_TICKS;
 #[cfg(test)]
 mod tests {
     use super::super::key::{Secret, Tuple};
+    use zerocopy::FromZeros;
+
     use super::*;
+    use crate::flow::table::Entry;
 
     fn table_of(flows: u32) -> Table<[u8; 4]> {
         let mut table = Table::new(flows, Secret::random()).unwrap();

@@ -6,11 +6,15 @@
 //!   not found                          --> ask all functions, keep the flow                         (first)
 //! ```
 
+mod decide;
+mod life;
+
 use std::any::Any;
 use std::cell::Cell;
 
 use arrayvec::ArrayVec;
 
+use self::decide::count_once;
 use crate::account::Cells;
 use crate::burst::{Burst, Slot, Verdict};
 use crate::chain::compile::{Plan, ProgramId};
@@ -18,14 +22,10 @@ use crate::chain::piece::Piece;
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, ReserveError};
 use crate::flow::{
-    Address, Change, Entry, FUNCTIONS_MAX, FlowKey, FlowLimits, FlowRef, FlowRefusal, KEPT,
-    NotKept, Paths, SHARDS, Secret, Segment, Side, Strictness, Table, TcpState, TcpTrack, Tick,
-    Tuple, Way, Wheel, WhenFull, deltas, flag, is_tracked, rewrite, shard_of, tcp_idle_ticks,
+    Address, Change, Entry, FlowKey, FlowLimits, FlowRef, FlowRefusal, KEPT, Paths, SHARDS, Secret,
+    Segment, Side, Strictness, Table, Tick, Way, Wheel, flag, is_tracked, rewrite,
 };
-use crate::nf::{
-    Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, Nf, PortIndex, Shard, Tracking,
-    Via,
-};
+use crate::nf::{Direction, FlowStage, Nf, PortIndex, Shard, Tracking, Via};
 use crate::packet::{Headers, L3, protocol};
 
 /// The flows of a worker.
@@ -309,10 +309,7 @@ impl Common {
         table: &mut Table<A>,
         seat: &Seat<'_>,
         slot: &mut Slot<'_>,
-    ) -> Result<Leaves, Refused>
-    where
-        Entry<A>: zerocopy::FromZeros,
-    {
+    ) -> Result<Leaves, Refused> {
         let found = *slot.flow;
         let known = table.get(found.entry()).is_some_and(|e| {
             found.is_some()
@@ -334,10 +331,7 @@ impl Common {
         seat: &Seat<'_>,
         slot: &mut Slot<'_>,
         found: FlowRef,
-    ) -> Result<Leaves, Refused>
-    where
-        Entry<A>: zerocopy::FromZeros,
-    {
+    ) -> Result<Leaves, Refused> {
         let side = found.side();
         let Some(entry) = table.get_mut(found.entry()) else { return Ok(Leaves::ByChain) };
         let before = entry.last_seen;
@@ -380,10 +374,7 @@ impl Common {
         table: &mut Table<A>,
         seat: &Seat<'_>,
         slot: &mut Slot<'_>,
-    ) -> Result<Leaves, Refused>
-    where
-        Entry<A>: zerocopy::FromZeros,
-    {
+    ) -> Result<Leaves, Refused> {
         if !is_tracked(slot.headers) {
             return self.alone(seat, slot);
         }
@@ -399,24 +390,6 @@ impl Common {
             self.again(table, seat, found)?;
         }
         self.act(table, seat, slot, found)
-    }
-
-    /// The SYN of a new connection between the ends of one that is over.
-    #[cold]
-    fn reopened<A: Address>(
-        &mut self,
-        table: &mut Table<A>,
-        seat: &Seat<'_>,
-        slot: &mut Slot<'_>,
-        found: FlowRef,
-    ) -> Result<Leaves, Refused>
-    where
-        Entry<A>: zerocopy::FromZeros,
-    {
-        self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
-        seat.bytes.set(slot.packet.len());
-        let key = FlowKey::of(slot.headers, seat.place);
-        self.first(table, seat, slot, key)
     }
 
     /// A packet that is of no flow: each function is asked about it alone.
@@ -437,385 +410,6 @@ impl Common {
         count_once(seat, seat.direction, &rules);
         Ok(Leaves::ByChain)
     }
-
-    /// A flow's first packet.
-    fn first<A: Address>(
-        &mut self,
-        table: &mut Table<A>,
-        seat: &Seat<'_>,
-        slot: &mut Slot<'_>,
-        key: FlowKey<A>,
-    ) -> Result<Leaves, Refused>
-    where
-        Entry<A>: zerocopy::FromZeros,
-    {
-        let track = match segment(slot) {
-            None => TcpTrack::default(),
-            Some(segment) => match TcpTrack::start(&segment, strictness(seat.piece)) {
-                Ok(track) => track,
-                Err(_) if seat.piece.tracking <= Tracking::Follow => TcpTrack::default(),
-                Err(invalid) => return Err(unkept(FlowRefusal::Tcp(invalid))),
-            },
-        };
-        let shard = usize::from(shard_of(key.tuple, key.scope.protocol));
-        let mut headers = *slot.headers;
-        let mut kept = [0; KEPT];
-        let decided =
-            self.decide(seat, &mut headers, &mut kept, shard, FlowStage::First, seat.direction)?;
-        let after = Tuple::<A>::of(&headers);
-        let changes = after != key.tuple;
-        let backwards = seat.direction == Direction::Reverse;
-        let mut entry = Entry::<A> {
-            tuples: [key.tuple, after.turned()],
-            vlan: key.scope.vlan,
-            protocol: key.scope.protocol,
-            flags: flag::EMBRYO
-                | if changes { flag::REWRITE } else { 0 }
-                | if backwards { flag::BACKWARDS } else { 0 },
-            places: [seat.place, seat.piece.place(turned(seat.direction))],
-            generation: self.generation,
-            last_seen: seat.tick.0,
-            paths: [0, 0],
-            deltas: deltas(key.tuple, after, key.scope.protocol),
-            piece: seat.number,
-            track,
-            kept,
-            ..zerocopy::FromZeros::new_zeroed()
-        };
-        entry.paths = self.paths_of(seat.plan, seat.piece, &decided, backwards);
-        if table.len() + self.others >= self.max && !self.make_room(table, seat, shard) {
-            self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
-            return Err(unkept(FlowRefusal::TableFull));
-        }
-        let number = match table.insert(entry) {
-            Ok(number) => number,
-            Err(why) => {
-                self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
-                let refusal = match why {
-                    NotKept::Full => FlowRefusal::TableFull,
-                    NotKept::Clash => FlowRefusal::Clash,
-                };
-                return Err(unkept(refusal));
-            }
-        };
-        seat.cells.add(seat.plan.cells.flows_begun, 1);
-        let ticks = self.idle_ticks(table, number);
-        if let Some(wheel) = self.wheel::<A>(shard, 0) {
-            wheel.link(table, number, seat.tick, ticks);
-        }
-        let found = FlowRef::of(number, Side::First);
-        *slot.flow = found;
-        self.paths.count(entry.paths[0], slot.packet.len());
-        if changes {
-            rewrite(slot.packet.data_mut(), slot.headers, after, entry.deltas, Side::First);
-        }
-        Ok(leave_by(decided.via, slot))
-    }
-
-    /// A flow that was decided before something changed: all functions are asked again, with what they kept.
-    fn again<A: Address>(
-        &mut self,
-        table: &mut Table<A>,
-        seat: &Seat<'_>,
-        found: FlowRef,
-    ) -> Result<(), Refused>
-    where
-        Entry<A>: zerocopy::FromZeros,
-    {
-        let Some(mut entry) = table.get(found.entry()).copied() else { return Ok(()) };
-        seat.cells.add(seat.plan.cells.flows_again, 1);
-        let [first, answers] = entry.tuples;
-        let shard = usize::from(shard_of(first, entry.protocol));
-        let backwards = entry.is(flag::BACKWARDS);
-        let direction = if backwards { Direction::Reverse } else { Direction::Forward };
-        let mut headers = Headers {
-            kind: A::FAMILY,
-            protocol: entry.protocol,
-            vlan: entry.vlan,
-            l4: 1,
-            ttl: 64,
-            ..Headers::default()
-        };
-        first.put(&mut headers);
-        let mut kept = entry.kept;
-        let decided =
-            self.decide(seat, &mut headers, &mut kept, shard, FlowStage::Again, direction);
-        let after = Tuple::<A>::of(&headers);
-        let decided = match decided {
-            // What it is rewritten to changed, so its answers would not be found: it is another flow.
-            Ok(_) if after.turned() != answers => {
-                self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
-                return Err(unkept(FlowRefusal::Clash));
-            }
-            Ok(decided) => decided,
-            Err(refused) => {
-                self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
-                return Err(refused);
-            }
-        };
-        entry.paths = self.paths_of(seat.plan, seat.piece, &decided, backwards);
-        (entry.kept, entry.generation) = (kept, self.generation);
-        if let Some(place) = table.get_mut(found.entry()) {
-            *place = entry;
-        }
-        Ok(())
-    }
-
-    /// Asks the functions of a piece in order. What they took is given back when one refuses a first packet.
-    fn decide(
-        &mut self,
-        seat: &Seat<'_>,
-        headers: &mut Headers,
-        kept: &mut [u8; KEPT],
-        shard: usize,
-        state: FlowStage,
-        direction: Direction,
-    ) -> Result<Decided, Refused> {
-        let mut decided = Decided { rules: ArrayVec::new(), via: Via::Chain };
-        let (in_port, now) = (seat.in_port, seat.now);
-        for function in in_order(seat.piece, direction) {
-            let (Some(Nf::Flow(nf)), Some(slice), Some(own)) = (
-                seat.plan.functions.get(function.at).map(|f| &f.built.nf),
-                self.shards.get_mut(shard).and_then(|s| s.slices.get_mut(function.at)),
-                kept.get_mut(function.kept.clone()),
-            ) else {
-                continue;
-            };
-            let view = FlowView { headers, in_port, direction, now, state };
-            match nf.decide_flow(&view, own, slice.as_mut()) {
-                Decision::Forward(forward) => {
-                    if state != FlowStage::Packet {
-                        put(headers, forward.rewrite.src, forward.rewrite.dst);
-                        if forward.via != Via::Chain {
-                            decided.via = forward.via;
-                        }
-                    }
-                    let _ = decided.rules.try_push(forward.rule.unwrap_or(NO_RULE));
-                }
-                Decision::Drop { why, rule } => {
-                    if state == FlowStage::First {
-                        self.give_back(seat.plan, seat.piece, kept, shard, now);
-                    }
-                    let _ = decided.rules.try_push(rule.unwrap_or(NO_RULE));
-                    count_once(seat, direction, &decided.rules);
-                    return Err(Refused(Verdict::DropBy(function.at as u16, why)));
-                }
-            }
-        }
-        Ok(decided)
-    }
-
-    /// The paths of a flow's sides.
-    fn paths_of(
-        &mut self,
-        plan: &Plan,
-        piece: &Piece,
-        decided: &Decided,
-        backwards: bool,
-    ) -> [u32; 2] {
-        let [forward, reverse] = piece.programs;
-        let direction = if backwards { Direction::Reverse } else { Direction::Forward };
-        let cells = || {
-            let functions = in_order(piece, direction).zip(&decided.rules);
-            let (mut packets, mut bytes) = (Vec::new(), Vec::new());
-            for (function, rule) in functions {
-                let Some(cells) = plan.functions.get(function.at).map(|f| f.cells) else {
-                    continue;
-                };
-                packets.push(cells.packets);
-                bytes.push(cells.bytes);
-                if *rule != NO_RULE {
-                    packets.push(cells.rules.plus(*rule as usize));
-                }
-            }
-            (packets.into(), bytes.into())
-        };
-        let (first, answer) = if backwards { (reverse, forward) } else { (forward, reverse) };
-        // Who answers a hairpin answers by the same port; other ways are for the first side only.
-        let back = if decided.via == Via::Back { Via::Back } else { Via::Chain };
-        [
-            self.paths.intern(first, decided.via, &decided.rules, cells),
-            self.paths.intern(answer, back, &decided.rules, cells),
-        ]
-    }
-
-    /// Gives back to the functions what they took for a flow.
-    fn give_back(
-        &mut self,
-        plan: &Plan,
-        piece: &Piece,
-        kept: &[u8; KEPT],
-        shard: usize,
-        now: Time,
-    ) {
-        for function in &piece.functions {
-            let (Some(Nf::Flow(nf)), Some(slice), Some(own)) = (
-                plan.functions.get(function.at).map(|f| &f.built.nf),
-                self.shards.get_mut(shard).and_then(|s| s.slices.get_mut(function.at)),
-                kept.get(function.kept.clone()),
-            ) else {
-                continue;
-            };
-            // All zero: it took nothing.
-            if own.iter().any(|b| *b != 0) {
-                nf.release_flow(own, slice.as_mut(), now);
-            }
-        }
-    }
-
-    /// Tells the functions that both ends of a flow have spoken.
-    fn tell_opened(
-        &mut self,
-        plan: &Plan,
-        piece: &Piece,
-        kept: &mut [u8; KEPT],
-        shard: usize,
-        now: Time,
-    ) {
-        for function in &piece.functions {
-            let (Some(Nf::Flow(nf)), Some(slice), Some(own)) = (
-                plan.functions.get(function.at).map(|f| &f.built.nf),
-                self.shards.get_mut(shard).and_then(|s| s.slices.get_mut(function.at)),
-                kept.get_mut(function.kept.clone()),
-            ) else {
-                continue;
-            };
-            if !own.is_empty() {
-                nf.flow_opened(own, slice.as_mut(), now);
-            }
-        }
-    }
-
-    /// Ends the oldest flow that is not established: of the shard, else of any. False: there is none.
-    fn make_room<A: Address>(&mut self, table: &mut Table<A>, seat: &Seat<'_>, shard: usize) -> bool
-    where
-        Entry<A>: zerocopy::FromZeros,
-    {
-        if self.limits.full == WhenFull::Refuse {
-            return false;
-        }
-        for i in 0..usize::from(SHARDS) {
-            let oldest =
-                self.wheel::<A>((shard + i) % usize::from(SHARDS), 0).and_then(|w| w.first());
-            if let Some(number) = oldest {
-                seat.cells.add(seat.plan.cells.flows_evicted, 1);
-                self.retire(table, seat.plan, seat.cells, number, seat.now);
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Ends a flow.
-    fn retire<A: Address>(
-        &mut self,
-        table: &mut Table<A>,
-        plan: &Plan,
-        cells: &Cells,
-        number: u32,
-        now: Time,
-    ) where
-        Entry<A>: zerocopy::FromZeros,
-    {
-        let Some(entry) = table.get(number) else { return };
-        let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
-        let established = usize::from(!entry.is(flag::EMBRYO));
-        if let Some(wheel) = self.wheel::<A>(shard, established) {
-            wheel.unlink(table, number);
-        }
-        if let Some(entry) = table.remove(number) {
-            self.forgotten = self.forgotten.wrapping_add(1);
-            cells.add(plan.cells.flows_ended, 1);
-            if let Some(piece) = plan.pieces.get(usize::from(entry.piece)) {
-                self.give_back(plan, piece, &entry.kept, shard, now);
-            }
-        }
-    }
-
-    /// A flow's state changed: it is looked at when its new time is up, and may not be evicted once it is established.
-    #[cold]
-    fn move_on<A: Address>(&mut self, table: &mut Table<A>, seat: &Seat<'_>, number: u32)
-    where
-        Entry<A>: zerocopy::FromZeros,
-    {
-        let Some(entry) = table.get(number) else { return };
-        let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
-        let was = usize::from(!entry.is(flag::EMBRYO));
-        if let Some(wheel) = self.wheel::<A>(shard, was) {
-            wheel.unlink(table, number);
-        }
-        let Some(entry) = table.get_mut(number) else { return };
-        let established = match entry.protocol {
-            protocol::TCP => is_past_handshake(entry.track.state()),
-            _ => entry.is(flag::REPLIED),
-        };
-        if established && entry.is(flag::EMBRYO) {
-            entry.flags &= !flag::EMBRYO;
-            let (piece, mut kept) = (entry.piece, entry.kept);
-            if let Some(piece) = seat.plan.pieces.get(usize::from(piece)) {
-                self.tell_opened(seat.plan, piece, &mut kept, shard, seat.now);
-            }
-            if let Some(entry) = table.get_mut(number) {
-                entry.kept = kept;
-            }
-        }
-        let ticks = self.idle_ticks(table, number);
-        let now = usize::from(table.get(number).is_some_and(|e| !e.is(flag::EMBRYO)));
-        if let Some(wheel) = self.wheel::<A>(shard, now) {
-            wheel.link(table, number, seat.tick, ticks);
-        }
-    }
-
-    /// Looks at flows whose time may be up.
-    fn expire<A: Address>(
-        &mut self,
-        table: &mut Table<A>,
-        seat: &Sweeping<'_>,
-        shard: usize,
-        established: usize,
-        budget: &mut u32,
-    ) where
-        Entry<A>: zerocopy::FromZeros,
-    {
-        while *budget > 0 {
-            let due = self.wheel::<A>(shard, established).and_then(|w| w.due(seat.tick));
-            let Some(number) = due else { return };
-            *budget -= 1;
-            let idle = self.idle_ticks(table, number);
-            let passed = table.get(number).map_or(0, |e| seat.tick.since(Tick(e.last_seen)));
-            if passed >= idle {
-                self.retire(table, seat.plan, seat.cells, number, seat.now);
-            } else if let Some(wheel) = self.wheel::<A>(shard, established) {
-                wheel.unlink(table, number);
-                wheel.link(table, number, seat.tick, idle - passed);
-            }
-        }
-    }
-
-    /// How long a flow lives without a packet, as it is now.
-    fn idle_ticks<A: Address>(&self, table: &Table<A>, number: u32) -> u32
-    where
-        Entry<A>: zerocopy::FromZeros,
-    {
-        let Some(entry) = table.get(number) else { return 0 };
-        match entry.protocol {
-            protocol::TCP => tcp_idle_ticks(entry.track.state(), &self.limits.idle),
-            other => self.limits.idle.ticks(other, entry.is(flag::REPLIED)),
-        }
-    }
-
-    #[inline]
-    fn wheel<A: Address>(&mut self, shard: usize, established: usize) -> Option<&mut Wheel> {
-        let family = usize::from(A::FAMILY == L3::Ipv6);
-        self.shards.get_mut(shard)?.wheels.get_mut(family)?.get_mut(established)
-    }
-}
-
-/// What the functions of a piece said together.
-struct Decided {
-    /// By function, in the order in which they were asked.
-    rules: ArrayVec<u32, FUNCTIONS_MAX>,
-    via: Via,
 }
 
 /// A segment of a connection that is known.
@@ -851,63 +445,10 @@ fn segment(slot: &Slot<'_>) -> Option<Segment> {
     Segment::read(tcp, payload)
 }
 
-/// Whether both ends have said something: such a connection is not evicted.
-fn is_past_handshake(state: Option<TcpState>) -> bool {
-    !matches!(state, None | Some(TcpState::SynSent | TcpState::SynReceived | TcpState::SynSent2))
-}
-
 fn strictness(piece: &Piece) -> Strictness {
     match piece.tracking {
         Tracking::Check => Strictness::Strict,
         _ => Strictness::Loose,
-    }
-}
-
-/// The functions of a piece in the order in which packets of a direction meet them.
-fn in_order(
-    piece: &Piece,
-    direction: Direction,
-) -> impl Iterator<Item = &crate::chain::piece::PieceFunction> {
-    let n = piece.functions.len();
-    (0..n).filter_map(move |i| {
-        piece.functions.get(match direction {
-            Direction::Forward => i,
-            Direction::Reverse => n - 1 - i,
-        })
-    })
-}
-
-/// Counts a packet that is of no path, by the functions that saw it.
-fn count_once(seat: &Seat<'_>, direction: Direction, rules: &[u32]) {
-    for (function, rule) in in_order(seat.piece, direction).zip(rules) {
-        let Some(cells) = seat.plan.functions.get(function.at).map(|f| f.cells) else { continue };
-        seat.cells.add(cells.packets, 1);
-        seat.cells.add(cells.bytes, u64::from(seat.bytes.get()));
-        if *rule != NO_RULE {
-            seat.cells.add(cells.rules.plus(*rule as usize), 1);
-        }
-    }
-}
-
-fn turned(direction: Direction) -> Direction {
-    match direction {
-        Direction::Forward => Direction::Reverse,
-        Direction::Reverse => Direction::Forward,
-    }
-}
-
-fn put(h: &mut Headers, src: Option<Endpoint>, dst: Option<Endpoint>) {
-    if let Some(Endpoint { address, port }) = src {
-        (h.src, h.sport) = (address, port);
-        if matches!(h.protocol, protocol::ICMP | protocol::ICMP6) {
-            h.dport = port;
-        }
-    }
-    if let Some(Endpoint { address, port }) = dst {
-        (h.dst, h.dport) = (address, port);
-        if matches!(h.protocol, protocol::ICMP | protocol::ICMP6) {
-            h.sport = port;
-        }
     }
 }
 

@@ -1,0 +1,281 @@
+//! What happens to the first packet of a flow, and to the next one after something changed: the functions are asked.
+
+use arrayvec::ArrayVec;
+
+use super::{Common, Leaves, Refused, Seat, leave_by, segment, strictness, unkept};
+use crate::burst::{Slot, Verdict};
+use crate::chain::compile::Plan;
+use crate::chain::piece::Piece;
+use crate::flow::{
+    Address, Entry, FUNCTIONS_MAX, FlowKey, FlowRef, FlowRefusal, KEPT, NotKept, Side, Table,
+    TcpTrack, Tuple, deltas, flag, rewrite, shard_of,
+};
+use crate::nf::{Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, Nf, Tracking, Via};
+use crate::packet::{Headers, protocol};
+
+impl Common {
+    /// A flow's first packet.
+    pub(super) fn first<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        seat: &Seat<'_>,
+        slot: &mut Slot<'_>,
+        key: FlowKey<A>,
+    ) -> Result<Leaves, Refused> {
+        let track = match segment(slot) {
+            None => TcpTrack::default(),
+            Some(segment) => match TcpTrack::start(&segment, strictness(seat.piece)) {
+                Ok(track) => track,
+                Err(_) if seat.piece.tracking <= Tracking::Follow => TcpTrack::default(),
+                Err(invalid) => return Err(unkept(FlowRefusal::Tcp(invalid))),
+            },
+        };
+        let shard = usize::from(shard_of(key.tuple, key.scope.protocol));
+        let mut headers = *slot.headers;
+        let mut kept = [0; KEPT];
+        let decided =
+            self.decide(seat, &mut headers, &mut kept, shard, FlowStage::First, seat.direction)?;
+        let after = Tuple::<A>::of(&headers);
+        let changes = after != key.tuple;
+        let backwards = seat.direction == Direction::Reverse;
+        let mut entry = Entry::<A> {
+            tuples: [key.tuple, after.turned()],
+            vlan: key.scope.vlan,
+            protocol: key.scope.protocol,
+            flags: flag::EMBRYO
+                | if changes { flag::REWRITE } else { 0 }
+                | if backwards { flag::BACKWARDS } else { 0 },
+            places: [seat.place, seat.piece.place(turned(seat.direction))],
+            generation: self.generation,
+            last_seen: seat.tick.0,
+            paths: [0, 0],
+            deltas: deltas(key.tuple, after, key.scope.protocol),
+            piece: seat.number,
+            track,
+            kept,
+            ..zerocopy::FromZeros::new_zeroed()
+        };
+        entry.paths = self.paths_of(seat.plan, seat.piece, &decided, backwards);
+        if table.len() + self.others >= self.max && !self.make_room(table, seat, shard) {
+            self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
+            return Err(unkept(FlowRefusal::TableFull));
+        }
+        let number = match table.insert(entry) {
+            Ok(number) => number,
+            Err(why) => {
+                self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
+                let refusal = match why {
+                    NotKept::Full => FlowRefusal::TableFull,
+                    NotKept::Clash => FlowRefusal::Clash,
+                };
+                return Err(unkept(refusal));
+            }
+        };
+        seat.cells.add(seat.plan.cells.flows_begun, 1);
+        let ticks = self.idle_ticks(table, number);
+        if let Some(wheel) = self.wheel::<A>(shard, 0) {
+            wheel.link(table, number, seat.tick, ticks);
+        }
+        let found = FlowRef::of(number, Side::First);
+        *slot.flow = found;
+        self.paths.count(entry.paths[0], slot.packet.len());
+        if changes {
+            rewrite(slot.packet.data_mut(), slot.headers, after, entry.deltas, Side::First);
+        }
+        Ok(leave_by(decided.via, slot))
+    }
+
+    /// The SYN of a new connection between the ends of one that is over.
+    #[cold]
+    pub(super) fn reopened<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        seat: &Seat<'_>,
+        slot: &mut Slot<'_>,
+        found: FlowRef,
+    ) -> Result<Leaves, Refused> {
+        self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
+        seat.bytes.set(slot.packet.len());
+        let key = FlowKey::of(slot.headers, seat.place);
+        self.first(table, seat, slot, key)
+    }
+
+    /// A flow that was decided before something changed: all functions are asked again, with what they kept.
+    pub(super) fn again<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        seat: &Seat<'_>,
+        found: FlowRef,
+    ) -> Result<(), Refused> {
+        let Some(mut entry) = table.get(found.entry()).copied() else { return Ok(()) };
+        seat.cells.add(seat.plan.cells.flows_again, 1);
+        let [first, answers] = entry.tuples;
+        let shard = usize::from(shard_of(first, entry.protocol));
+        let backwards = entry.is(flag::BACKWARDS);
+        let direction = if backwards { Direction::Reverse } else { Direction::Forward };
+        let mut headers = Headers {
+            kind: A::FAMILY,
+            protocol: entry.protocol,
+            vlan: entry.vlan,
+            l4: 1,
+            ttl: 64,
+            ..Headers::default()
+        };
+        first.put(&mut headers);
+        let mut kept = entry.kept;
+        let decided =
+            self.decide(seat, &mut headers, &mut kept, shard, FlowStage::Again, direction);
+        let after = Tuple::<A>::of(&headers);
+        let decided = match decided {
+            // What it is rewritten to changed, so its answers would not be found: it is another flow.
+            Ok(_) if after.turned() != answers => {
+                self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
+                return Err(unkept(FlowRefusal::Clash));
+            }
+            Ok(decided) => decided,
+            Err(refused) => {
+                self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
+                return Err(refused);
+            }
+        };
+        entry.paths = self.paths_of(seat.plan, seat.piece, &decided, backwards);
+        (entry.kept, entry.generation) = (kept, self.generation);
+        if let Some(place) = table.get_mut(found.entry()) {
+            *place = entry;
+        }
+        Ok(())
+    }
+
+    /// Asks the functions of a piece in order. What they took is given back when one refuses a first packet.
+    pub(super) fn decide(
+        &mut self,
+        seat: &Seat<'_>,
+        headers: &mut Headers,
+        kept: &mut [u8; KEPT],
+        shard: usize,
+        state: FlowStage,
+        direction: Direction,
+    ) -> Result<Decided, Refused> {
+        let mut decided = Decided { rules: ArrayVec::new(), via: Via::Chain };
+        let (in_port, now) = (seat.in_port, seat.now);
+        for function in in_order(seat.piece, direction) {
+            let (Some(Nf::Flow(nf)), Some(slice), Some(own)) = (
+                seat.plan.functions.get(function.at).map(|f| &f.built.nf),
+                self.shards.get_mut(shard).and_then(|s| s.slices.get_mut(function.at)),
+                kept.get_mut(function.kept.clone()),
+            ) else {
+                continue;
+            };
+            let view = FlowView { headers, in_port, direction, now, state };
+            match nf.decide_flow(&view, own, slice.as_mut()) {
+                Decision::Forward(forward) => {
+                    if state != FlowStage::Packet {
+                        put(headers, forward.rewrite.src, forward.rewrite.dst);
+                        if forward.via != Via::Chain {
+                            decided.via = forward.via;
+                        }
+                    }
+                    let _ = decided.rules.try_push(forward.rule.unwrap_or(NO_RULE));
+                }
+                Decision::Drop { why, rule } => {
+                    if state == FlowStage::First {
+                        self.give_back(seat.plan, seat.piece, kept, shard, now);
+                    }
+                    let _ = decided.rules.try_push(rule.unwrap_or(NO_RULE));
+                    count_once(seat, direction, &decided.rules);
+                    return Err(Refused(Verdict::DropBy(function.at as u16, why)));
+                }
+            }
+        }
+        Ok(decided)
+    }
+
+    /// The paths of a flow's sides.
+    pub(super) fn paths_of(
+        &mut self,
+        plan: &Plan,
+        piece: &Piece,
+        decided: &Decided,
+        backwards: bool,
+    ) -> [u32; 2] {
+        let [forward, reverse] = piece.programs;
+        let direction = if backwards { Direction::Reverse } else { Direction::Forward };
+        let cells = || {
+            let functions = in_order(piece, direction).zip(&decided.rules);
+            let (mut packets, mut bytes) = (Vec::new(), Vec::new());
+            for (function, rule) in functions {
+                let Some(cells) = plan.functions.get(function.at).map(|f| f.cells) else {
+                    continue;
+                };
+                packets.push(cells.packets);
+                bytes.push(cells.bytes);
+                if *rule != NO_RULE {
+                    packets.push(cells.rules.plus(*rule as usize));
+                }
+            }
+            (packets.into(), bytes.into())
+        };
+        let (first, answer) = if backwards { (reverse, forward) } else { (forward, reverse) };
+        // Who answers a hairpin answers by the same port; other ways are for the first side only.
+        let back = if decided.via == Via::Back { Via::Back } else { Via::Chain };
+        [
+            self.paths.intern(first, decided.via, &decided.rules, cells),
+            self.paths.intern(answer, back, &decided.rules, cells),
+        ]
+    }
+}
+
+/// What the functions of a piece said together.
+pub(super) struct Decided {
+    /// By function, in the order in which they were asked.
+    pub(super) rules: ArrayVec<u32, FUNCTIONS_MAX>,
+    pub(super) via: Via,
+}
+
+/// The functions of a piece in the order in which packets of a direction meet them.
+pub(super) fn in_order(
+    piece: &Piece,
+    direction: Direction,
+) -> impl Iterator<Item = &crate::chain::piece::PieceFunction> {
+    let n = piece.functions.len();
+    (0..n).filter_map(move |i| {
+        piece.functions.get(match direction {
+            Direction::Forward => i,
+            Direction::Reverse => n - 1 - i,
+        })
+    })
+}
+
+/// Counts a packet that is of no path, by the functions that saw it.
+pub(super) fn count_once(seat: &Seat<'_>, direction: Direction, rules: &[u32]) {
+    for (function, rule) in in_order(seat.piece, direction).zip(rules) {
+        let Some(cells) = seat.plan.functions.get(function.at).map(|f| f.cells) else { continue };
+        seat.cells.add(cells.packets, 1);
+        seat.cells.add(cells.bytes, u64::from(seat.bytes.get()));
+        if *rule != NO_RULE {
+            seat.cells.add(cells.rules.plus(*rule as usize), 1);
+        }
+    }
+}
+
+pub(super) fn turned(direction: Direction) -> Direction {
+    match direction {
+        Direction::Forward => Direction::Reverse,
+        Direction::Reverse => Direction::Forward,
+    }
+}
+
+pub(super) fn put(h: &mut Headers, src: Option<Endpoint>, dst: Option<Endpoint>) {
+    if let Some(Endpoint { address, port }) = src {
+        (h.src, h.sport) = (address, port);
+        if matches!(h.protocol, protocol::ICMP | protocol::ICMP6) {
+            h.dport = port;
+        }
+    }
+    if let Some(Endpoint { address, port }) = dst {
+        (h.dst, h.dport) = (address, port);
+        if matches!(h.protocol, protocol::ICMP | protocol::ICMP6) {
+            h.sport = port;
+        }
+    }
+}
