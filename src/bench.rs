@@ -41,7 +41,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         start_eal(&options, &config.file)?
     };
     replace_devices(&mut config.file.ports, &capture.display().to_string(), packets, lcores.len());
-    let (file, plan) = config.compile(Purpose::Run)?;
+    let (file, plan) = config.compile(Purpose::Run, None)?;
     let plan = Arc::new(plan);
     let (ports, seeds) = open_ports(&eal, &file.ports, lcores.len())?;
     if let Some(table) = &plan.routes {
@@ -71,7 +71,15 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         let body = move || -> Result<(), ReserveError> {
             let seat = Seat { index, of };
             let bench = Bench {
-                worker: Worker::new(plan, own, pool, seat, Vec::new(), clock.now())?,
+                worker: Worker::new(
+                    plan,
+                    own,
+                    pool,
+                    seat,
+                    Vec::new(),
+                    Arc::default(),
+                    clock.now(),
+                )?,
                 io: Sampled::new(Queues::claim(seeds)),
                 bare: (own_bare, bare),
             };

@@ -13,7 +13,7 @@ use crate::say::say;
 pub fn check(args: &CheckArgs) -> Outcome {
     let config = Config::read(&args.config)?;
     let _eal = Eal::start(&small_eal())?;
-    let (file, plan) = config.compile(Purpose::Check)?;
+    let (file, plan) = config.compile(Purpose::Check, None)?;
     for (port, entry) in plan.ports.iter().zip(&plan.entries) {
         let takes = match &entry.all {
             Choice::Closed => "no chain: its packets are dropped".to_owned(),

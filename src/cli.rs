@@ -107,6 +107,22 @@ pub enum CtlCommand {
         /// Its value
         value: String,
     },
+    /// List flows: nfv ctl flows [FILTER]
+    Flows {
+        /// Words that a flow's line must have, such as `tcp established 10.0.0.1`
+        filter: Vec<String>,
+        /// Most flows to list
+        #[arg(long, default_value = "1000")]
+        most: usize,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change to a chain file, or to the run's own as it is now, while packets pass
+    Reload {
+        /// The chain file
+        config: Option<PathBuf>,
+    },
     /// End the run as SIGINT does
     Quit,
 }

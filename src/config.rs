@@ -35,9 +35,13 @@ impl Config {
         }
     }
 
-    /// Builds all functions and chains. EAL runs: rule tables live in its memory.
-    pub fn compile(mut self, purpose: Purpose) -> Result<(ChainFile, Plan), Failure> {
-        match compile(&self.file, nfs::KINDS, purpose, &mut self.report) {
+    /// Builds all functions and chains. EAL runs: rule tables live in its memory. `before`: what runs now, at a reload.
+    pub fn compile(
+        mut self,
+        purpose: Purpose,
+        before: Option<&Plan>,
+    ) -> Result<(ChainFile, Plan), Failure> {
+        match compile(&self.file, nfs::KINDS, purpose, before, &mut self.report) {
             Some(plan) if !self.report.has_errors() => {
                 if self.report.warnings() > 0 {
                     eprint!("{}", self.report.render(color()));

@@ -1,5 +1,6 @@
 //! The control thread of a run: one thread, one runtime, beside the workers and never on their cores.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -15,6 +16,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use nfv_core::control::metrics;
 use nfv_core::control::requests::Control;
+use nfv_core::control::running::Changed;
 use nfv_core::control::socket::{ControlSocket, SocketError};
 use nfv_core::control::twin::Carrier;
 use nfv_core::flow::RouteTable;
@@ -22,7 +24,7 @@ use nfv_core::nf::{PortIndex, Task};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::ctl;
 use crate::failure::{Failure, Outcome};
@@ -39,6 +41,8 @@ pub struct Tasks {
     pub metrics: Option<SocketAddr>,
     /// What functions do beside the workers.
     pub functions: Vec<(String, Task)>,
+    /// What reloads change of that.
+    pub changes: UnboundedReceiver<Changed>,
     /// The routed ports that have twins, with the table that they use.
     pub routed: Option<(Arc<RouteTable>, Vec<RoutedPort>)>,
     /// Whether a port has a link, at each change.
@@ -50,7 +54,7 @@ pub struct Tasks {
 /// # Errors
 /// A twin, a socket or an address cannot be had.
 pub async fn set_up(tasks: Tasks) -> Result<impl Future<Output = anyhow::Result<()>>, Failure> {
-    let Tasks { control, socket, metrics, functions, routed, carriers } = tasks;
+    let Tasks { control, socket, metrics, functions, changes, routed, carriers } = tasks;
     let network = match routed {
         Some((table, ports)) if !ports.is_empty() => Some(Network::up(table, ports).await?),
         _ => None,
@@ -68,15 +72,11 @@ pub async fn set_up(tasks: Tasks) -> Result<impl Future<Output = anyhow::Result<
     };
     Ok(async move {
         let shown = control.clone();
-        // Aborted when the runtime ends.
-        let mut working = JoinSet::new();
-        for (_, task) in functions {
-            working.spawn(task);
-        }
         tokio::select! {
             why = answer(socket, control) => Err(why),
             why = serve_metrics(http, shown) => Err(why),
             why = follow(network, carriers) => Err(why),
+            () = work(functions, changes) => Ok(()),
         }
     })
 }
@@ -139,6 +139,27 @@ async fn serve_metrics(listener: Option<TcpListener>, control: Control) -> anyho
         Ok(()) => anyhow!("the metrics' server ended"),
         Err(why) => anyhow!(why).context("the metrics' server"),
     }
+}
+
+/// Does what functions do beside the workers, as reloads change it; for ever.
+async fn work(functions: Vec<(String, Task)>, mut changes: UnboundedReceiver<Changed>) {
+    let mut tasks: HashMap<String, AbortHandle> = HashMap::new();
+    // All end with it.
+    let mut running = JoinSet::new();
+    for (name, task) in functions {
+        tasks.insert(name, running.spawn(task));
+    }
+    while let Some(changed) = changes.recv().await {
+        for name in changed.replaced {
+            if let Some(task) = tasks.remove(&name) {
+                task.abort();
+            }
+        }
+        for (name, task) in changed.tasks {
+            tasks.insert(name, running.spawn(task));
+        }
+    }
+    std::future::pending().await
 }
 
 async fn follow(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use nfv_core::control::requests::{Answer, HandleValue, Request, Stats};
+use nfv_core::control::requests::{Answer, Flows, HandleValue, Request, Stats};
 
 use crate::cli::{CtlArgs, CtlCommand};
 use crate::failure::{Failure, Outcome};
@@ -22,6 +22,17 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
         CtlCommand::Set { handle, value } => {
             Request::Set { handle: handle.clone(), value: value.clone() }
         }
+        CtlCommand::Flows { filter, most, .. } => {
+            let words = filter.iter().flat_map(|f| f.split_whitespace()).map(str::to_owned);
+            Request::Flows { filter: words.collect(), most: *most }
+        }
+        CtlCommand::Reload { config } => Request::Reload {
+            // The run's folder is another one.
+            config: config
+                .as_ref()
+                .map(|path| std::path::absolute(path).with_context(|| path.display().to_string()))
+                .transpose()?,
+        },
         CtlCommand::Quit => Request::Quit {},
     };
     let value = match ask(&path, &request)? {
@@ -29,7 +40,9 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
         Answer::Error(why) => return Err(Failure::User(format!("nfv: {why}"))),
     };
     match &args.command {
-        CtlCommand::Stats { json: true } | CtlCommand::Get { json: true, .. } => {
+        CtlCommand::Stats { json: true }
+        | CtlCommand::Get { json: true, .. }
+        | CtlCommand::Flows { json: true, .. } => {
             say(&format!("{}\n", serde_json::to_string_pretty(&value)?));
         }
         CtlCommand::Stats { .. } => say(&stats(serde_json::from_value(value)?)),
@@ -41,6 +54,18 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
         }
         CtlCommand::Get { .. } | CtlCommand::Set { .. } => {
             say(&format!("{}\n", serde_json::from_value::<HandleValue>(value)?.value));
+        }
+        CtlCommand::Flows { .. } => {
+            let flows: Flows = serde_json::from_value(value)?;
+            for line in &flows.flows {
+                say(&format!("{line}\n"));
+            }
+            if flows.more {
+                say("and more: say --most, or filter them\n");
+            }
+        }
+        CtlCommand::Reload { .. } => {
+            say(&format!("{}\n", serde_json::from_value::<String>(value)?));
         }
         CtlCommand::Quit => {}
     }
@@ -116,4 +141,5 @@ pub fn default_folder() -> PathBuf {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A reload builds tables of rules.
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -15,6 +15,7 @@ mod explain;
 mod failure;
 mod hints;
 mod network;
+mod reload;
 mod replay;
 mod run;
 mod say;

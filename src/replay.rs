@@ -28,7 +28,7 @@ use crate::say::say;
 pub fn replay(args: &ReplayArgs) -> Outcome {
     let config = Config::read(&args.config)?;
     let _eal = Eal::start(&small_eal())?;
-    let (file, plan) = config.compile(Purpose::Replay)?;
+    let (file, plan) = config.compile(Purpose::Replay, None)?;
     if let Some(table) = &plan.routes {
         for (index, port) in (0..=u8::MAX).zip(&file.ports) {
             // Without a device: the address that the file gives, or one that says which port it is.
@@ -59,7 +59,8 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
     let pool = Mempool::create(POOL, ROOM, -1)?;
     let cells = plan.ledger.cells();
     let (seat, start) = (Seat { index: 0, of: 1 }, Time(0));
-    let mut worker = Worker::new(plan.clone(), cells.clone(), pool, seat, Vec::new(), start)?;
+    let mut worker =
+        Worker::new(plan.clone(), cells.clone(), pool, seat, Vec::new(), Arc::default(), start)?;
 
     let mut explain = args.explain.then(|| Explain::new(plan.clone(), cells.clone()));
     let most = if args.explain { 1 } else { BURST_MAX };

@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use nfv_core::account::{Cells, Side, Totals};
+use nfv_core::account::{Side, Totals};
 use nfv_core::chain::compile::Plan;
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
-use nfv_core::control::requests::Control;
+use nfv_core::control::requests::{Control, Reload};
+use nfv_core::control::running::{Running, Workers};
 use nfv_core::control::twin::{Carrier, TwinConfig};
 use nfv_core::dpdk::{OpenPort, QueueSeed, ReserveError, unaccounted_packets};
 use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Purpose};
-use nfv_core::worker::{KernelQueues, Seat, Worker};
+use nfv_core::worker::{Desk, KernelQueues, Seat, Worker};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cli::RunArgs;
@@ -24,6 +25,7 @@ use crate::dataplane::{Queues, open_ports, start_eal};
 use crate::failure::Outcome;
 use crate::hints::Hints;
 use crate::network::RoutedPort;
+use crate::reload::Reloader;
 use crate::say::say;
 use crate::stats::{Counters, Unit, tables};
 
@@ -31,7 +33,7 @@ use crate::stats::{Counters, Unit, tables};
 pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let config = Config::read(&args.config)?;
     let (eal, lcores) = start_eal(eal_options, &config.file)?;
-    let (file, plan) = config.compile(Purpose::Run)?;
+    let (file, plan) = config.compile(Purpose::Run, None)?;
     let plan = Arc::new(plan);
     let (ports, seeds) = open_ports(&eal, &file.ports, lcores.len())?;
 
@@ -45,11 +47,20 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let ports: Arc<[OpenPort]> = ports.into();
     let workers: Vec<_> = lcores.into_iter().zip(seeds).collect();
     let cells: Vec<_> = workers.iter().map(|_| plan.ledger.cells()).collect();
+    let desks: Vec<Arc<Desk>> = workers.iter().map(|_| Arc::default()).collect();
     let (carriers, changes) = tokio::sync::mpsc::unbounded_channel();
+    let (tasks, task_changes) = tokio::sync::mpsc::unbounded_channel();
+    let clock = Tsc::start();
+    let all = Workers::new(Running::first(plan.clone(), cells.clone()), desks.clone(), clock);
+    let hang_up = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, hang_up.clone())
+        .context("watching for signals")?;
+    let reloader = Reloader { workers: all.clone(), path: args.config.clone(), file, tasks };
+    let reload = reloader.into_call();
     let control = ControlThread::start(Tasks {
         control: Control {
-            plan: plan.clone(),
-            cells: cells.clone(),
+            workers: all.clone(),
+            reload: reload.clone(),
             ports: ports.clone(),
             stop: stop.clone(),
             start: Instant::now(),
@@ -57,23 +68,26 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         socket: args.control.clone(),
         metrics: args.metrics,
         functions: plan.tasks(),
+        changes: task_changes,
         routed: plan.routes.clone().map(|table| (table, routed)),
         carriers: changes,
     })?;
     let of = u16::try_from(workers.len()).context("too many workers")?;
-    let clock = Tsc::start();
     let mut running = Vec::new();
-    for (index, ((lcore, seeds), own)) in (0..of).zip(workers.into_iter().zip(&cells)) {
+    for (index, (((lcore, seeds), own), desk)) in
+        (0..of).zip(workers.into_iter().zip(&cells).zip(desks))
+    {
         let seat = Seat { index, of };
         let (plan, own) = (plan.clone(), own.clone());
         let (kernel, stop) = (kernel.clone(), stop.clone());
         // Made on its lcore, so that its memory is near.
-        let worker = move || Worker::new(plan, own, pool, seat, kernel, clock.now());
+        let worker = move || Worker::new(plan, own, pool, seat, kernel, desk, clock.now());
         running.push(eal.launch(lcore, move || work(worker(), seeds, clock, &stop))?);
     }
     let start = Instant::now();
     let mut links = Links::new(&ports, carriers);
-    watch(&plan, &cells, args, &mut links, &stop);
+    let signals = Signals { stop: &stop, hang_up: &hang_up };
+    watch(&all, args, &mut links, signals, &reload);
     stop.store(true, Ordering::Relaxed);
     for worker in running {
         let lcore = worker.lcore();
@@ -82,13 +96,14 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     }
     let control = control.stop();
     kernel.iter().flatten().for_each(|queues| queues.empty());
+    let ended = all.now();
+    let (plan, totals) = (&ended.plan, ended.totals());
     let finished = plan.finish();
-    let totals = plan.ledger.totals(&cells);
     // net_af_xdp leaves what is in the kernel's rings there when it is closed.
     let whole = ports.iter().filter(|p| p.driver != "net_af_xdp");
     let pools: Vec<_> = whole.map(|p| (p.name.clone(), p.pool)).collect();
     drop(ports);
-    sum_up(&plan, &totals, start.elapsed())?;
+    sum_up(plan, &totals, start.elapsed())?;
     if let Some((port, pool)) = pools.iter().find(|(_, pool)| pool.in_use() > 0) {
         let (used, all) = (pool.in_use(), pool.size());
         return Err(anyhow!(
@@ -184,29 +199,45 @@ impl<'p> Links<'p> {
     }
 }
 
-/// Waits for the end, watches the links, and shows rates once a second when asked to.
+/// What signals have asked for.
+#[derive(Clone, Copy)]
+struct Signals<'s> {
+    stop: &'s AtomicBool,
+    hang_up: &'s AtomicBool,
+}
+
+/// Waits for the end, watches the links, reloads on SIGHUP, and shows rates once a second when asked to.
 fn watch(
-    plan: &Plan,
-    cells: &[Arc<Cells>],
+    workers: &Workers,
     args: &RunArgs,
     links: &mut Links<'_>,
-    stop: &AtomicBool,
+    signals: Signals<'_>,
+    reload: &Reload,
 ) {
     let start = Instant::now();
     let end = args.duration.map(Duration::from_secs);
-    let counters = || Counters::of(&plan.ledger, &plan.ledger.totals(cells));
+    let counters = || {
+        let running = workers.now();
+        Counters::of(&running.plan.ledger, &running.totals())
+    };
     let mut hints = Hints::new(links.ports);
     let mut shown = (Instant::now(), counters());
     for turn in 0u64.. {
-        if stop.load(Ordering::Relaxed) || end.is_some_and(|end| start.elapsed() >= end) {
+        let is_over = signals.stop.load(Ordering::Relaxed);
+        if is_over || end.is_some_and(|end| start.elapsed() >= end) {
             break;
         }
         std::thread::sleep(Duration::from_millis(20));
+        if signals.hang_up.swap(false, Ordering::Relaxed) {
+            // It has told the log what came of it.
+            let _ = reload(None);
+        }
         if turn % 5 == 0 {
             links.look();
         }
         if turn % 50 == 49 {
-            hints.look(plan, &plan.ledger.totals(cells));
+            let running = workers.now();
+            hints.look(&running.plan, &running.totals());
         }
         let elapsed = shown.0.elapsed();
         if args.live && elapsed >= Duration::from_secs(1) {

@@ -115,6 +115,23 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Of these values, in the order of a ledger.
+    pub(crate) fn of(values: Vec<u64>) -> Self {
+        Self { values }
+    }
+
+    /// Adds to a counter's value.
+    pub(crate) fn add(&mut self, id: CellId, n: u64) {
+        if let Some(value) = self.values.get_mut(id.0 as usize) {
+            *value += n;
+        }
+    }
+
+    /// The sum of both, of one ledger.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self { values: self.values.iter().zip(&other.values).map(|(a, b)| a + b).collect() }
+    }
+
     /// A counter and its value, all of them.
     pub fn iter<'t>(&'t self, ledger: &'t Ledger) -> impl Iterator<Item = (&'t Counter, u64)> {
         ledger.counters.iter().zip(self.values.iter().copied())

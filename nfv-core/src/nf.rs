@@ -333,7 +333,12 @@ pub struct Surroundings<'c> {
     pub routes: Option<&'c Arc<RouteTable>>,
     /// What the functions built before this one have taken.
     pub claims: &'c Claims,
+    /// At a reload, the [`Built::heritage`] of the function of the same name and type that runs now.
+    pub heritage: Option<&'c Heritage>,
 }
+
+/// What a changed NF takes over from the one that it replaces: bindings that flows hold.
+pub type Heritage = Arc<dyn Any + Send + Sync>;
 
 impl Surroundings<'_> {
     /// The index of a port.
@@ -389,6 +394,8 @@ pub struct Built {
     pub folds: bool,
     /// Raised when it changes its mind: all flows are then decided again.
     pub generation: Option<Arc<AtomicU32>>,
+    /// What the one that replaces it at a reload takes over, if anything.
+    pub heritage: Option<Heritage>,
     /// What it does beside the workers during a run, if anything.
     pub task: Mutex<Option<Task>>,
 }
@@ -426,6 +433,7 @@ impl Built {
             tracking: Tracking::None,
             folds: false,
             generation: None,
+            heritage: None,
             task: Mutex::new(None),
         }
     }
@@ -443,6 +451,11 @@ impl Built {
     /// With a number that is raised when all flows are to be decided again.
     pub fn with_generation(self, generation: Arc<AtomicU32>) -> Self {
         Self { generation: Some(generation), ..self }
+    }
+
+    /// With this for the one that replaces it at a reload.
+    pub fn with_heritage(self, heritage: Heritage) -> Self {
+        Self { heritage: Some(heritage), ..self }
     }
 
     /// With this to be done beside the workers during a run.

@@ -5,6 +5,8 @@
 //! line is counted where it leaves it. The same code serves a run (queues of DPDK) and a replay (captures): [`Io`].
 
 mod answer;
+mod change;
+mod desk;
 mod flows;
 mod kernel;
 mod sort;
@@ -13,6 +15,8 @@ use std::any::Any;
 use std::sync::Arc;
 
 use self::answer::Budget;
+pub use self::change::Next;
+pub use self::desk::{Desk, Order};
 use self::flows::FlowEngine;
 pub use self::kernel::KernelQueues;
 use crate::account::{CellId, Cells};
@@ -47,6 +51,9 @@ pub struct Seat {
 pub struct Worker {
     plan: Arc<Plan>,
     own: Own,
+    desk: Arc<Desk>,
+    /// Polls until the next look at the desk.
+    polls_to_look: u32,
 }
 
 /// What belongs to one worker alone.
@@ -90,6 +97,15 @@ enum Instance {
     Packet(Box<dyn PacketNf>),
 }
 
+impl Instance {
+    fn of(nf: &Nf, shard: Shard) -> Self {
+        match nf {
+            Nf::Flow(nf) => Self::Slice(nf.any_slice(shard)),
+            Nf::Packet(make) => Self::Packet(make()),
+        }
+    }
+}
+
 impl std::fmt::Debug for Instance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -102,7 +118,7 @@ impl std::fmt::Debug for Instance {
 impl Worker {
     /// A worker with its own instances of the packet NFs, and its own flows.
     ///
-    /// `pool`: where NFs take packets that they make. `kernel`: by port, the way to its twin. `now`: when it starts.
+    /// `pool`: where NFs take packets that they make. `kernel`: by port, the way to its twin. `desk`: where orders come. `now`: when it starts.
     ///
     /// # Errors
     /// There is no address space for the flows.
@@ -112,6 +128,7 @@ impl Worker {
         pool: Mempool,
         seat: Seat,
         kernel: Vec<Option<Arc<KernelQueues>>>,
+        desk: Arc<Desk>,
         now: Time,
     ) -> Result<Self, ReserveError> {
         let shard = Shard { index: seat.index, of: seat.of };
@@ -119,10 +136,7 @@ impl Worker {
         let flows =
             keeps.then(|| FlowEngine::new(&plan, seat.of, now).map(Box::new)).transpose()?;
         let burst = || Some(Box::new(Burst::empty()));
-        let instance = |nf: &Nf| match nf {
-            Nf::Flow(nf) => Instance::Slice(nf.any_slice(shard)),
-            Nf::Packet(make) => Instance::Packet(make()),
-        };
+        let instance = |nf: &Nf| Instance::of(nf, shard);
         let own = Own {
             instances: plan.functions.iter().map(|f| instance(&f.built.nf)).collect(),
             inbox: burst(),
@@ -141,7 +155,7 @@ impl Worker {
             cells,
             pool,
         };
-        Ok(Self { plan, own })
+        Ok(Self { plan, own, desk, polls_to_look: POLLS_TO_LOOK })
     }
 
     /// Adds up what is counted by flows, for a look at the counters while no packet is under way.
@@ -154,7 +168,26 @@ impl Worker {
     /// Looks at each port once. Returns how many packets there were.
     #[inline]
     pub fn poll(&mut self, io: &mut impl Io, now: Time) -> usize {
+        self.polls_to_look = self.polls_to_look.wrapping_sub(1);
+        if self.polls_to_look == 0 {
+            self.polls_to_look = POLLS_TO_LOOK;
+            if let Some(order) = self.desk.next() {
+                self.carry_out(order, now);
+            }
+        }
         self.own.poll(&self.plan, io, now)
+    }
+
+    #[cold]
+    fn carry_out(&mut self, mut order: Order, now: Time) {
+        match &mut order {
+            Order::Change(next) => self.change(next, now),
+            Order::List(page) => match &self.own.flows {
+                Some(flows) => flows.list(page, now),
+                None => page.next = None,
+            },
+        }
+        self.desk.done(order);
     }
 
     /// Takes packets that a port received to their ends, after all that time has brought to its end.
@@ -345,7 +378,7 @@ impl Own {
                 let Some(function) = plan.functions.get(at) else { return packet.free() };
                 let functions = plan.pieces.get(piece).map_or(&[][..], |p| &p.functions);
                 let reroutes =
-                    functions.iter().find(|f| f.at == at).map_or(&[][..], |f| &f.reroutes);
+                    functions.iter().find(|f| f.at == Some(at)).map_or(&[][..], |f| &f.reroutes);
                 self.refuse(plan, function, reroutes, why, (packet, headers), port, now);
             }
             Verdict::Unkept(why) => self.drop(packet, plan.cells.unkept.plus(why.index())),
@@ -541,6 +574,8 @@ fn total_bytes(packets: &Packets) -> u64 {
     packets.iter().map(|p| u64::from(p.len())).sum()
 }
 
+/// Polls between two looks at the desk: some microseconds.
+const POLLS_TO_LOOK: u32 = 8;
 /// Polls after which what flows counted is added up, however busy it is: a fraction of a millisecond.
 const POLLS_TO_SUM: u32 = 256;
 /// About ten microseconds of a driver that makes room as fast as it can.

@@ -1,4 +1,5 @@
-"""Many TCP connections at once: `serve ADDRESS PORT` echoes, `connect ADDRESS PORT COUNT` opens COUNT and checks each."""
+"""Many TCP connections at once: `serve ADDRESS PORT` echoes, `connect ADDRESS PORT COUNT` opens COUNT and checks each,
+`hold ADDRESS PORT COUNT SECONDS` opens COUNT and has each echo now and then until SECONDS are over."""
 import asyncio
 import resource
 import sys
@@ -33,8 +34,32 @@ async def connect(address, port, count):
     print(f"{count} connections, each echoed its own bytes")
 
 
+async def hold(address, port, count, seconds):
+    clock = asyncio.get_running_loop().time
+    pairs = [await asyncio.open_connection(address, port) for _ in range(count)]
+    print("open", flush=True)
+    end = clock() + seconds
+
+    async def talk(number, reader, writer):
+        turns = 0
+        while clock() < end:
+            sent = f"{number:08d}{turns:08d}".encode()
+            writer.write(sent)
+            await writer.drain()
+            assert await reader.readexactly(len(sent)) == sent, f"connection {number} got other bytes"
+            turns += 1
+            await asyncio.sleep(0.5)
+        writer.close()
+
+    done = await asyncio.gather(*(talk(n, *pair) for n, pair in enumerate(pairs)), return_exceptions=True)
+    broken = [repr(why) for why in done if why is not None]
+    print(f"{count} connections held, {len(broken)} broken", *broken[:3])
+
+
 address, port = sys.argv[2], int(sys.argv[3])
 if sys.argv[1] == "serve":
     asyncio.run(serve(address, port))
+elif sys.argv[1] == "hold":
+    asyncio.run(hold(address, port, int(sys.argv[4]), float(sys.argv[5])))
 else:
     asyncio.run(asyncio.wait_for(connect(address, port, int(sys.argv[4])), 60))

@@ -176,8 +176,10 @@ impl Rig {
             must(&format!("ip -n {middle} link set {veth} up"));
             rig.address(host);
         }
+        let socket = rig.socket();
         let mut nfv = Command::new("ip")
             .args(["netns", "exec", &middle, NFV, "run", "--no-pci", "-l", "0,1", "--", chain])
+            .args(["--control", &socket])
             .env("LAN", driver.device("lan", 0))
             .env("WAN", driver.device("wan", 1))
             .stdout(Stdio::piped())
@@ -221,6 +223,35 @@ impl Rig {
     /// What nfv has logged so far.
     pub fn log(&self) -> String {
         self.log.text()
+    }
+
+    fn socket(&self) -> String {
+        format!("{}/{}.sock", std::env::temp_dir().display(), self.prefix)
+    }
+
+    /// Runs `nfv ctl` on the run.
+    pub fn ctl(&self, words: &[&str]) -> Output {
+        let socket = self.socket();
+        Command::new(NFV).arg("ctl").args(words).args(["--control", &socket]).output().unwrap()
+    }
+
+    /// As [`Rig::ctl`], which must succeed. Returns what it printed.
+    pub fn ask(&self, words: &[&str]) -> String {
+        let output = self.ctl(words);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "nfv ctl {words:?}: {errors}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Starts a program on a host, whose output is to be waited for.
+    pub fn begin(&self, host: &str, words: &[&str]) -> Child {
+        Command::new("ip")
+            .args(["netns", "exec", &self.namespace(host)])
+            .args(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts")
     }
 
     /// The namespace of a host; `nfv` is that between them.

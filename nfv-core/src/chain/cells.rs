@@ -36,6 +36,8 @@ pub struct EngineCells {
     pub scattered: CellId,
     /// The first of the reasons why a routed packet goes no further.
     pub(crate) refused: CellId,
+    /// What was dropped by functions that are no more.
+    pub(crate) removed: CellId,
     /// The first of the reasons why a packet is not one of a flow.
     pub(crate) unkept: CellId,
     /// Flows begun.
@@ -153,6 +155,8 @@ pub(crate) fn engine_cells(ledger: &mut Ledger, ports: &[PortSpec]) -> EngineCel
         let id = dropped(ledger, "flow", named.name, named.help);
         unkept.get_or_insert(id);
     }
+    let gone = "dropped by functions that a reload took away or changed";
+    let removed = dropped(ledger, "reload", "removed_function", gone);
     let scattered = dropped(ledger, "parse", "scattered", "its segments do not fit one buffer");
     let mut count =
         |metric, help, side| ledger.add(Counter { metric, help, labels: Vec::new(), side });
@@ -163,6 +167,7 @@ pub(crate) fn engine_cells(ledger: &mut Ledger, ports: &[PortSpec]) -> EngineCel
         scattered,
         refused: refused.expect("there are refusals"),
         unkept: unkept.expect("there are refusals"),
+        removed,
         flows_begun: count("begun_flows", "flows whose first packet was let through", Side::Aside),
         flows_ended: count("ended_flows", "flows that ended", Side::Aside),
         flows_evicted: count("evicted_flows", "flows not established that made room", Side::Aside),

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 
+use crate::chain::report::Report;
 use crate::chain::source::Span;
 
 /// What the functions built so far have taken.
@@ -48,6 +49,26 @@ impl Claims {
             None => {
                 taken.push(claim);
                 Ok(())
+            }
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.taken.borrow().len()
+    }
+
+    /// Those behind the first `n`.
+    pub(crate) fn since(&self, n: usize) -> Vec<Claim> {
+        self.taken.borrow().get(n..).unwrap_or_default().to_vec()
+    }
+
+    /// Takes what a function took that is not built anew.
+    pub(crate) fn take_again(&self, claims: &[Claim], span: Span, report: &mut Report) {
+        for claim in claims {
+            if let Err(earlier) = self.take(Claim { span, ..*claim }) {
+                let message = format!("{} overlaps with {}", claim.what, earlier.what);
+                report.error(span, message).hint(format!("see line {}", earlier.span.line));
             }
         }
     }

@@ -12,17 +12,17 @@ use ipnet::IpNet;
 use crate::account::{CellId, Counter, Ledger, Side};
 pub use crate::chain::cells::{EngineCells, FunctionCells, PortCells};
 use crate::chain::cells::{engine_cells, function_cells};
-use crate::chain::claims::Claims;
+use crate::chain::claims::{Claim, Claims};
 use crate::chain::key::FunctionType;
 use crate::chain::matching::Match;
-use crate::chain::piece::Piece;
+use crate::chain::piece::{Piece, Pieces, Run, folded};
 use crate::chain::port::Mode;
 use crate::chain::report::{Report, nearest, quoted};
 use crate::chain::source::{Span, Spanned};
-use crate::chain::spec::{ChainFile, ChainSpec};
+use crate::chain::spec::{ChainFile, ChainSpec, FunctionSpec};
 use crate::dispatch::Classifier;
 use crate::flow::{FlowLimits, KEPT, RouteTable};
-use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Task, Tracking};
+use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Task};
 
 /// What all workers share, read only.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub struct Plan {
     pub cells: EngineCells,
     /// Where routed packets go; there is one where a port is routed or a function routes.
     pub routes: Option<Arc<RouteTable>>,
+    /// The first [`FunctionId`] that no function has had yet.
+    ids: u32,
 }
 
 /// A function of the chain file.
@@ -54,11 +56,20 @@ pub struct Function {
     pub name: String,
     /// Its type.
     pub kind: &'static Kind,
-    /// What works, and its rules.
-    pub built: Built,
+    /// What works, and its rules; a reload keeps it where nothing that it was built from has changed.
+    pub built: Arc<Built>,
+    /// Which function it is, for as long as one of its name and type is in the file.
+    pub(crate) id: FunctionId,
+    /// What it was built from, and what it took for itself.
+    spec: FunctionSpec,
+    claims: Vec<Claim>,
     /// Counts its packets, then each of the kind's drops, then the kind's counters, then its rules.
     pub cells: FunctionCells,
 }
+
+/// A function, whatever becomes of its section; one that comes back later is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FunctionId(pub(crate) u32);
 
 /// A program by its place in [`Plan::programs`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,10 +137,13 @@ pub fn function_types(kinds: &[&'static Kind]) -> Vec<FunctionType> {
 }
 
 /// Compiles a chain file. `None`, and the mistakes in `report`, when it cannot run.
+///
+/// `before`: what runs now, of the same ports. What has not changed is taken over, and flows find their way.
 pub fn compile(
     file: &ChainFile,
     kinds: &[&'static Kind],
     purpose: Purpose,
+    before: Option<&Plan>,
     report: &mut Report,
 ) -> Option<Plan> {
     let ports: Vec<String> = file.ports.iter().map(|p| p.name.value.clone()).collect();
@@ -139,19 +153,48 @@ pub fn compile(
     }
     let mut ledger = Ledger::default();
     let cells = engine_cells(&mut ledger, &file.ports);
-    let routes = route_table(file, kinds, report);
+    let routes = match before {
+        Some(before) => before.routes.clone(),
+        None => route_table(file, kinds, report),
+    };
     let claims = Claims::default();
-    let around = Surroundings { ports: &ports, purpose, routes: routes.as_ref(), claims: &claims };
+    let around = Surroundings {
+        ports: &ports,
+        purpose,
+        routes: routes.as_ref(),
+        claims: &claims,
+        heritage: None,
+    };
     let mut functions = Vec::new();
+    let mut next = before.map_or(0, |b| b.ids);
     for spec in &file.functions {
         let Some(kind) = kinds.iter().find(|k| k.name == spec.kind.name) else { continue };
-        if let Some(built) = (kind.build)(&spec.section(), around, report) {
+        if kind.profile.routes && routes.is_none() && before.is_some() {
+            let message = "a reload cannot make a run route that did not route before";
+            report.error(spec.name.span, message).hint("start it anew with this file");
+        }
+        let older = before.and_then(|b| b.namesake(spec));
+        let id = older.map_or(FunctionId(next), |f| f.id);
+        next = next.max(id.0 + 1);
+        let heritage = older.and_then(|f| f.built.heritage.as_ref());
+        let first_claim = claims.len();
+        let built = match older.filter(|f| f.is_still(spec)) {
+            Some(same) => {
+                claims.take_again(&same.claims, spec.name.span, report);
+                Some(same.built.clone())
+            }
+            None => (kind.build)(&spec.section(), Surroundings { heritage, ..around }, report)
+                .map(Arc::new),
+        };
+        if let Some(built) = built {
             let name = spec.name.value.clone();
             let cells = function_cells(&mut ledger, &name, kind, &built);
-            functions.push(Function { name, kind, built, cells });
+            let spec = spec.clone();
+            let claims = claims.since(first_claim);
+            functions.push(Function { name, kind, built, cells, id, spec, claims });
         }
     }
-    let mut compiler = Compiler { around, file, functions: &functions, report };
+    let mut compiler = Compiler { around, file, functions: &functions, before, report };
     compiler.check();
     if compiler.report.has_errors() {
         return None;
@@ -163,13 +206,15 @@ pub fn compile(
         return None;
     }
     let flows = file.flows;
-    Some(Plan { ports, entries, functions, programs, pieces, flows, ledger, cells, routes })
+    let ids = next;
+    Some(Plan { ports, entries, functions, programs, pieces, flows, ledger, cells, routes, ids })
 }
 
 struct Compiler<'c> {
     around: Surroundings<'c>,
     file: &'c ChainFile,
     functions: &'c [Function],
+    before: Option<&'c Plan>,
     report: &'c mut Report,
 }
 
@@ -228,9 +273,11 @@ impl Compiler<'_> {
         }
     }
 
-    /// Two programs a chain, forward at twice its place, reverse behind it; and the pieces of both.
+    /// Two programs a chain, forward at twice its place, reverse behind it; and the pieces of both, behind those that
+    /// there were before.
     fn programs(&mut self, ledger: &mut Ledger) -> (Vec<Program>, Vec<Piece>) {
-        let (mut programs, mut pieces) = (Vec::new(), Vec::new());
+        let mut pieces = Pieces::after(self.before, self.functions);
+        let mut programs = Vec::new();
         for (i, chain) in (0..u16::MAX / 2).zip(&self.file.chains) {
             let ids = [ProgramId(2 * i), ProgramId(2 * i + 1)];
             let steps = self.steps(chain, ids, &mut pieces);
@@ -238,60 +285,52 @@ impl Compiler<'_> {
                 programs.push(self.program(chain, direction, &steps, ledger));
             }
         }
-        (programs, pieces)
+        if pieces.is_full() {
+            let span = self.file.chains.first().map(|c| c.name.span).unwrap_or_default();
+            self.report
+                .error(span, "flows have been cut in more ways than can be told apart")
+                .hint("start the run anew with this file");
+        }
+        (programs, pieces.done())
     }
 
     /// A chain's steps: functions, of which those that keep flows are joined where they stand side by side.
-    fn steps(
-        &mut self,
-        chain: &ChainSpec,
-        ids: [ProgramId; 2],
-        all: &mut Vec<Piece>,
-    ) -> Vec<Shape> {
+    fn steps(&mut self, chain: &ChainSpec, ids: [ProgramId; 2], pieces: &mut Pieces) -> Vec<Shape> {
         let at = |name: &str| self.functions.iter().position(|f| f.name == name);
-        let tracking =
-            |at: &usize| self.functions.get(*at).map_or(Tracking::None, |f| f.built.tracking);
         let through: Vec<usize> = chain.through.iter().filter_map(|s| at(&s.value)).collect();
-        let keeps = through.iter().any(|f| tracking(f) > Tracking::None);
-        let folds = |at: &usize| {
-            keeps
-                && self
-                    .functions
-                    .get(*at)
-                    .is_some_and(|f| f.built.folds || tracking(at) > Tracking::None)
-        };
+        let runs = folded(&through, self.functions);
         let mut steps = Vec::new();
-        for run in through.chunk_by(|a, b| folds(a) && folds(b)) {
-            let [first, ..] = run else { continue };
-            if !(folds(first) && run.iter().any(|f| tracking(f) > Tracking::None)) {
-                steps.extend(run.iter().map(|at| Shape::Function(*at)));
-                continue;
-            }
-            let functions = run.iter().map(|at| (*at, self.reroutes(chain, *at))).collect();
-            let Some(piece) = Piece::of(functions, self.functions, ids, KEPT) else {
-                let message = format!(
-                    "the functions of chain {} keep more than {KEPT} bytes with a flow",
-                    quoted(&chain.name.value)
-                );
-                let hint = "split the chain by a function that sees each packet, such as `count`";
-                self.report.error(chain.name.span, message).hint(hint);
-                continue;
+        let mut own = Vec::new();
+        for run in runs {
+            let functions = match run {
+                Run::Single(at) => {
+                    steps.push(Shape::Function(at));
+                    continue;
+                }
+                Run::Piece(functions) => functions,
             };
-            steps.push(Shape::Piece(all.len()));
-            all.push(piece);
+            let parts = functions.iter().map(|at| (*at, self.reroutes(chain, *at))).collect();
+            match Piece::of(parts, self.functions, ids, KEPT) {
+                // Its number is known when all of the chain's are.
+                Some(piece) => {
+                    steps.push(Shape::Piece(own.len()));
+                    own.push(piece);
+                }
+                None => {
+                    let message = format!(
+                        "the functions of chain {} keep more than {KEPT} bytes with a flow",
+                        quoted(&chain.name.value)
+                    );
+                    let hint =
+                        "split the chain by a function that sees each packet, such as `count`";
+                    self.report.error(chain.name.span, message).hint(hint);
+                }
+            }
         }
-        // Packets of a direction are looked up where they come in for their first piece, elsewhere for the later ones.
-        let pieces = |s: &Shape| match s {
-            Shape::Piece(piece) => Some(*piece),
-            Shape::Function(_) => None,
-        };
-        let own: Vec<usize> = steps.iter().filter_map(pieces).collect();
-        for (i, at) in own.iter().enumerate() {
-            let place = |k: usize| u16::try_from(1 + 2 * at + k).unwrap_or(u16::MAX);
-            if let Some(piece) = all.get_mut(*at) {
-                let forward = if i == 0 { 0 } else { place(0) };
-                let reverse = if i + 1 == own.len() { 0 } else { place(1) };
-                piece.places = [forward, reverse];
+        let numbers = pieces.add(&chain.name.value, own);
+        for step in &mut steps {
+            if let Shape::Piece(at) = step {
+                *at = numbers.get(*at).copied().unwrap_or_default();
             }
         }
         steps
@@ -518,7 +557,25 @@ fn is_link_local(address: IpAddr) -> bool {
 /// A packet's port is a byte of its classification key.
 const PORTS_MAX: usize = 255;
 
+impl Function {
+    /// Whether it would be built the same from `spec`, down to the lines by which its rules are named.
+    fn is_still(&self, spec: &FunctionSpec) -> bool {
+        self.spec.says_the_same(spec)
+            && (self.built.rules.is_empty() || self.spec.is_at_the_same_lines(spec))
+    }
+}
+
 impl Plan {
+    fn namesake(&self, spec: &FunctionSpec) -> Option<&Function> {
+        let same = |f: &&Function| f.name == spec.name.value && f.kind.name == spec.kind.name;
+        self.functions.iter().find(same)
+    }
+
+    /// Where the function is that was `id` before a reload.
+    pub(crate) fn place_of(&self, id: FunctionId) -> Option<usize> {
+        self.functions.iter().position(|f| f.id == id)
+    }
+
     /// The functions that packets of a program meet, in order.
     pub fn functions_of(&self, program: &Program) -> impl Iterator<Item = &Function> {
         let at = |step: &Step| -> Vec<usize> {
@@ -526,7 +583,7 @@ impl Plan {
                 Step::Function { at, .. } => vec![*at],
                 Step::Piece(piece) => {
                     let functions = self.pieces.get(*piece).map_or(&[][..], |p| &p.functions);
-                    let mut all: Vec<usize> = functions.iter().map(|f| f.at).collect();
+                    let mut all: Vec<usize> = functions.iter().filter_map(|f| f.at).collect();
                     if program.direction == Direction::Reverse {
                         all.reverse();
                     }

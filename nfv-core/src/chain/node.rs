@@ -70,6 +70,24 @@ pub enum Style {
 }
 
 impl Node {
+    /// Whether another says the same, wherever both stand.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        match (&self.content, &other.content) {
+            (Content::List(a), Content::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.says_the_same(b))
+            }
+            (Content::Map(a), Content::Map(b)) => {
+                let same =
+                    |((ka, a), (kb, b)): (&(Spanned<String>, Self), &(Spanned<String>, Self))| {
+                        ka.value == kb.value && a.says_the_same(b)
+                    };
+                a.len() == b.len() && a.iter().zip(b).all(same)
+            }
+            (Content::Scalar(a), Content::Scalar(b)) => a == b,
+            (a, b) => a == b,
+        }
+    }
+
     /// Reads the tree of a chain file, replacing `${VAR}` in its values.
     ///
     /// Returns `None` when the text is no YAML document or breaks a limit; then the error is in

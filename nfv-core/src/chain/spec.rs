@@ -30,6 +30,8 @@ pub struct ChainFile {
     pub chains: Vec<ChainSpec>,
     /// What flows may take, and how long they live.
     pub flows: FlowLimits,
+    /// The section `ports`, to be compared with another file's.
+    ports_node: Option<Node>,
 }
 
 /// A network function.
@@ -46,6 +48,16 @@ impl FunctionSpec {
     /// Its keys, checked against the table of its type.
     pub fn section(&self) -> Section<'_> {
         Section::function(&self.name, &self.node, &self.kind)
+    }
+
+    /// Whether another says the same, wherever it stands.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.node.says_the_same(&other.node)
+    }
+
+    /// Whether one that says the same says it in the same lines.
+    pub fn is_at_the_same_lines(&self, other: &Self) -> bool {
+        self.node == other.node
     }
 }
 
@@ -108,10 +120,19 @@ impl ChainFile {
             functions: read_functions(&file, functions),
             chains: file.sections("chains").iter().map(|chain| read_chain(chain, report)).collect(),
             flows: file.record("flows").map_or_else(FlowLimits::default, |s| read_flows(&s)),
+            ports_node: file.node("ports").cloned(),
         };
         check_ports(&this.ports, report);
         this.check_chains(report);
         Some(this)
+    }
+
+    /// Whether another file says the same of its ports.
+    pub fn has_the_ports_of(&self, other: &Self) -> bool {
+        match (&self.ports_node, &other.ports_node) {
+            (Some(own), Some(others)) => own.says_the_same(others),
+            (own, others) => own == others,
+        }
     }
 
     /// Whether every chain can be reached.

@@ -32,9 +32,9 @@ struct Run(Control);
 impl Collector for Run {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Self(control) = self;
-        let ledger = &control.plan.ledger;
-        let workers: Vec<_> =
-            control.cells.iter().map(|c| ledger.totals(std::slice::from_ref(c))).collect();
+        let running = control.workers.now();
+        let ledger = &running.plan.ledger;
+        let workers = running.by_worker();
         let mut told = HashSet::new();
         for counter in ledger.counters() {
             if !told.insert(counter.metric) {
@@ -82,7 +82,7 @@ impl Collector for Run {
             None,
             by_port(&|p| f64::from(p.pool.size().saturating_sub(p.pool.in_use()))),
         )?;
-        let workers = control.cells.len() as f64;
+        let workers = running.workers() as f64;
         gauge(&mut encoder, "nfv_workers", "workers", None, vec![(Vec::new(), workers)])?;
         let uptime = control.start.elapsed().as_secs_f64();
         gauge(

@@ -3,5 +3,6 @@ pub mod learn;
 pub mod metrics;
 pub mod netlink;
 pub mod requests;
+pub mod running;
 pub mod socket;
 pub mod twin;

@@ -4,14 +4,16 @@
 //! relaxed, handles are atomics that functions read while they work.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::account::{CellId, Cells, Totals};
-use crate::chain::compile::{Function, Plan};
+use super::running::Workers;
+use crate::account::{CellId, Totals};
+use crate::chain::compile::Function;
 use crate::chain::report::nearest;
 use crate::dpdk::OpenPort;
 use crate::nf::Handle;
@@ -34,6 +36,21 @@ pub enum Request {
         handle: String,
         /// The value, as text.
         value: String,
+    },
+    /// Lists flows.
+    Flows {
+        /// Words that a flow's line must have, all of them.
+        #[serde(default)]
+        filter: Vec<String>,
+        /// Most of them.
+        #[serde(default = "rows")]
+        most: usize,
+    },
+    /// Changes to a chain file; without one, to that of the run as it is now.
+    Reload {
+        /// Its path, absolute.
+        #[serde(default)]
+        config: Option<PathBuf>,
     },
     /// Ends the run as SIGINT does.
     Quit {},
@@ -110,18 +127,36 @@ pub struct HandleValue {
 }
 
 /// A run, as the control side sees it. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Control {
     /// What the workers run.
-    pub plan: Arc<Plan>,
-    /// Their counters.
-    pub cells: Vec<Arc<Cells>>,
+    pub workers: Workers,
+    /// Changes to another chain file; says what came of it, or why not.
+    pub reload: Reload,
     /// The ports, as the chain file has them.
     pub ports: Arc<[OpenPort]>,
     /// Ends the run.
     pub stop: Arc<AtomicBool>,
     /// When the workers started.
     pub start: Instant,
+}
+
+/// Changes to another chain file; says what came of it, or why not.
+pub type Reload = Arc<dyn Fn(Option<PathBuf>) -> Result<String, String> + Send + Sync>;
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("workers", &self.workers).finish_non_exhaustive()
+    }
+}
+
+/// Flows, as an operator asked for them.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Flows {
+    /// A line each.
+    pub flows: Vec<String>,
+    /// Whether there are more that match.
+    pub more: bool,
 }
 
 impl Control {
@@ -140,6 +175,10 @@ impl Control {
             Request::Get { handle: None } => json(&self.handles()),
             Request::Get { handle: Some(handle) } => self.get(&handle).and_then(|v| json(&v)),
             Request::Set { handle, value } => self.set(&handle, &value).and_then(|v| json(&v)),
+            Request::Flows { filter, most } => {
+                self.flows(&filter, most.min(ROWS_MAX)).and_then(|v| json(&v))
+            }
+            Request::Reload { config } => (self.reload)(config).and_then(|v| json(&v)),
             Request::Quit {} => {
                 self.stop.store(true, Ordering::Relaxed);
                 json(&"the run ends")
@@ -153,14 +192,15 @@ impl Control {
 
     /// The counters' sums over the workers.
     pub fn totals(&self) -> Totals {
-        self.plan.ledger.totals(&self.cells)
+        self.workers.now().totals()
     }
 
     /// All counters, and the ports as they are.
     pub fn stats(&self) -> Stats {
-        let counters = self
+        let running = self.workers.now();
+        let counters = running
             .totals()
-            .iter(&self.plan.ledger)
+            .iter(&running.plan.ledger)
             .map(|(c, value)| CounterValue {
                 metric: c.metric.to_owned(),
                 labels: c.labels.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect(),
@@ -169,14 +209,35 @@ impl Control {
             .collect();
         Stats {
             uptime_seconds: self.start.elapsed().as_secs_f64(),
-            workers: self.cells.len(),
+            workers: running.workers(),
             counters,
             ports: self.ports.iter().map(|p| (p.name.clone(), port_state(p))).collect(),
         }
     }
 
+    /// Flows whose line has all words of a filter.
+    fn flows(&self, filter: &[String], most: usize) -> Result<Flows, String> {
+        let mut found = Flows { flows: Vec::new(), more: false };
+        self.workers.list(|plan, page| {
+            for row in &page.rows {
+                let line = format!("{} {row}", row.chain(plan));
+                if !filter.iter().all(|word| line.contains(word.as_str())) {
+                    continue;
+                }
+                if found.flows.len() == most {
+                    found.more = true;
+                    return false;
+                }
+                found.flows.push(line);
+            }
+            true
+        })?;
+        Ok(found)
+    }
+
     fn handles(&self) -> Vec<HandleValue> {
-        let totals = self.totals();
+        let running = self.workers.now();
+        let totals = running.totals();
         let of = |f: &Function| {
             let own = f.built.handles.iter().map(|h| own_handle(f, h)).collect::<Vec<_>>();
             let counted = counted(f).into_iter().map(|(name, help, id)| HandleValue {
@@ -187,7 +248,7 @@ impl Control {
             });
             own.into_iter().chain(counted).collect::<Vec<_>>()
         };
-        self.plan.functions.iter().flat_map(of).collect()
+        running.plan.functions.iter().flat_map(of).collect()
     }
 
     fn get(&self, handle: &str) -> Result<HandleValue, String> {
@@ -198,7 +259,8 @@ impl Control {
 
     fn set(&self, handle: &str, value: &str) -> Result<HandleValue, String> {
         let known = self.get(handle)?;
-        let functions = self.plan.functions.iter();
+        let running = self.workers.now();
+        let functions = running.plan.functions.iter();
         let (function, own) = functions
             .flat_map(|f| f.built.handles.iter().map(move |h| (f, h)))
             .find(|(f, h)| format!("{}.{}", f.name, h.named.name) == handle)
@@ -263,6 +325,14 @@ fn port_state(port: &OpenPort) -> PortState {
         extended: port.extended_statistics().into_iter().collect(),
     }
 }
+
+/// How many flows are listed when nothing is said.
+fn rows() -> usize {
+    1000
+}
+
+/// Most flows that one answer lists.
+const ROWS_MAX: usize = 100_000;
 
 fn json(value: &impl Serialize) -> Result<serde_json::Value, String> {
     serde_json::to_value(value).map_err(|why| why.to_string())

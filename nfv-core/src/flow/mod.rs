@@ -2,9 +2,11 @@
 mod addresses;
 mod book;
 mod forward;
+pub mod fragment;
 mod hop;
 mod key;
 mod limits;
+mod page;
 mod paths;
 mod rewrite;
 mod routes;
@@ -16,12 +18,13 @@ mod wheel;
 pub use book::{Origin, Target};
 pub use hop::{Hop, HopId};
 pub use limits::{FlowLimits, IdleTimes, WhenFull};
+pub use page::{FlowPage, FlowRow};
 pub use routes::{PortFacts, RouteError, RouteTable, Wanted};
 pub use shard::SHARDS;
 pub use table::{FlowRef, KEPT};
 
 pub(crate) use forward::{Asked, Refusal, forward, is_header_right};
-pub(crate) use key::{Address, FlowKey, Secret, Tuple, is_tracked};
+pub(crate) use key::{Address, FlowKey, Scope, Secret, Tuple, is_tracked};
 pub(crate) use limits::{FlowRefusal, tcp_idle_ticks};
 pub(crate) use paths::{FUNCTIONS_MAX, Paths};
 pub(crate) use rewrite::{deltas, rewrite};

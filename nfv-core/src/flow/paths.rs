@@ -15,8 +15,6 @@ use crate::nf::Via;
 pub(crate) struct Path {
     packets: u64,
     bytes: u64,
-    /// The program that it is of.
-    pub program: ProgramId,
     /// How packets leave: an index into the vias; 0 is the chain's way.
     pub via: u16,
 }
@@ -116,7 +114,7 @@ impl Paths {
         }
         let number = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
         let (packets, bytes) = cells();
-        self.paths.push(Path { packets: 0, bytes: 0, program, via: via as u16 });
+        self.paths.push(Path { packets: 0, bytes: 0, via: via as u16 });
         self.cells.push(PathCells { packets, bytes });
         self.known.insert(key.into(), number);
         number

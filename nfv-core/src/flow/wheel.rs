@@ -26,6 +26,11 @@ impl Tick {
         if passed > u32::MAX / 2 { 0 } else { passed }
     }
 
+    /// Ticks as seconds.
+    pub fn seconds(ticks: u32) -> u32 {
+        ((u64::from(ticks) << TICK_BITS) / 1_000_000_000) as u32
+    }
+
     fn plus(self, ticks: u32) -> Self {
         Self(self.0.wrapping_add(ticks))
     }

@@ -8,6 +8,7 @@
 
 mod decide;
 mod life;
+mod renew;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -22,8 +23,8 @@ use crate::chain::piece::Piece;
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, ReserveError};
 use crate::flow::{
-    Address, Change, Entry, FlowKey, FlowLimits, FlowRef, FlowRefusal, KEPT, Paths, SHARDS, Secret,
-    Segment, Side, Strictness, Table, Tick, Way, Wheel, flag, is_tracked, rewrite,
+    Address, Change, Entry, FlowKey, FlowLimits, FlowPage, FlowRef, FlowRefusal, KEPT, Paths,
+    SHARDS, Secret, Segment, Side, Strictness, Table, Tick, Way, Wheel, flag, is_tracked, rewrite,
 };
 use crate::nf::{Direction, FlowStage, Nf, PortIndex, Shard, Tracking, Via};
 use crate::packet::{Headers, L3, protocol};
@@ -53,6 +54,8 @@ struct Common {
     /// Flows that were forgotten: a reference found before that may be another's now.
     forgotten: u32,
     sweep: Sweep,
+    /// Until when connections that are under way are taken into chains that kept no flows before.
+    picks_up_until: Time,
 }
 
 /// Where the look for flows whose time is up has come to.
@@ -78,6 +81,7 @@ impl std::fmt::Debug for FlowShard {
 }
 
 /// What is the same for all packets of a burst at a piece.
+#[derive(Clone)]
 struct Seat<'p> {
     plan: &'p Plan,
     piece: &'p Piece,
@@ -88,6 +92,8 @@ struct Seat<'p> {
     tick: Tick,
     in_port: PortIndex,
     direction: Direction,
+    /// How closely connections are followed, now.
+    tracking: Tracking,
     /// Flows forgotten when the burst was looked up.
     forgotten: u32,
     /// Length of the packet at hand, where it is counted by itself.
@@ -137,8 +143,53 @@ impl FlowEngine {
                 seen: generations(plan),
                 forgotten: 0,
                 sweep: Sweep { done: tick, shard: 0 },
+                picks_up_until: Time(0),
             },
         })
+    }
+
+    /// Changes to another plan: all flows are decided again at their next packet. `paths`: none yet; those before, then.
+    pub fn change(&mut self, plan: &Plan, paths: &mut Paths, now: Time) {
+        let common = &mut self.common;
+        std::mem::swap(&mut common.paths, paths);
+        // The tables were made for as many as there might be when the run began.
+        let idle_and_full = plan.flows;
+        common.limits = FlowLimits { max: common.limits.max, ..idle_and_full };
+        common.generation = common.generation.wrapping_add(1);
+        common.seen = generations(plan);
+        self.pick_up(plan, now);
+    }
+
+    /// Takes connections that are under way into chains that kept no flows until now, for a while.
+    pub fn pick_up(&mut self, plan: &Plan, now: Time) {
+        if plan.pieces.iter().any(|p| p.is_fresh) {
+            self.common.picks_up_until = Time(now.0.saturating_add(PICK_UP_NS));
+        }
+    }
+
+    /// Whether connections that are under way may begin with what looks like an answer.
+    #[inline]
+    pub fn picks_up(&self, now: Time) -> bool {
+        now < self.common.picks_up_until
+    }
+
+    /// By shard, the slices of all functions.
+    pub fn slices(&mut self) -> impl Iterator<Item = &mut Vec<Box<dyn Any + Send>>> {
+        self.common.shards.iter_mut().map(|shard| &mut shard.slices)
+    }
+
+    /// Fills a page of the list of flows.
+    pub fn list(&self, page: &mut FlowPage, now: Time) {
+        let Some(from) = page.next else { return };
+        let tick = Tick::of(now);
+        let (is_v6, at) = (from >> 32 != 0, (from as u32).max(1));
+        page.next = if is_v6 {
+            let next = page.fill(&self.v6, at, tick);
+            (next < self.v6.end()).then_some(V6 | u64::from(next))
+        } else {
+            let next = page.fill(&self.v4, at, tick);
+            Some(if next < self.v4.end() { u64::from(next) } else { V6 })
+        };
     }
 
     /// Looks whether any function changed its mind: once a burst.
@@ -194,12 +245,22 @@ impl FlowEngine {
     /// The program that a packet of a flow takes.
     #[inline]
     pub fn program_of(&self, plan: &Plan, kind: L3, found: FlowRef) -> Option<ProgramId> {
-        let (piece, backwards) = match kind {
-            L3::Ipv4 => self.v4.get(found.entry()).map(|e| (e.piece, e.is(flag::BACKWARDS)))?,
-            _ => self.v6.get(found.entry()).map(|e| (e.piece, e.is(flag::BACKWARDS)))?,
+        let (piece, backwards, generation) = match kind {
+            L3::Ipv4 => self
+                .v4
+                .get(found.entry())
+                .map(|e| (e.piece, e.is(flag::BACKWARDS), e.generation))?,
+            _ => self
+                .v6
+                .get(found.entry())
+                .map(|e| (e.piece, e.is(flag::BACKWARDS), e.generation))?,
         };
-        let [forward, reverse] = plan.pieces.get(usize::from(piece))?.programs;
         let answers = found.side() == Side::Answer;
+        // Who begins flows may be led elsewhere now.
+        if generation != self.common.generation && !answers {
+            return None;
+        }
+        let [forward, reverse] = plan.pieces.get(usize::from(piece))?.programs?;
         Some(if answers == backwards { forward } else { reverse })
     }
 
@@ -223,6 +284,11 @@ impl FlowEngine {
             tick: Tick::of(now),
             in_port,
             direction,
+            tracking: if piece.is_fresh && self.picks_up(now) {
+                Tracking::Follow
+            } else {
+                piece.tracking
+            },
             forgotten: self.common.forgotten,
             bytes: Cell::new(0),
         };
@@ -388,7 +454,13 @@ impl Common {
         }
         if table.get(found.entry()).is_some_and(|e| e.generation != self.generation) {
             self.again(table, seat, found)?;
+            // It may have found another place.
+            *slot.flow = table.look_up(&key);
+            if !slot.flow.is_some() {
+                return Err(unkept(FlowRefusal::Clash));
+            }
         }
+        let found = *slot.flow;
         self.act(table, seat, slot, found)
     }
 
@@ -425,9 +497,9 @@ fn follow<A: Address>(
         Side::First => Way::Original,
         Side::Answer => Way::Reply,
     };
-    match entry.track.next(way, &segment, strictness(seat.piece)) {
+    match entry.track.next(way, &segment, strictness(seat.tracking)) {
         Ok(change) => Ok(change),
-        Err(_) if seat.piece.tracking <= Tracking::Follow => Ok(Change::Same),
+        Err(_) if seat.tracking <= Tracking::Follow => Ok(Change::Same),
         Err(invalid) => Err(unkept(FlowRefusal::Tcp(invalid))),
     }
 }
@@ -445,8 +517,8 @@ fn segment(slot: &Slot<'_>) -> Option<Segment> {
     Segment::read(tcp, payload)
 }
 
-fn strictness(piece: &Piece) -> Strictness {
-    match piece.tracking {
+fn strictness(tracking: Tracking) -> Strictness {
+    match tracking {
         Tracking::Check => Strictness::Strict,
         _ => Strictness::Loose,
     }
@@ -479,6 +551,10 @@ fn generations(plan: &Plan) -> u32 {
     all.fold(0, |sum, g| sum.wrapping_add(g.load(Ordering::Relaxed)))
 }
 
+/// In [`FlowPage::next`]: the other family's flows.
+const V6: u64 = 1 << 32;
+/// Connections that are under way are picked up for so long after a reload: five minutes.
+const PICK_UP_NS: u64 = 300_000_000_000;
 /// Ticks between two sweeps: 134 ms.
 const SWEEP_TICKS: u32 = 8;
 /// Most flows that are looked at between two polls: about 10 us.

@@ -69,6 +69,7 @@ impl Own {
             }
         }
         if !known {
+            let first = if engine.picks_up(now) { all } else { first };
             choose(first, all, headers, port, &mut to);
         }
         let n = burst.len();

@@ -4,13 +4,13 @@ use arrayvec::ArrayVec;
 
 use super::{Common, Leaves, Refused, Seat, leave_by, segment, strictness, unkept};
 use crate::burst::{Slot, Verdict};
-use crate::chain::compile::Plan;
+use crate::chain::compile::{Plan, ProgramId};
 use crate::chain::piece::Piece;
 use crate::flow::{
-    Address, Entry, FUNCTIONS_MAX, FlowKey, FlowRef, FlowRefusal, KEPT, NotKept, Side, Table,
-    TcpTrack, Tuple, deltas, flag, rewrite, shard_of,
+    Address, Entry, FUNCTIONS_MAX, FlowKey, FlowRef, FlowRefusal, KEPT, Side, Table, TcpTrack,
+    Tuple, deltas, flag, rewrite, shard_of,
 };
-use crate::nf::{Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, Nf, Tracking, Via};
+use crate::nf::{Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, Tracking, Via};
 use crate::packet::{Headers, protocol};
 
 impl Common {
@@ -24,9 +24,9 @@ impl Common {
     ) -> Result<Leaves, Refused> {
         let track = match segment(slot) {
             None => TcpTrack::default(),
-            Some(segment) => match TcpTrack::start(&segment, strictness(seat.piece)) {
+            Some(segment) => match TcpTrack::start(&segment, strictness(seat.tracking)) {
                 Ok(track) => track,
-                Err(_) if seat.piece.tracking <= Tracking::Follow => TcpTrack::default(),
+                Err(_) if seat.tracking <= Tracking::Follow => TcpTrack::default(),
                 Err(invalid) => return Err(unkept(FlowRefusal::Tcp(invalid))),
             },
         };
@@ -60,22 +60,14 @@ impl Common {
             self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
             return Err(unkept(FlowRefusal::TableFull));
         }
-        let number = match table.insert(entry) {
+        let number = match self.put_in(table, entry, seat.tick) {
             Ok(number) => number,
             Err(why) => {
                 self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
-                let refusal = match why {
-                    NotKept::Full => FlowRefusal::TableFull,
-                    NotKept::Clash => FlowRefusal::Clash,
-                };
-                return Err(unkept(refusal));
+                return Err(unkept(why));
             }
         };
         seat.cells.add(seat.plan.cells.flows_begun, 1);
-        let ticks = self.idle_ticks(table, number);
-        if let Some(wheel) = self.wheel::<A>(shard, 0) {
-            wheel.link(table, number, seat.tick, ticks);
-        }
         let found = FlowRef::of(number, Side::First);
         *slot.flow = found;
         self.paths.count(entry.paths[0], slot.packet.len());
@@ -109,35 +101,32 @@ impl Common {
     ) -> Result<(), Refused> {
         let Some(mut entry) = table.get(found.entry()).copied() else { return Ok(()) };
         seat.cells.add(seat.plan.cells.flows_again, 1);
+        let still = entry.piece == seat.number && seat.piece.is_current();
+        if !still {
+            return self.renew(table, seat, found.entry());
+        }
         let [first, answers] = entry.tuples;
         let shard = usize::from(shard_of(first, entry.protocol));
         let backwards = entry.is(flag::BACKWARDS);
-        let direction = if backwards { Direction::Reverse } else { Direction::Forward };
-        let mut headers = Headers {
-            kind: A::FAMILY,
-            protocol: entry.protocol,
-            vlan: entry.vlan,
-            l4: 1,
-            ttl: 64,
-            ..Headers::default()
-        };
-        first.put(&mut headers);
+        let mut headers = headers_of(&entry, first);
         let mut kept = entry.kept;
+        let stage = FlowStage::Again;
         let decided =
-            self.decide(seat, &mut headers, &mut kept, shard, FlowStage::Again, direction);
+            match self.decide(seat, &mut headers, &mut kept, shard, stage, begun(backwards)) {
+                Ok(decided) => decided,
+                Err(refused) => {
+                    self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
+                    return Err(refused);
+                }
+            };
         let after = Tuple::<A>::of(&headers);
-        let decided = match decided {
-            // What it is rewritten to changed, so its answers would not be found: it is another flow.
-            Ok(_) if after.turned() != answers => {
-                self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
-                return Err(unkept(FlowRefusal::Clash));
+        if after.turned() != answers {
+            // It is found by other answers now.
+            if let Some(place) = table.get_mut(found.entry()) {
+                place.kept = kept;
             }
-            Ok(decided) => decided,
-            Err(refused) => {
-                self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
-                return Err(refused);
-            }
-        };
+            return self.renew(table, seat, found.entry());
+        }
         entry.paths = self.paths_of(seat.plan, seat.piece, &decided, backwards);
         (entry.kept, entry.generation) = (kept, self.generation);
         if let Some(place) = table.get_mut(found.entry()) {
@@ -159,15 +148,13 @@ impl Common {
         let mut decided = Decided { rules: ArrayVec::new(), via: Via::Chain };
         let (in_port, now) = (seat.in_port, seat.now);
         for function in in_order(seat.piece, direction) {
-            let (Some(Nf::Flow(nf)), Some(slice), Some(own)) = (
-                seat.plan.functions.get(function.at).map(|f| &f.built.nf),
-                self.shards.get_mut(shard).and_then(|s| s.slices.get_mut(function.at)),
-                kept.get_mut(function.kept.clone()),
-            ) else {
+            let (Some((at, nf, slice)), Some(own)) =
+                (self.asked(seat.plan, shard, function), kept.get_mut(function.kept.clone()))
+            else {
                 continue;
             };
             let view = FlowView { headers, in_port, direction, now, state };
-            match nf.decide_flow(&view, own, slice.as_mut()) {
+            match nf.decide_flow(&view, own, slice) {
                 Decision::Forward(forward) => {
                     if state != FlowStage::Packet {
                         put(headers, forward.rewrite.src, forward.rewrite.dst);
@@ -183,7 +170,7 @@ impl Common {
                     }
                     let _ = decided.rules.try_push(rule.unwrap_or(NO_RULE));
                     count_once(seat, direction, &decided.rules);
-                    return Err(Refused(Verdict::DropBy(function.at as u16, why)));
+                    return Err(Refused(Verdict::DropBy(at as u16, why)));
                 }
             }
         }
@@ -198,13 +185,15 @@ impl Common {
         decided: &Decided,
         backwards: bool,
     ) -> [u32; 2] {
-        let [forward, reverse] = piece.programs;
+        let [forward, reverse] = piece.programs.unwrap_or([ProgramId(u16::MAX); 2]);
         let direction = if backwards { Direction::Reverse } else { Direction::Forward };
         let cells = || {
             let functions = in_order(piece, direction).zip(&decided.rules);
             let (mut packets, mut bytes) = (Vec::new(), Vec::new());
             for (function, rule) in functions {
-                let Some(cells) = plan.functions.get(function.at).map(|f| f.cells) else {
+                let Some(cells) =
+                    function.at.and_then(|at| plan.functions.get(at)).map(|f| f.cells)
+                else {
                     continue;
                 };
                 packets.push(cells.packets);
@@ -249,13 +238,35 @@ pub(super) fn in_order(
 /// Counts a packet that is of no path, by the functions that saw it.
 pub(super) fn count_once(seat: &Seat<'_>, direction: Direction, rules: &[u32]) {
     for (function, rule) in in_order(seat.piece, direction).zip(rules) {
-        let Some(cells) = seat.plan.functions.get(function.at).map(|f| f.cells) else { continue };
+        let Some(cells) = function.at.and_then(|at| seat.plan.functions.get(at)).map(|f| f.cells)
+        else {
+            continue;
+        };
         seat.cells.add(cells.packets, 1);
         seat.cells.add(cells.bytes, u64::from(seat.bytes.get()));
         if *rule != NO_RULE {
             seat.cells.add(cells.rules.plus(*rule as usize), 1);
         }
     }
+}
+
+/// The direction in which a flow began.
+pub(super) fn begun(backwards: bool) -> Direction {
+    if backwards { Direction::Reverse } else { Direction::Forward }
+}
+
+/// What is known of a flow's packets, with these ends.
+pub(super) fn headers_of<A: Address>(entry: &Entry<A>, ends: Tuple<A>) -> Headers {
+    let mut headers = Headers {
+        kind: A::FAMILY,
+        protocol: entry.protocol,
+        vlan: entry.vlan,
+        l4: 1,
+        ttl: 64,
+        ..Headers::default()
+    };
+    ends.put(&mut headers);
+    headers
 }
 
 pub(super) fn turned(direction: Direction) -> Direction {

@@ -1,14 +1,17 @@
 //! The life of a flow: when it opens, how long it may be idle, how it ends.
 
+use std::any::Any;
+
 use super::{Common, Seat, Sweeping};
 use crate::account::Cells;
 use crate::chain::compile::Plan;
-use crate::chain::piece::Piece;
+use crate::chain::piece::{Piece, PieceFunction};
 use crate::clock::Time;
 use crate::flow::{
-    Address, KEPT, SHARDS, Table, TcpState, Tick, Wheel, WhenFull, flag, shard_of, tcp_idle_ticks,
+    Address, Entry, FlowRefusal, KEPT, NotKept, SHARDS, Table, TcpState, Tick, Wheel, WhenFull,
+    flag, shard_of, tcp_idle_ticks,
 };
-use crate::nf::Nf;
+use crate::nf::{AnyFlowNf, Nf};
 use crate::packet::{L3, protocol};
 
 impl Common {
@@ -58,15 +61,9 @@ impl Common {
         now: Time,
     ) {
         for function in &piece.functions {
-            let (Some(Nf::Flow(nf)), Some(slice), Some(own)) = (
-                plan.functions.get(function.at).map(|f| &f.built.nf),
-                self.shards.get_mut(shard).and_then(|s| s.slices.get_mut(function.at)),
-                kept.get_mut(function.kept.clone()),
-            ) else {
-                continue;
-            };
-            if !own.is_empty() {
-                nf.flow_opened(own, slice.as_mut(), now);
+            let own = kept.get_mut(function.kept.clone()).filter(|own| !own.is_empty());
+            if let (Some((_, nf, slice)), Some(own)) = (self.asked(plan, shard, function), own) {
+                nf.flow_opened(own, slice, now);
             }
         }
     }
@@ -126,19 +123,52 @@ impl Common {
         number: u32,
         now: Time,
     ) {
-        let Some(entry) = table.get(number) else { return };
-        let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
-        let established = usize::from(!entry.is(flag::EMBRYO));
-        if let Some(wheel) = self.wheel::<A>(shard, established) {
-            wheel.unlink(table, number);
-        }
-        if let Some(entry) = table.remove(number) {
-            self.forgotten = self.forgotten.wrapping_add(1);
+        if let Some(entry) = self.take_out(table, number) {
+            let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
             cells.add(plan.cells.flows_ended, 1);
             if let Some(piece) = plan.pieces.get(usize::from(entry.piece)) {
                 self.give_back(plan, piece, &entry.kept, shard, now);
             }
         }
+    }
+
+    /// Puts an entry into the table and on its wheel.
+    ///
+    /// # Errors
+    /// There is no room, or its answers are those of another flow.
+    pub(super) fn put_in<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        entry: Entry<A>,
+        tick: Tick,
+    ) -> Result<u32, FlowRefusal> {
+        let number = table.insert(entry).map_err(|why| match why {
+            NotKept::Full => FlowRefusal::TableFull,
+            NotKept::Clash => FlowRefusal::Clash,
+        })?;
+        let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
+        let established = usize::from(!entry.is(flag::EMBRYO));
+        let ticks = self.idle_ticks(table, number);
+        if let Some(wheel) = self.wheel::<A>(shard, established) {
+            wheel.link(table, number, tick, ticks);
+        }
+        Ok(number)
+    }
+
+    /// Takes an entry off its wheel and out of the table; what functions keep with it is the caller's.
+    pub(super) fn take_out<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        number: u32,
+    ) -> Option<Entry<A>> {
+        let entry = table.get(number)?;
+        let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
+        let established = usize::from(!entry.is(flag::EMBRYO));
+        if let Some(wheel) = self.wheel::<A>(shard, established) {
+            wheel.unlink(table, number);
+        }
+        self.forgotten = self.forgotten.wrapping_add(1);
+        table.remove(number)
     }
 
     /// Gives back to the functions what they took for a flow.
@@ -151,18 +181,35 @@ impl Common {
         now: Time,
     ) {
         for function in &piece.functions {
-            let (Some(Nf::Flow(nf)), Some(slice), Some(own)) = (
-                plan.functions.get(function.at).map(|f| &f.built.nf),
-                self.shards.get_mut(shard).and_then(|s| s.slices.get_mut(function.at)),
-                kept.get(function.kept.clone()),
-            ) else {
-                continue;
-            };
             // All zero: it took nothing.
-            if own.iter().any(|b| *b != 0) {
-                nf.release_flow(own, slice.as_mut(), now);
+            let own = kept.get(function.kept.clone()).filter(|own| own.iter().any(|b| *b != 0));
+            if let (Some((_, nf, slice)), Some(own)) = (self.asked(plan, shard, function), own) {
+                nf.release_flow(own, slice, now);
             }
         }
+    }
+
+    /// A function of a piece with its place and its slice of a shard; `None` when a reload took it away.
+    pub(super) fn asked<'p>(
+        &mut self,
+        plan: &'p Plan,
+        shard: usize,
+        function: &PieceFunction,
+    ) -> Option<(usize, &'p dyn AnyFlowNf, &mut (dyn Any + Send))> {
+        let at = function.at?;
+        self.function(plan, shard, at).map(|(nf, slice)| (at, nf, slice))
+    }
+
+    /// A function by its place in the plan, with its slice of a shard.
+    pub(super) fn function<'p>(
+        &mut self,
+        plan: &'p Plan,
+        shard: usize,
+        at: usize,
+    ) -> Option<(&'p dyn AnyFlowNf, &mut (dyn Any + Send))> {
+        let Nf::Flow(nf) = &plan.functions.get(at)?.built.nf else { return None };
+        let slice = self.shards.get_mut(shard)?.slices.get_mut(at)?;
+        Some((nf.as_ref(), slice.as_mut()))
     }
 
     /// How long a flow lives without a packet, as it is now.

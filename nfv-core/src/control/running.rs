@@ -1,0 +1,187 @@
+//! What runs now, and how it is exchanged for something else while packets pass.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crate::account::{Cells, Totals};
+use crate::chain::compile::Plan;
+use crate::clock::Tsc;
+use crate::flow::FlowPage;
+use crate::nf::Task;
+use crate::worker::{Desk, Next, Order, Seat};
+
+/// A plan that workers run, and what has been counted since the run began.
+#[derive(Debug)]
+pub struct Running {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// By worker.
+    cells: Vec<Arc<Cells>>,
+    /// Counted under the plans before this one, by worker.
+    before: Vec<Totals>,
+}
+
+impl Running {
+    /// The first plan of a run, and the workers' counters.
+    pub fn first(plan: Arc<Plan>, cells: Vec<Arc<Cells>>) -> Self {
+        let before = cells.iter().map(|_| plan.ledger.totals(&[])).collect();
+        Self { plan, cells, before }
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// What each worker has counted.
+    pub fn by_worker(&self) -> Vec<Totals> {
+        let own = self.cells.iter().map(|c| self.plan.ledger.totals(std::slice::from_ref(c)));
+        own.zip(&self.before).map(|(own, before)| own.plus(before)).collect()
+    }
+
+    /// What all workers have counted.
+    pub fn totals(&self) -> Totals {
+        let none = self.plan.ledger.totals(&[]);
+        self.by_worker().iter().fold(none, |sum, one| sum.plus(one))
+    }
+}
+
+/// The workers, and what they run. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    running: Arc<RwLock<Arc<Running>>>,
+    desks: Arc<[Arc<Desk>]>,
+    clock: Tsc,
+    /// Held by who gives orders.
+    ordering: Arc<Mutex<()>>,
+}
+
+/// What came of a change.
+#[allow(missing_debug_implementations, reason = "futures have none")]
+pub struct Changed {
+    /// What functions that are new do beside the workers.
+    pub tasks: Vec<(String, Task)>,
+    /// Functions that are no more, or were built anew: their tasks are to end.
+    pub replaced: Vec<String>,
+    /// How long the slowest worker took to come to it.
+    pub took: Duration,
+}
+
+impl Workers {
+    /// Of a run that begins.
+    pub fn new(running: Running, desks: Vec<Arc<Desk>>, clock: Tsc) -> Self {
+        Self {
+            running: Arc::new(RwLock::new(Arc::new(running))),
+            desks: desks.into(),
+            clock,
+            ordering: Arc::default(),
+        }
+    }
+
+    /// What runs now.
+    pub fn now(&self) -> Arc<Running> {
+        self.running.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has all workers change to another plan, compiled after the one that runs, and waits until they have.
+    ///
+    /// No packet waits: each worker changes between two bursts, in some microseconds.
+    /// # Errors
+    /// There is no memory, or a worker does not answer.
+    pub fn change(&self, plan: Plan) -> Result<Changed, String> {
+        let _ordering = self.ordering.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.now();
+        let plan = Arc::new(plan);
+        let of = u16::try_from(self.desks.len()).unwrap_or(u16::MAX);
+        let mut orders = Vec::new();
+        let mut cells = Vec::new();
+        for index in 0..of {
+            let own = plan.ledger.cells();
+            let (seat, now) = (Seat { index, of }, self.clock.now());
+            let next = Next::new(&old.plan, plan.clone(), own.clone(), seat, now)
+                .map_err(|why| why.to_string())?;
+            orders.push(Order::Change(Box::new(next)));
+            cells.push(own);
+        }
+        let start = Instant::now();
+        let past = self.carry_out(orders)?;
+        let took = start.elapsed();
+        let before = old.by_worker().iter().map(|t| t.carried(&old.plan.ledger, &plan)).collect();
+        let running = Arc::new(Running { plan: plan.clone(), cells, before });
+        *self.running.write().unwrap_or_else(PoisonError::into_inner) = running;
+        drop(past);
+        let is_kept = |built| plan.functions.iter().any(|f| Arc::ptr_eq(&f.built, built));
+        let mut replaced = Vec::new();
+        for function in old.plan.functions.iter().filter(|f| !is_kept(&f.built)) {
+            replaced.push(function.name.clone());
+            if let Some(Err(why)) = function.built.finish.as_ref().map(|finish| finish()) {
+                tracing::error!("{}: {why}", function.name);
+            }
+        }
+        Ok(Changed { tasks: plan.tasks(), replaced, took })
+    }
+
+    /// Walks all flows of all workers, some at a time, and gives `each` every page; it says whether to go on.
+    ///
+    /// # Errors
+    /// A worker does not answer.
+    pub fn list(&self, mut each: impl FnMut(&Plan, &FlowPage) -> bool) -> Result<(), String> {
+        let _ordering = self.ordering.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.now();
+        for desk in self.desks.iter() {
+            let mut page = Box::new(FlowPage::first());
+            while page.next.is_some() {
+                page.rows.clear();
+                desk.order(Order::List(page)).map_err(|_| BUSY)?;
+                page = match wait(desk)? {
+                    Order::List(page) => page,
+                    Order::Change(_) => return Err(BUSY.to_owned()),
+                };
+                if !each(&running.plan, &page) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives each worker an order, and waits until all are carried out.
+    fn carry_out(&self, orders: Vec<Order>) -> Result<Vec<Order>, String> {
+        for (desk, order) in self.desks.iter().zip(orders) {
+            desk.order(order).map_err(|_| BUSY)?;
+        }
+        self.desks.iter().map(|desk| wait(desk)).collect()
+    }
+}
+
+fn wait(desk: &Desk) -> Result<Order, String> {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(order) = desk.report() {
+            return Ok(order);
+        }
+        std::thread::sleep(Duration::from_micros(20));
+    }
+    Err("a worker does not answer".to_owned())
+}
+
+impl Totals {
+    /// The same values by the counters of another plan. What functions dropped that are no more is one sum there.
+    fn carried(&self, ledger: &crate::account::Ledger, plan: &Plan) -> Self {
+        let mut by_name: HashMap<_, u64> =
+            self.iter(ledger).map(|(c, value)| ((c.metric, c.labels.clone()), value)).collect();
+        let take = |c: &crate::account::Counter| {
+            by_name.remove(&(c.metric, c.labels.clone())).unwrap_or_default()
+        };
+        let mut carried = Self::of(plan.ledger.counters().iter().map(take).collect());
+        let gone = self.iter(ledger).filter(|(c, _)| c.side == crate::account::Side::Dropped);
+        let gone: u64 =
+            gone.filter_map(|(c, _)| by_name.remove(&(c.metric, c.labels.clone()))).sum();
+        carried.add(plan.cells.removed, gone);
+        carried
+    }
+}
+
+const BUSY: &str = "another request of this kind is under way";
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,51 @@
+//! What the control side asks of a running worker, and its answers: taken up between two bursts.
+
+use crossbeam_queue::ArrayQueue;
+
+use super::change::Next;
+use crate::flow::FlowPage;
+
+/// A worker's desk. The control side writes orders, one at a time, and waits for the report.
+#[derive(Debug)]
+pub struct Desk {
+    orders: ArrayQueue<Order>,
+    reports: ArrayQueue<Order>,
+}
+
+/// Something to be done; a report is the order back, filled.
+#[derive(Debug)]
+pub enum Order {
+    /// Change to what is next; what was before comes back, to be dropped by who has time.
+    Change(Box<Next>),
+    /// List flows.
+    List(Box<FlowPage>),
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self { orders: ArrayQueue::new(1), reports: ArrayQueue::new(1) }
+    }
+}
+
+impl Desk {
+    /// Leaves an order; `Err` when there is one already.
+    pub fn order(&self, order: Order) -> Result<(), Order> {
+        self.orders.push(order)
+    }
+
+    /// What has been done.
+    pub fn report(&self) -> Option<Order> {
+        self.reports.pop()
+    }
+
+    /// The worker's look: two loads.
+    #[inline]
+    pub(super) fn next(&self) -> Option<Order> {
+        if self.orders.is_empty() { None } else { self.orders.pop() }
+    }
+
+    pub(super) fn done(&self, order: Order) {
+        // There is room: who orders waits for the report.
+        let _ = self.reports.push(order);
+    }
+}
