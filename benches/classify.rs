@@ -29,7 +29,7 @@ fn entry(count: usize) -> Entry {
     let source = Arc::new(Source::open(&path).expect("the file is there"));
     let mut report = Report::new(source.clone());
     let file = ChainFile::read(&source, &|_| None, &function_types(&[]), &mut report);
-    let plan = compile(&file.expect("it is a chain file"), &[], Purpose::Check, &mut report);
+    let plan = compile(&file.expect("it is a chain file"), &[], Purpose::Check, None, &mut report);
     plan.expect("it is right").entries.swap_remove(0)
 }
 

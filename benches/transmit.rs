@@ -35,10 +35,12 @@ fn transmit(c: &mut Criterion) {
         let mut report = Report::new(source.clone());
         let file = ChainFile::read(&source, &|_| None, &function_types(nfs::KINDS), &mut report);
         let file = file.expect("it is a chain file");
-        let plan = compile(&file, nfs::KINDS, Purpose::Run, &mut report).expect("it is right");
+        let plan =
+            compile(&file, nfs::KINDS, Purpose::Run, None, &mut report).expect("it is right");
         let cells = plan.ledger.cells();
         let (seat, start) = (Seat { index: 0, of: 1 }, Time(1));
-        let worker = Worker::new(Arc::new(plan), cells, pool, seat, Vec::new(), start);
+        let worker =
+            Worker::new(Arc::new(plan), cells, pool, seat, Vec::new(), Arc::default(), start);
         let mut worker = worker.expect("there is memory");
         let mut frame = Vec::new();
         etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])

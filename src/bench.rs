@@ -170,7 +170,10 @@ impl Bench {
                         }
                     }
                 }
-                END => return self.io.latency,
+                END => {
+                    self.worker.end();
+                    return self.io.latency;
+                }
                 _ => std::hint::spin_loop(),
             }
         }

@@ -109,7 +109,7 @@ fn describe(frame: &Frame) -> String {
     let fragment = match h.fragment {
         Fragment::Whole => "",
         Fragment::First => ", first fragment",
-        Fragment::Later => ", later fragment",
+        Fragment::Later | Fragment::Following => ", later fragment",
     };
     let what = match h.kind {
         L3::Arp => "ARP".to_owned(),

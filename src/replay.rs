@@ -110,6 +110,7 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
             say(&explain.packet(name, frame));
         }
     }
+    worker.end();
     drop(worker);
     let finished = plan.finish();
     out.finish()?;

@@ -158,7 +158,7 @@ fn work(
             std::hint::spin_loop();
         }
     }
-    worker.settle();
+    worker.end();
     Ok(())
 }
 

@@ -279,6 +279,12 @@ impl Burst {
         all.map(|((packet, headers), flow)| (packet, headers, flow))
     }
 
+    /// Its packets with their headers, to read.
+    #[inline]
+    pub(crate) fn both(&self) -> impl Iterator<Item = (&Packet, &Headers)> {
+        self.packets.iter().zip(&self.headers)
+    }
+
     /// Its headers, and where the flows that its packets are of are written.
     #[inline]
     pub(crate) fn flows_mut(&mut self) -> (&[Headers], &mut [FlowRef; BURST_MAX]) {

@@ -8,6 +8,7 @@ mod answer;
 mod change;
 mod desk;
 mod flows;
+mod fragments;
 mod kernel;
 mod sort;
 
@@ -18,10 +19,11 @@ use self::answer::Budget;
 pub use self::change::Next;
 pub use self::desk::{Desk, Order};
 use self::flows::FlowEngine;
+use self::fragments::Reassembly;
 pub use self::kernel::KernelQueues;
 use crate::account::{CellId, Cells};
 use crate::burst::{Burst, Reason, Refused, Routing, Verdict};
-use crate::chain::compile::{Function, Plan, Program, ProgramId, Step};
+use crate::chain::compile::{Entry, Function, Plan, Program, ProgramId, Step};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, ReserveError, cycles};
 use crate::flow::{Asked, FlowRef, Refusal, forward, is_header_right};
@@ -85,6 +87,8 @@ struct Own {
     polls_left: u32,
     /// The flows, where a chain keeps any.
     flows: Option<Box<FlowEngine>>,
+    /// Fragments, where flows are kept.
+    fragments: Option<Box<Reassembly>>,
     /// Polls until what paths counted is added up.
     polls_to_sum: u32,
 }
@@ -149,6 +153,7 @@ impl Worker {
             answers: Budget::full(),
             // What the kernel sends is one worker's, so that it stays in order.
             polls_left: if seat.index == 0 { 0 } else { u32::MAX },
+            fragments: flows.is_some().then(|| Box::new(Reassembly::new())),
             flows,
             polls_to_sum: POLLS_TO_SUM,
             kernel,
@@ -163,6 +168,12 @@ impl Worker {
         if let Some(flows) = &mut self.own.flows {
             flows.add_up(&self.own.cells);
         }
+    }
+
+    /// Ends what waits: no packet is under way then.
+    pub fn end(&mut self) {
+        self.own.end_fragments(&self.plan);
+        self.settle();
     }
 
     /// Looks at each port once. Returns how many packets there were.
@@ -203,6 +214,7 @@ impl Worker {
         if let Some(flows) = &mut self.own.flows {
             flows.expire_all(&self.plan, &self.own.cells, now);
         }
+        self.own.expire_fragments(&self.plan, now);
         self.own.dispatch(&self.plan, port, &mut burst, io, now);
         self.own.inbox = Some(burst);
     }
@@ -233,6 +245,7 @@ impl Own {
             if seen == 0 || self.polls_to_sum == 0 {
                 flows.add_up(&self.cells);
                 self.polls_to_sum = POLLS_TO_SUM;
+                self.expire_fragments(plan, now);
             }
         }
         seen
@@ -264,6 +277,24 @@ impl Own {
         if let Some(routed) = &cells.routed {
             self.sort_out(plan, routed, port, burst);
         }
+        self.take_in(plan, entry, burst, port, io, now);
+        while let Some(port) = self.take_released(burst) {
+            let Some(entry) = plan.entries.get(port.index()) else { break };
+            self.take_in(plan, entry, burst, port, io, now);
+        }
+        self.flush(plan, io);
+    }
+
+    /// Takes parsed packets to their programs, and runs these.
+    fn take_in(
+        &mut self,
+        plan: &Plan,
+        entry: &Entry,
+        burst: &mut Burst,
+        port: PortIndex,
+        io: &mut impl Io,
+        now: Time,
+    ) {
         self.sort(plan, entry, burst, port, io, now);
         while let Some(program) = self.touched.pop() {
             let at = usize::from(program.0);
@@ -274,7 +305,6 @@ impl Own {
                 *slot = Some(burst);
             }
         }
-        self.flush(plan, io);
     }
 
     /// Adds a packet to its program's burst.
@@ -379,7 +409,7 @@ impl Own {
                 let functions = plan.pieces.get(piece).map_or(&[][..], |p| &p.functions);
                 let reroutes =
                     functions.iter().find(|f| f.at == Some(at)).map_or(&[][..], |f| &f.reroutes);
-                self.refuse(plan, function, reroutes, why, (packet, headers), port, now);
+                self.refuse(plan, (function, reroutes), why, (packet, headers), port, now);
             }
             Verdict::Unkept(why) => self.drop(packet, plan.cells.unkept.plus(why.index())),
             _ => packet.free(),
@@ -428,7 +458,7 @@ impl Own {
         let port = burst.in_port;
         burst.settle(|packet, headers, verdict| {
             let Verdict::Drop(reason) = verdict else { return packet.free() };
-            self.refuse(plan, function, reroutes, reason, (packet, headers), port, now);
+            self.refuse(plan, (function, reroutes), reason, (packet, headers), port, now);
         });
     }
 
@@ -436,8 +466,7 @@ impl Own {
     fn refuse(
         &mut self,
         plan: &Plan,
-        function: &Function,
-        reroutes: &[Option<ProgramId>],
+        (function, reroutes): (&Function, &[Option<ProgramId>]),
         reason: Reason,
         (packet, headers): (Packet, &Headers),
         port: PortIndex,

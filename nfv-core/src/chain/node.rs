@@ -77,11 +77,10 @@ impl Node {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.says_the_same(b))
             }
             (Content::Map(a), Content::Map(b)) => {
-                let same =
-                    |((ka, a), (kb, b)): (&(Spanned<String>, Self), &(Spanned<String>, Self))| {
-                        ka.value == kb.value && a.says_the_same(b)
-                    };
-                a.len() == b.len() && a.iter().zip(b).all(same)
+                let keys = |map: &[(Spanned<String>, Self)]| -> Vec<String> {
+                    map.iter().map(|(key, _)| key.value.clone()).collect()
+                };
+                keys(a) == keys(b) && a.iter().zip(b).all(|((_, a), (_, b))| a.says_the_same(b))
             }
             (Content::Scalar(a), Content::Scalar(b)) => a == b,
             (a, b) => a == b,

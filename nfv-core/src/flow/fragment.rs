@@ -261,16 +261,19 @@ impl<C: Copy, P> Fragments<C, P> {
     }
 
     /// How many datagrams are known.
+    #[cfg(test)]
     pub fn datagrams(&self) -> usize {
         self.table.len()
     }
 
     /// How many packets are held.
+    #[cfg(test)]
     pub fn held_packets(&self) -> usize {
         self.pen.packets()
     }
 
     /// How many bytes those take.
+    #[cfg(test)]
     pub fn held_bytes(&self) -> usize {
         self.pen.bytes()
     }

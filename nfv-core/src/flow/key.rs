@@ -168,12 +168,12 @@ fn folded(a: u64, b: u64) -> u64 {
     (product >> 64) as u64 ^ product as u64
 }
 
-/// Whether a packet is one of a flow: IP, whole, and of ICMP a query or its answer.
+/// Whether a packet is one of a flow: IP, with ports that are known, and of ICMP a query or its answer.
 #[inline(always)]
 pub fn is_tracked(h: &Headers) -> bool {
     let is_icmp = matches!(h.protocol, protocol::ICMP | protocol::ICMP6);
     matches!(h.kind, L3::Ipv4 | L3::Ipv6)
-        && h.fragment == Fragment::Whole
+        && h.fragment != Fragment::Later
         && (!is_icmp || is_icmp_query(h))
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::fragment::Refused;
 use super::tcp::{Invalid, TcpState, idle_seconds};
 use super::wheel::Tick;
 use crate::nf::Named;
@@ -102,35 +103,39 @@ pub(crate) enum FlowRefusal {
     Unsolicited,
     /// An ICMP error about a packet of no flow.
     IcmpUnrelated,
-    /// A fragment of which the first one is not known.
-    FragmentUnknown,
+    /// A fragment that could be an attack, or whose first one did not come.
+    Fragment(Refused),
     /// A segment that does not belong to its connection as it is.
     Tcp(Invalid),
 }
 
 impl FlowRefusal {
     /// Names of the reasons, by [`FlowRefusal::index`].
-    pub const NAMES: [Named; Self::OTHERS.len() + Invalid::NAMES.len()] = {
-        let mut names = [Self::OTHERS[0]; Self::OTHERS.len() + Invalid::NAMES.len()];
+    pub const NAMES: [Named; Self::TCP + Invalid::NAMES.len()] = {
+        let mut names = [Self::OTHERS[0]; Self::TCP + Invalid::NAMES.len()];
         let mut i = 0;
         while i < names.len() {
-            names[i] = if i < Self::OTHERS.len() {
+            names[i] = if i < Self::FRAGMENTS {
                 Self::OTHERS[i]
+            } else if i < Self::TCP {
+                Refused::NAMES[i - Self::FRAGMENTS]
             } else {
-                Invalid::NAMES[i - Self::OTHERS.len()]
+                Invalid::NAMES[i - Self::TCP]
             };
             i += 1;
         }
         names
     };
 
-    const OTHERS: [Named; 5] = [
+    const OTHERS: [Named; 4] = [
         Named { name: "table_full", help: "there are as many flows as `flows: max` allows" },
         Named { name: "clash", help: "its answers would look like those of another flow" },
         Named { name: "unsolicited", help: "no flow of its chain, and only answers come this way" },
         Named { name: "icmp_unrelated", help: "an ICMP error about a packet of no known flow" },
-        Named { name: "fragment_unknown", help: "a fragment whose first one did not come" },
     ];
+    /// Where in the names the fragments' begin, and where TCP's.
+    const FRAGMENTS: usize = Self::OTHERS.len();
+    const TCP: usize = Self::FRAGMENTS + Refused::NAMES.len();
 
     /// Its place in [`FlowRefusal::NAMES`].
     #[inline]
@@ -140,8 +145,8 @@ impl FlowRefusal {
             Self::Clash => 1,
             Self::Unsolicited => 2,
             Self::IcmpUnrelated => 3,
-            Self::FragmentUnknown => 4,
-            Self::Tcp(invalid) => Self::OTHERS.len() + invalid.index(),
+            Self::Fragment(refused) => Self::FRAGMENTS + refused.index(),
+            Self::Tcp(invalid) => Self::TCP + invalid.index(),
         }
     }
 }

@@ -54,7 +54,42 @@ pub fn rewrite<A: Address>(
         src.copy_from_slice(&h.src.v6());
         dst.copy_from_slice(&h.dst.v6());
     }
-    let Some(header) = data.get_mut(l4..) else { return };
+    // A later fragment has none.
+    if l4 != 0 {
+        write_upper(data, h, to, upper);
+    }
+}
+
+/// Writes ends and checksum into an upper layer's header, as far as it is there: it is quoted, and may be cut.
+pub fn rewrite_upper<A: Address>(
+    data: &mut [u8],
+    h: &mut Headers,
+    to: Tuple<A>,
+    deltas: [u16; 2],
+    side: Side,
+) {
+    let [_, upper] = match side {
+        Side::First => deltas,
+        Side::Answer => deltas.map(|d| !d),
+    };
+    to.put(h);
+    let has_ports = matches!(h.protocol, protocol::TCP | protocol::UDP);
+    // Of TCP most errors quote eight bytes only, and not the checksum.
+    if has_ports
+        && let Some([s0, s1, d0, d1]) =
+            data.get_mut(usize::from(h.l4)..).and_then(|d| d.first_chunk_mut::<4>())
+    {
+        [*s0, *s1] = to.sport.to_be_bytes();
+        [*d0, *d1] = to.dport.to_be_bytes();
+    }
+    let end = usize::from(h.l3_end).min(data.len());
+    write_upper(data.get_mut(..end).unwrap_or_default(), h, to, upper);
+}
+
+/// Writes ends and checksum into an upper layer's header.
+#[inline(always)]
+fn write_upper<A: Address>(data: &mut [u8], h: &Headers, to: Tuple<A>, upper: u16) {
+    let Some(header) = data.get_mut(usize::from(h.l4)..) else { return };
     match h.protocol {
         protocol::TCP => {
             if let Some([s0, s1, d0, d1, .., c0, c1]) = header.first_chunk_mut::<18>() {

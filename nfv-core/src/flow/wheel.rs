@@ -76,6 +76,7 @@ impl Wheel {
     }
 
     /// How many flows it has.
+    #[cfg(test)]
     pub fn len(&self) -> u32 {
         self.len
     }

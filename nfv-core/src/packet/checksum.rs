@@ -49,6 +49,24 @@ impl Sum {
         self.fold() == 0xffff
     }
 
+    /// What is added to a checksum's complement when these bytes become those that `after` is the sum of.
+    #[inline]
+    pub fn delta_to(self, after: Self) -> u16 {
+        Self(u64::from(!self.fold()) + u64::from(after.fold())).fold()
+    }
+
+    /// The sum of words.
+    #[inline]
+    pub fn of_words(words: &[u16]) -> Self {
+        Self(words.iter().map(|w| u64::from(*w)).sum())
+    }
+
+    /// Sixteen bits of it.
+    #[inline]
+    pub fn folded(self) -> u16 {
+        self.fold()
+    }
+
     #[inline]
     fn fold(self) -> u16 {
         let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);

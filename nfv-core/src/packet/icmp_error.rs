@@ -68,7 +68,10 @@ pub fn icmp_error(
     let link = frame.get(..l3)?;
     // A group address at either end of the link: who sent it is not who is to be told.
     let (dst_mac, src_mac) = (link.first_chunk::<6>()?, link.get(6..)?.first_chunk::<6>()?);
-    if is_group(dst_mac) || is_group(src_mac) || headers.fragment == Fragment::Later {
+    if is_group(dst_mac)
+        || is_group(src_mac)
+        || matches!(headers.fragment, Fragment::Later | Fragment::Following)
+    {
         return None;
     }
     let datagram = frame.get(l3..usize::from(headers.l3_end).min(frame.len()))?;

@@ -49,6 +49,8 @@ pub enum Fragment {
     First,
     /// A later one: it has none.
     Later,
+    /// A later one of which the first one is known: its ports are that one's, its bytes have none.
+    Following,
 }
 
 /// The flags of a TCP header (RFC 9293, section 3.1).

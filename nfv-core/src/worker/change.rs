@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::flows::FlowEngine;
+use super::fragments::Reassembly;
 use super::{Instance, Seat, Worker};
 use crate::account::Cells;
 use crate::burst::Burst;
@@ -24,6 +25,7 @@ pub struct Next {
     touched: Vec<ProgramId>,
     /// When no flows were kept before.
     engine: Option<Box<FlowEngine>>,
+    fragments: Option<Box<Reassembly>>,
     /// By shard, then by function.
     slices: Vec<Vec<Made<Box<dyn Any + Send>>>>,
     paths: Paths,
@@ -74,6 +76,7 @@ impl Next {
             touched: Vec::with_capacity(plan.programs.len()),
             slices: if begins { Vec::new() } else { (0..SHARDS).map(slices).collect() },
             paths: Paths::new(),
+            fragments: engine.is_some().then(|| Box::new(Reassembly::new())),
             engine,
             cells,
             plan,
@@ -99,6 +102,9 @@ impl Worker {
                 }
             }
             (none, engine) => *none = engine,
+        }
+        if own.flows.is_some() && own.fragments.is_none() {
+            own.fragments = next.fragments.take();
         }
         if let Some(flows) = &mut own.flows {
             flows.pick_up(&self.plan, now);

@@ -7,6 +7,7 @@
 //! ```
 
 mod decide;
+mod errors;
 mod life;
 mod renew;
 
@@ -27,7 +28,7 @@ use crate::flow::{
     SHARDS, Secret, Segment, Side, Strictness, Table, Tick, Way, Wheel, flag, is_tracked, rewrite,
 };
 use crate::nf::{Direction, FlowStage, Nf, PortIndex, Shard, Tracking, Via};
-use crate::packet::{Headers, L3, protocol};
+use crate::packet::{Fragment, Headers, L3, is_icmp_error, protocol};
 
 /// The flows of a worker.
 #[derive(Debug)]
@@ -441,6 +442,11 @@ impl Common {
         seat: &Seat<'_>,
         slot: &mut Slot<'_>,
     ) -> Result<Leaves, Refused> {
+        if is_icmp_error(slot.headers)
+            && let Some(leaves) = self.error(table, seat, slot)?
+        {
+            return Ok(leaves);
+        }
         if !is_tracked(slot.headers) {
             return self.alone(seat, slot);
         }
@@ -508,12 +514,15 @@ fn follow<A: Address>(
 #[inline]
 fn segment(slot: &Slot<'_>) -> Option<Segment> {
     let h = &*slot.headers;
-    if h.protocol != protocol::TCP {
+    // What follows a first fragment has no header.
+    if h.protocol != protocol::TCP || h.l4 == 0 {
         return None;
     }
     let tcp = slot.packet.data().get(usize::from(h.l4)..)?;
     let header = u32::from(tcp.get(12)? >> 4) * 4;
-    let payload = u32::from(h.l3_end.saturating_sub(h.l4)).saturating_sub(header);
+    let here = u32::from(h.l3_end.saturating_sub(h.l4)).saturating_sub(header);
+    // How much more there is of a segment that was cut is not known yet: no more than a datagram holds.
+    let payload = if h.fragment == Fragment::First { u32::from(u16::MAX) - header } else { here };
     Segment::read(tcp, payload)
 }
 

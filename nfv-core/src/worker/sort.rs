@@ -6,7 +6,7 @@ use crate::chain::compile::{Choice, Entry, Plan, ProgramId};
 use crate::clock::Time;
 use crate::dpdk::BURST_MAX;
 use crate::flow::{FlowRefusal, is_tracked};
-use crate::packet::Headers;
+use crate::packet::{Headers, is_icmp_error};
 use crate::port_index::PortIndex;
 
 impl Own {
@@ -23,7 +23,7 @@ impl Own {
     ) {
         let keeps = entry.first.as_ref().filter(|_| self.flows.is_some());
         match (keeps, &entry.all) {
-            (Some(first), all) => self.sort_flows(plan, first, all, burst, port, io, now),
+            (Some(first), all) => self.sort_flows(plan, (first, all), burst, port, io, now),
             // The whole burst is the program's, as it lies.
             (None, Choice::All(program)) => self.run(plan, *program, burst, port, io, now),
             (None, Choice::Matched { classifier, programs }) => {
@@ -49,13 +49,15 @@ impl Own {
     fn sort_flows(
         &mut self,
         plan: &Plan,
-        first: &Choice,
-        all: &Choice,
+        (first, all): (&Choice, &Choice),
         burst: &mut Burst,
         port: PortIndex,
         io: &mut impl Io,
         now: Time,
     ) {
+        if burst.headers().iter().fold(0, |all, h| all | h.fragment as u8) != 0 {
+            self.follow_fragments(plan, burst, port, now);
+        }
         let mut to = [NOWHERE; BURST_MAX];
         let Some(engine) = &mut self.flows else { return };
         engine.refresh(plan);
@@ -69,6 +71,14 @@ impl Own {
             }
         }
         if !known {
+            for ((packet, h), to) in
+                burst.both().zip(to.iter_mut()).filter(|((_, h), _)| is_icmp_error(h))
+            {
+                if let Some(program) = engine.program_of_error(plan, packet.data(), h) {
+                    *to = program;
+                }
+            }
+            let headers = burst.headers();
             let first = if engine.picks_up(now) { all } else { first };
             choose(first, all, headers, port, &mut to);
         }

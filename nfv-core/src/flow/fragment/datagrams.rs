@@ -101,6 +101,7 @@ impl<C> Datagrams<C> {
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.used
     }

@@ -50,6 +50,7 @@ impl<P> Pen<P> {
     }
 
     /// How many bytes they have.
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -37,19 +37,52 @@ pub enum Refused {
 impl Refused {
     /// Name and meaning of each, by [`Refused::index`].
     pub const NAMES: [Named; 13] = [
-        Named { name: "overlap", help: "a fragment that overlaps another one of its datagram" },
-        Named { name: "poisoned", help: "a fragment of a datagram of which one was an attack" },
-        Named { name: "duplicate", help: "a fragment whose bytes have all been there before" },
-        Named { name: "tiny_fragment", help: "a fragment that cuts the upper layer's header" },
-        Named { name: "bad_length", help: "a fragment that is empty, or no multiple of 8 bytes" },
-        Named { name: "too_long", help: "a fragment beyond the 65,535 bytes of a datagram" },
-        Named { name: "two_ends", help: "fragments that disagree on where their datagram ends" },
-        Named { name: "bad_place", help: "two fragment headers that contradict each other" },
-        Named { name: "too_scattered", help: "a fragment of a datagram with more than 16 pieces" },
-        Named { name: "too_many", help: "a fragment held, whose datagram made room for another" },
-        Named { name: "no_room", help: "a fragment before its first one, and no room to hold it" },
-        Named { name: "too_late", help: "a fragment whose first one did not come in time" },
-        Named { name: "stopped", help: "a fragment that was held when the run ended" },
+        Named {
+            name: "fragment_overlap",
+            help: "a fragment that overlaps another one of its datagram",
+        },
+        Named {
+            name: "fragment_poisoned",
+            help: "a fragment of a datagram of which one was an attack",
+        },
+        Named {
+            name: "fragment_duplicate",
+            help: "a fragment whose bytes have all been there before",
+        },
+        Named { name: "fragment_tiny", help: "a fragment that cuts the upper layer's header" },
+        Named {
+            name: "fragment_bad_length",
+            help: "a fragment that is empty, or no multiple of 8 bytes",
+        },
+        Named {
+            name: "fragment_too_long",
+            help: "a fragment beyond the 65,535 bytes of a datagram",
+        },
+        Named {
+            name: "fragment_two_ends",
+            help: "fragments that disagree on where their datagram ends",
+        },
+        Named {
+            name: "fragment_bad_place",
+            help: "two fragment headers that contradict each other",
+        },
+        Named {
+            name: "fragment_too_scattered",
+            help: "a fragment of a datagram with more than 16 pieces",
+        },
+        Named {
+            name: "fragment_too_many",
+            help: "a fragment held, whose datagram made room for another",
+        },
+        Named {
+            name: "fragment_no_room",
+            help: "a fragment before its first one, and no room to hold it",
+        },
+        Named {
+            name: "fragment_too_late",
+            help: "a fragment whose first one did not come in time",
+        },
+        Named { name: "fragment_stopped", help: "a fragment that was held when the run ended" },
     ];
 
     /// Its place in [`Refused::NAMES`].
@@ -59,6 +92,7 @@ impl Refused {
     }
 
     /// Its name, `snake_case`.
+    #[cfg(test)]
     pub fn name(self) -> &'static str {
         Self::NAMES.get(self.index()).map_or("refused", |named| named.name)
     }

@@ -429,7 +429,7 @@ fn all_that_is_held_comes_out_when_the_run_ends() {
 fn each_reason_has_its_own_name_and_place() {
     let names: BTreeSet<_> = Refused::NAMES.iter().map(|n| n.name).collect();
     assert_eq!(names.len(), Refused::NAMES.len());
-    assert_eq!(Refused::Overlap.name(), "overlap");
+    assert_eq!(Refused::Overlap.name(), "fragment_overlap");
     assert_eq!(Refused::Stopped.index(), Refused::NAMES.len() - 1);
-    assert_eq!(Refused::TooLate.name(), "too_late");
+    assert_eq!(Refused::TooLate.name(), "fragment_too_late");
 }

@@ -72,9 +72,4 @@ impl Invalid {
     pub fn index(self) -> usize {
         usize::from(self as u8)
     }
-
-    /// Its name, `snake_case`.
-    pub fn name(self) -> &'static str {
-        Self::NAMES.get(self.index()).map_or("tcp_invalid", |named| named.name)
-    }
 }

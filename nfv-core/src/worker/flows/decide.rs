@@ -7,8 +7,8 @@ use crate::burst::{Slot, Verdict};
 use crate::chain::compile::{Plan, ProgramId};
 use crate::chain::piece::Piece;
 use crate::flow::{
-    Address, Entry, FUNCTIONS_MAX, FlowKey, FlowRef, FlowRefusal, KEPT, Side, Table, TcpTrack,
-    Tuple, deltas, flag, rewrite, shard_of,
+    Address, Entry, FUNCTIONS_MAX, FlowKey, FlowRef, FlowRefusal, Invalid, KEPT, Side, Table,
+    TcpTrack, Tuple, deltas, flag, rewrite, shard_of,
 };
 use crate::nf::{Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, Tracking, Via};
 use crate::packet::{Headers, protocol};
@@ -23,6 +23,10 @@ impl Common {
         key: FlowKey<A>,
     ) -> Result<Leaves, Refused> {
         let track = match segment(slot) {
+            // What follows a fragment whose flow has ended.
+            None if slot.headers.protocol == protocol::TCP => {
+                return Err(unkept(FlowRefusal::Tcp(Invalid::NotASyn)));
+            }
             None => TcpTrack::default(),
             Some(segment) => match TcpTrack::start(&segment, strictness(seat.tracking)) {
                 Ok(track) => track,

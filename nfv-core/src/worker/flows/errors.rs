@@ -1,0 +1,70 @@
+//! ICMP errors belong to the flow whose packet they quote: they take its chain and its way, and are rewritten as it is.
+
+use super::{Common, FlowEngine, Leaves, Refused, Seat, leave_by, unkept};
+use crate::burst::Slot;
+use crate::chain::compile::{Plan, ProgramId};
+use crate::flow::{
+    Address, FlowKey, FlowRef, FlowRefusal, Scope, Side, Table, Tuple, flag, quoted, rewrite_error,
+};
+use crate::nf::Tracking;
+use crate::packet::{Headers, L3};
+
+impl FlowEngine {
+    /// The program of an ICMP error that came in.
+    #[cold]
+    pub fn program_of_error(&self, plan: &Plan, data: &[u8], h: &Headers) -> Option<ProgramId> {
+        let inner = quoted(data, h)?;
+        let found = match h.kind {
+            L3::Ipv4 => self.v4.look_up(&key_of(&inner, 0)),
+            _ => self.v6.look_up(&key_of(&inner, 0)),
+        };
+        if found.is_some() { self.program_of(plan, h.kind, found) } else { None }
+    }
+}
+
+impl Common {
+    /// An ICMP error at a piece. `Ok(None)`: it is of no flow, and nobody minds.
+    #[cold]
+    pub(super) fn error<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        seat: &Seat<'_>,
+        slot: &mut Slot<'_>,
+    ) -> Result<Option<Leaves>, Refused> {
+        let unrelated = || match seat.tracking {
+            Tracking::None | Tracking::Follow => Ok(None),
+            Tracking::CheckLoosely | Tracking::Check => Err(unkept(FlowRefusal::IcmpUnrelated)),
+        };
+        let Some(mut inner) = quoted(slot.packet.data(), slot.headers) else { return unrelated() };
+        let key = key_of::<A>(&inner, seat.place);
+        let mut found = table.look_up(&key);
+        if !found.is_some() {
+            return unrelated();
+        }
+        if table.get(found.entry()).is_some_and(|e| e.generation != self.generation) {
+            self.again(table, seat, found)?;
+            found = table.look_up(&key);
+        }
+        let Some(entry) = of(table, found) else { return unrelated() };
+        let side = found.side();
+        let [first, answers] = entry.paths;
+        let path = if side == Side::First { first } else { answers };
+        self.paths.count(path, slot.packet.len());
+        if entry.is(flag::REWRITE) {
+            let ends = (key.tuple, entry.becomes(side));
+            let data = slot.packet.data_mut();
+            rewrite_error(data, slot.headers, &mut inner, ends, entry.deltas, side);
+        }
+        Ok(Some(leave_by(self.paths.via(path), slot)))
+    }
+}
+
+fn of<A: Address>(table: &Table<A>, found: FlowRef) -> Option<&crate::flow::Entry<A>> {
+    if found.is_some() { table.get(found.entry()) } else { None }
+}
+
+/// What a packet is looked up by that goes where the error goes.
+fn key_of<A: Address>(inner: &Headers, place: u16) -> FlowKey<A> {
+    let scope = Scope { vlan: inner.vlan, place, protocol: inner.protocol };
+    FlowKey { tuple: Tuple::of(inner).turned(), scope }
+}
