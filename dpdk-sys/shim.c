@@ -34,6 +34,11 @@ char *nfv_mbuf_append(struct rte_mbuf *packet, uint16_t bytes)
 	return rte_pktmbuf_append(packet, bytes);
 }
 
+char *nfv_mbuf_prepend(struct rte_mbuf *packet, uint16_t bytes)
+{
+	return rte_pktmbuf_prepend(packet, bytes);
+}
+
 int nfv_mbuf_trim(struct rte_mbuf *packet, uint16_t bytes)
 {
 	return rte_pktmbuf_trim(packet, bytes);

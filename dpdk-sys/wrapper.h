@@ -58,6 +58,7 @@ uint16_t nfv_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **packets, 
 struct rte_mbuf *nfv_mbuf_alloc(struct rte_mempool *pool);
 int nfv_mbuf_linearize(struct rte_mbuf *packet);
 char *nfv_mbuf_append(struct rte_mbuf *packet, uint16_t bytes);
+char *nfv_mbuf_prepend(struct rte_mbuf *packet, uint16_t bytes);
 int nfv_mbuf_trim(struct rte_mbuf *packet, uint16_t bytes);
 void nfv_mbuf_free(struct rte_mbuf *packet);
 uint64_t nfv_cycles(void);

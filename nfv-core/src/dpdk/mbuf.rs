@@ -158,6 +158,17 @@ impl Packet {
         true
     }
 
+    /// Puts `bytes` zeros before the first byte, and returns all there are then. `None`, and nothing changes, when there is
+    /// too little room.
+    pub fn prepend(&mut self, bytes: u16) -> Option<&mut [u8]> {
+        // SAFETY: the mbuf is ours; the call checks the room and returns null when there is too little.
+        let at = unsafe { dpdk_sys::nfv_mbuf_prepend(self.0.as_ptr(), bytes) };
+        let at = NonNull::new(at)?.as_ptr().cast::<u8>();
+        // SAFETY: `at` is the start of `bytes` bytes that the packet has just grown by.
+        unsafe { at.write_bytes(0, usize::from(bytes)) };
+        Some(self.data_mut())
+    }
+
     /// Takes `bytes` off the end. False, and nothing changes, when the last segment has fewer.
     pub fn trim(&mut self, bytes: u16) -> bool {
         // SAFETY: the mbuf is ours; the call checks the length.

@@ -5,6 +5,7 @@ mod icmp_error;
 mod parse;
 pub mod syn_cookie;
 pub mod tcp_build;
+pub mod tunnel;
 
 pub use flow_hash::{end_word, flow_hash, packet_hash, word_hash};
 pub use icmp_error::{ICMP_ERROR_MAX, IcmpError, icmp_error};
