@@ -264,6 +264,12 @@ impl Burst {
         self.routing = Routing::Detour;
     }
 
+    /// Some of its packets are longer than they were.
+    #[cold]
+    pub(crate) fn recount(&mut self) {
+        self.bytes = self.packets.iter().map(|p| u64::from(p.len())).sum();
+    }
+
     /// All its packets with the ports that their hops are on, taken out.
     #[inline]
     pub(crate) fn drain_routed(&mut self) -> impl Iterator<Item = (Packet, PortIndex)> {

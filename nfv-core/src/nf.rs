@@ -93,6 +93,8 @@ pub trait PacketNf: Send + Debug + 'static {
 pub struct FlowView<'b> {
     /// Its headers, as the NFs before this one have made them.
     pub headers: &'b Headers,
+    /// Its bytes from the upper layer's header on; none when the flow is decided again.
+    pub upper: &'b [u8],
     /// The port that received it.
     pub in_port: PortIndex,
     /// Whether it goes the chain's way or back.
@@ -203,7 +205,7 @@ pub struct Tunnel {
 pub enum TunnelKind {
     /// IP in IP (RFC 2003, RFC 2473).
     Ipip,
-    /// Generic UDP encapsulation, variant 1: IP right behind UDP.
+    /// Generic UDP encapsulation, variant 1: IP right behind UDP, which Linux takes since 4.8 (`ip fou add port N gue`).
     Gue {
         /// The UDP port at the other end.
         port: u16,
@@ -555,6 +557,13 @@ pub trait AnyFlowNf: Send + Sync + Debug {
     fn release_flow(&self, kept: &[u8], slice: &mut (dyn Any + Send), now: Time);
 }
 
+/// A packet's bytes from the upper layer's header to the end of its IP datagram; none without one.
+#[inline]
+pub(crate) fn upper<'p>(packet: &'p Packet, h: &Headers) -> &'p [u8] {
+    let (l4, end) = (usize::from(h.l4), usize::from(h.l3_end).min(packet.data().len()));
+    if l4 == 0 { &[] } else { packet.data().get(l4..end).unwrap_or_default() }
+}
+
 impl<T: FlowNf> AnyFlowNf for T {
     fn any_slice(&self, shard: Shard) -> Box<dyn Any + Send> {
         Box::new(self.slice(shard))
@@ -574,7 +583,8 @@ impl<T: FlowNf> AnyFlowNf for T {
         let mut routed = false;
         for ((mut slot, hint), decided) in burst.slots().zip(hints).zip(rules.iter_mut()) {
             let state = FlowStage::Packet;
-            let flow = FlowView { headers: slot.headers, in_port, direction, now, state };
+            let upper = upper(slot.packet, slot.headers);
+            let flow = FlowView { headers: slot.headers, upper, in_port, direction, now, state };
             let rule = match self.decide(&flow, hint, &mut T::Flow::new_zeroed(), slice) {
                 Decision::Forward(Forward { rule, hop: None, .. }) => rule,
                 Decision::Forward(Forward { rule, hop: Some(hop), .. }) => {

@@ -11,6 +11,7 @@ mod flows;
 mod fragments;
 mod kernel;
 mod sort;
+mod tunnel;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -412,6 +413,12 @@ impl Own {
                 self.refuse(plan, (function, reroutes), why, (packet, headers), port, now);
             }
             Verdict::Unkept(why) => self.drop(packet, plan.cells.unkept.plus(why.index())),
+            Verdict::Refuse(why, mtu) => {
+                if let Some(error) = why.answer(headers, mtu) {
+                    self.answer(plan, &packet, headers, error, port, now);
+                }
+                self.drop(packet, plan.cells.refused.plus(why as usize));
+            }
             _ => packet.free(),
         });
     }

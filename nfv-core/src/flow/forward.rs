@@ -23,11 +23,13 @@ pub(crate) enum Refusal {
     NeighbourUnresolved,
     /// Its hop is gone, or leads by another port than the chain's.
     OtherPort,
+    /// A tunnel's header does not fit before it.
+    NoHeadRoom,
 }
 
 impl Refusal {
     /// Names of the reasons, in their order.
-    pub const NAMES: [Named; 5] = [
+    pub const NAMES: [Named; 6] = [
         Named { name: "ttl_expired", help: "its time to live, or hop limit, ran out here" },
         Named { name: "bad_checksum", help: "its IPv4 header is not as it was sent" },
         Named {
@@ -39,6 +41,7 @@ impl Refusal {
             help: "the MAC address of its next hop is not known (yet)",
         },
         Named { name: "other_port", help: "its next hop is not on the port where its chain ends" },
+        Named { name: "no_head_room", help: "a tunnel's header does not fit before it" },
     ];
 
     /// What its sender is told.

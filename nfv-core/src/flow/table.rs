@@ -74,6 +74,8 @@ pub mod flag {
     pub const MIRRORED: u8 = 16;
     /// It began against its chain's direction.
     pub const BACKWARDS: u8 = 32;
+    /// Its answers go another way: what the first side sends has to tell all.
+    pub const ONE_WAY: u8 = 64;
 }
 
 impl<A: Address> Entry<A> {

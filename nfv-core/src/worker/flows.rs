@@ -16,7 +16,8 @@ use std::cell::Cell;
 
 use arrayvec::ArrayVec;
 
-use self::decide::count_once;
+use self::decide::{About, count_once};
+use super::tunnel::{encapsulate, send_to};
 use crate::account::Cells;
 use crate::burst::{Burst, Slot, Verdict};
 use crate::chain::compile::{Plan, ProgramId};
@@ -25,9 +26,10 @@ use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, ReserveError};
 use crate::flow::{
     Address, Change, Entry, FlowKey, FlowLimits, FlowPage, FlowRef, FlowRefusal, KEPT, Paths,
-    SHARDS, Secret, Segment, Side, Strictness, Table, Tick, Way, Wheel, flag, is_tracked, rewrite,
+    SHARDS, Secret, Segment, Side, Strictness, Table, TcpTrack, Tick, Way, Wheel, flag, is_tracked,
+    rewrite,
 };
-use crate::nf::{Direction, FlowStage, Nf, PortIndex, Shard, Tracking, Via};
+use crate::nf::{Direction, FlowStage, Nf, PortIndex, Shard, Tracking, Via, upper};
 use crate::packet::{Fragment, Headers, L3, is_icmp_error, protocol};
 
 /// The flows of a worker.
@@ -110,6 +112,8 @@ enum Leaves {
     ByChain,
     /// The one that received it.
     Back,
+    /// Where its chain ends, in a tunnel: it is longer than it was.
+    InTunnel,
 }
 
 impl FlowEngine {
@@ -293,7 +297,7 @@ impl FlowEngine {
             forgotten: self.common.forgotten,
             bytes: Cell::new(0),
         };
-        let mut back = 0u32;
+        let (mut back, mut longer) = (0u32, false);
         for (i, mut slot) in burst.slots().enumerate() {
             let result = match slot.headers.kind {
                 L3::Ipv4 => {
@@ -309,8 +313,12 @@ impl FlowEngine {
             match result {
                 Ok(Leaves::ByChain) => {}
                 Ok(Leaves::Back) => back |= 1 << i,
+                Ok(Leaves::InTunnel) => longer = true,
                 Err(Refused(verdict)) => *slot.verdict = verdict,
             }
+        }
+        if longer {
+            burst.recount();
         }
         if back != 0 {
             burst.allow_detours();
@@ -429,7 +437,7 @@ impl Common {
             rewrite(slot.packet.data_mut(), slot.headers, to, deltas, side);
         }
         if self.paths.get(path).is_some_and(|p| p.via != 0) {
-            return Ok(leave_by(self.paths.via(path), slot));
+            return leave_by(seat, self.paths.via(path), slot);
         }
         Ok(Leaves::ByChain)
     }
@@ -476,14 +484,12 @@ impl Common {
         seat.bytes.set(slot.packet.len());
         let mut headers = *slot.headers;
         let shard = 0;
-        let decided = self.decide(
-            seat,
-            &mut headers,
-            &mut [0; KEPT],
-            shard,
-            FlowStage::Packet,
-            seat.direction,
-        );
+        let about = About {
+            upper: upper(slot.packet, slot.headers),
+            state: FlowStage::Packet,
+            direction: seat.direction,
+        };
+        let decided = self.decide(seat, about, &mut headers, &mut [0; KEPT], shard);
         let rules = decided?.rules;
         count_once(seat, seat.direction, &rules);
         Ok(Leaves::ByChain)
@@ -505,6 +511,15 @@ fn follow<A: Address>(
     };
     match entry.track.next(way, &segment, strictness(seat.tracking)) {
         Ok(change) => Ok(change),
+        // An ACK that answers what went another way: the handshake is over, or the window has moved on.
+        Err(_) if entry.is(flag::ONE_WAY) && side == Side::First => {
+            let Ok(track) = TcpTrack::start(&segment, Strictness::Loose) else {
+                return Ok(Change::Same);
+            };
+            let was = std::mem::replace(&mut entry.track, track).state();
+            let now = entry.track.state().filter(|now| Some(*now) != was);
+            Ok(now.map_or(Change::Same, Change::State))
+        }
         Err(_) if seat.tracking <= Tracking::Follow => Ok(Change::Same),
         Err(invalid) => Err(unkept(FlowRefusal::Tcp(invalid))),
     }
@@ -535,17 +550,32 @@ fn strictness(tracking: Tracking) -> Strictness {
 
 /// Makes a packet ready to leave by its flow's way.
 #[cold]
-fn leave_by(via: Via, slot: &mut Slot<'_>) -> Leaves {
+fn leave_by(seat: &Seat<'_>, via: Via, slot: &mut Slot<'_>) -> Result<Leaves, Refused> {
+    let program = seat.piece.programs.map(|[forward, reverse]| match seat.direction {
+        Direction::Forward => forward,
+        Direction::Reverse => reverse,
+    });
+    let to = program.and_then(|p| seat.plan.programs.get(usize::from(p.0))).and_then(|p| p.to);
     match via {
-        Via::Chain | Via::Tunnel(_) => {}
-        Via::Back => return Leaves::Back,
+        Via::Chain => Ok(Leaves::ByChain),
+        Via::Back => Ok(Leaves::Back),
         Via::Station(mac) => {
-            if let Some(dst) = slot.packet.data_mut().first_chunk_mut::<6>() {
-                *dst = mac;
-            }
+            send_to(seat.plan, to, mac, slot);
+            Ok(Leaves::ByChain)
         }
+        Via::Tunnel(tunnel) => match encapsulate(seat.plan, to, &tunnel, slot) {
+            Ok(()) => Ok(Leaves::InTunnel),
+            Err(verdict) => Err(Refused(verdict)),
+        },
     }
-    Leaves::ByChain
+}
+
+/// Whether the answers of a flow that leaves so go another way.
+fn one_way(via: Via) -> u8 {
+    match via {
+        Via::Chain | Via::Back => 0,
+        Via::Station(_) | Via::Tunnel(_) => flag::ONE_WAY,
+    }
 }
 
 fn unkept(why: FlowRefusal) -> Refused {

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::{Common, Leaves, Refused, Seat, leave_by, segment, strictness, unkept};
+use super::{Common, Leaves, Refused, Seat, leave_by, one_way, segment, strictness, unkept};
 use crate::burst::{Slot, Verdict};
 use crate::chain::compile::{Plan, ProgramId};
 use crate::chain::piece::Piece;
@@ -10,7 +10,9 @@ use crate::flow::{
     Address, Entry, FUNCTIONS_MAX, FlowKey, FlowRef, FlowRefusal, Invalid, KEPT, Side, Table,
     TcpTrack, Tuple, deltas, flag, rewrite, shard_of,
 };
-use crate::nf::{Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, Tracking, Via};
+use crate::nf::{
+    Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, Tracking, Via, upper,
+};
 use crate::packet::{Headers, protocol};
 
 impl Common {
@@ -37,8 +39,12 @@ impl Common {
         let shard = usize::from(shard_of(key.tuple, key.scope.protocol));
         let mut headers = *slot.headers;
         let mut kept = [0; KEPT];
-        let decided =
-            self.decide(seat, &mut headers, &mut kept, shard, FlowStage::First, seat.direction)?;
+        let about = About {
+            upper: upper(slot.packet, slot.headers),
+            state: FlowStage::First,
+            direction: seat.direction,
+        };
+        let decided = self.decide(seat, about, &mut headers, &mut kept, shard)?;
         let after = Tuple::<A>::of(&headers);
         let changes = after != key.tuple;
         let backwards = seat.direction == Direction::Reverse;
@@ -48,7 +54,8 @@ impl Common {
             protocol: key.scope.protocol,
             flags: flag::EMBRYO
                 | if changes { flag::REWRITE } else { 0 }
-                | if backwards { flag::BACKWARDS } else { 0 },
+                | if backwards { flag::BACKWARDS } else { 0 }
+                | one_way(decided.via),
             places: [seat.place, seat.piece.place(turned(seat.direction))],
             generation: self.generation,
             last_seen: seat.tick.0,
@@ -78,7 +85,7 @@ impl Common {
         if changes {
             rewrite(slot.packet.data_mut(), slot.headers, after, entry.deltas, Side::First);
         }
-        Ok(leave_by(decided.via, slot))
+        leave_by(seat, decided.via, slot)
     }
 
     /// The SYN of a new connection between the ends of one that is over.
@@ -114,15 +121,18 @@ impl Common {
         let backwards = entry.is(flag::BACKWARDS);
         let mut headers = headers_of(&entry, first);
         let mut kept = entry.kept;
-        let stage = FlowStage::Again;
-        let decided =
-            match self.decide(seat, &mut headers, &mut kept, shard, stage, begun(backwards)) {
-                Ok(decided) => decided,
-                Err(refused) => {
-                    self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
-                    return Err(refused);
+        let about = About::again(begun(backwards));
+        let decided = match self.decide(seat, about, &mut headers, &mut kept, shard) {
+            Ok(decided) => decided,
+            Err(refused) => {
+                // What the functions hold now is what they get back.
+                if let Some(place) = table.get_mut(found.entry()) {
+                    place.kept = kept;
                 }
-            };
+                self.retire(table, seat.plan, seat.cells, found.entry(), seat.now);
+                return Err(refused);
+            }
+        };
         let after = Tuple::<A>::of(&headers);
         if after.turned() != answers {
             // It is found by other answers now.
@@ -133,6 +143,7 @@ impl Common {
         }
         entry.paths = self.paths_of(seat.plan, seat.piece, &decided, backwards);
         (entry.kept, entry.generation) = (kept, self.generation);
+        entry.flags = entry.flags & !flag::ONE_WAY | one_way(decided.via);
         if let Some(place) = table.get_mut(found.entry()) {
             *place = entry;
         }
@@ -143,12 +154,12 @@ impl Common {
     pub(super) fn decide(
         &mut self,
         seat: &Seat<'_>,
+        about: About<'_>,
         headers: &mut Headers,
         kept: &mut [u8; KEPT],
         shard: usize,
-        state: FlowStage,
-        direction: Direction,
     ) -> Result<Decided, Refused> {
+        let About { upper, state, direction } = about;
         let mut decided = Decided { rules: ArrayVec::new(), via: Via::Chain };
         let (in_port, now) = (seat.in_port, seat.now);
         for function in in_order(seat.piece, direction) {
@@ -157,7 +168,7 @@ impl Common {
             else {
                 continue;
             };
-            let view = FlowView { headers, in_port, direction, now, state };
+            let view = FlowView { headers, upper, in_port, direction, now, state };
             match nf.decide_flow(&view, own, slice) {
                 Decision::Forward(forward) => {
                     if state != FlowStage::Packet {
@@ -215,6 +226,21 @@ impl Common {
             self.paths.intern(first, decided.via, &decided.rules, cells),
             self.paths.intern(answer, back, &decided.rules, cells),
         ]
+    }
+}
+
+/// What functions are told of a packet besides its headers.
+#[derive(Clone, Copy)]
+pub(super) struct About<'p> {
+    pub(super) upper: &'p [u8],
+    pub(super) state: FlowStage,
+    pub(super) direction: Direction,
+}
+
+impl About<'_> {
+    /// Nothing: the flow is decided again, and began in this direction.
+    pub(super) fn again(direction: Direction) -> Self {
+        Self { upper: &[], state: FlowStage::Again, direction }
     }
 }
 

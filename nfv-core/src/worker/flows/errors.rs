@@ -55,7 +55,7 @@ impl Common {
             let data = slot.packet.data_mut();
             rewrite_error(data, slot.headers, &mut inner, ends, entry.deltas, side);
         }
-        Ok(Some(leave_by(self.paths.via(path), slot)))
+        leave_by(seat, self.paths.via(path), slot).map(Some)
     }
 }
 

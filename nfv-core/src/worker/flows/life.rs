@@ -31,7 +31,8 @@ impl Common {
         }
         let Some(entry) = table.get_mut(number) else { return };
         let established = match entry.protocol {
-            protocol::TCP => is_past_handshake(entry.track.state()),
+            // Whom nobody has answered may have made its address up, so it stays one that may be evicted.
+            protocol::TCP => is_past_handshake(entry.track.state()) && !entry.is(flag::ONE_WAY),
             _ => entry.is(flag::REPLIED),
         };
         if established && entry.is(flag::EMBRYO) {
@@ -217,7 +218,7 @@ impl Common {
         let Some(entry) = table.get(number) else { return 0 };
         match entry.protocol {
             protocol::TCP => tcp_idle_ticks(entry.track.state(), &self.limits.idle),
-            other => self.limits.idle.ticks(other, entry.is(flag::REPLIED)),
+            other => self.limits.idle.ticks(other, entry.is(flag::REPLIED | flag::ONE_WAY)),
         }
     }
 

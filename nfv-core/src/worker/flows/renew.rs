@@ -8,13 +8,12 @@
 
 use arrayvec::ArrayVec;
 
-use super::decide::{begun, headers_of, turned};
-use super::{Common, Refused, Seat, unkept};
+use super::decide::{About, begun, headers_of, turned};
+use super::{Common, Refused, Seat, one_way, unkept};
 use crate::chain::compile::FunctionId;
 use crate::flow::{
     Address, Entry, FlowKey, KEPT, Scope, Side, Table, Tuple, deltas, flag, shard_of,
 };
-use crate::nf::FlowStage;
 
 /// What functions kept with a flow, whatever piece they were in.
 #[derive(Debug, Default)]
@@ -121,8 +120,7 @@ impl Common {
             }
         }
         let mut headers = headers_of(head, before);
-        let decided =
-            self.decide(seat, &mut headers, &mut kept, shard, FlowStage::Again, direction);
+        let decided = self.decide(seat, About::again(direction), &mut headers, &mut kept, shard);
         let decided = match decided {
             Ok(decided) => decided,
             Err(refused) => {
@@ -134,7 +132,9 @@ impl Common {
         let rewrite = if after == before { 0 } else { flag::REWRITE };
         let entry = Entry::<A> {
             tuples: [before, after.turned()],
-            flags: head.flags & (flag::REPLIED | flag::EMBRYO | flag::BACKWARDS) | rewrite,
+            flags: head.flags & (flag::REPLIED | flag::EMBRYO | flag::BACKWARDS)
+                | rewrite
+                | one_way(decided.via),
             places: [seat.place, seat.piece.place(turned(direction))],
             generation: self.generation,
             paths: self.paths_of(seat.plan, seat.piece, &decided, backwards),
