@@ -311,6 +311,8 @@ pub(crate) enum Routing {
     None,
     /// A router set their hops.
     Decided,
+    /// The same, and some are to leave by another port than their chain's.
+    DecidedWithDetours,
     /// They are ready to leave by the ports of their hops.
     Done,
     /// Some leave by another port than their chain's.

@@ -600,7 +600,10 @@ impl<T: FlowNf> AnyFlowNf for T {
             *decided = rule.unwrap_or(NO_RULE);
         }
         if routed {
-            burst.routing = Routing::Decided;
+            burst.routing = match burst.routing {
+                Routing::Detour => Routing::DecidedWithDetours,
+                _ => Routing::Decided,
+            };
         }
     }
 

@@ -356,7 +356,7 @@ impl Own {
                         self.check_headers(plan, burst);
                     }
                     self.step(plan, function, *at, reroutes, burst, now);
-                    if burst.routing == Routing::Decided {
+                    if matches!(burst.routing, Routing::Decided | Routing::DecidedWithDetours) {
                         self.forward(plan, program.to, burst, now);
                     }
                 }
@@ -463,6 +463,11 @@ impl Own {
         }
         self.cells.add(cells.cycles, cycles().wrapping_sub(start));
         let port = burst.in_port;
+        if let Some(flows) = self.flows.as_ref().filter(|_| !function.kind.answers.is_empty()) {
+            for mut slot in burst.slots().filter(|s| *s.verdict != Verdict::Next) {
+                flows.undo(&mut slot);
+            }
+        }
         burst.settle(|packet, headers, verdict| {
             let Verdict::Drop(reason) = verdict else { return packet.free() };
             self.refuse(plan, (function, reroutes), reason, (packet, headers), port, now);
@@ -504,16 +509,24 @@ impl Own {
     /// Does to each packet what routers do, once a router has decided on its hop.
     fn forward(&mut self, plan: &Plan, to: Option<PortIndex>, burst: &mut Burst, now: Time) {
         let Some(table) = &plan.routes else { return };
-        for slot in burst.slots() {
+        let detours = burst.routing == Routing::DecidedWithDetours;
+        for mut slot in burst.slots() {
+            // Where no port is said, the router's choice is right for a detour too.
+            let detour = Some(*slot.out).filter(|out| detours && *out != PortIndex::CHAIN);
+            let to = to.map(|to| detour.unwrap_or(to));
             match forward(table, slot.packet, slot.headers, *slot.hop, to) {
                 Ok(out) => *slot.out = out,
                 Err((why, mtu)) => *slot.verdict = Verdict::Refuse(why, mtu),
             }
             if matches!(slot.verdict, Verdict::Refuse(Refusal::NeighbourUnresolved, _)) {
                 self.asked.ask(table, *slot.hop, slot.headers, now);
+            } else if *slot.verdict != Verdict::Next
+                && let Some(flows) = &self.flows
+            {
+                flows.undo(&mut slot);
             }
         }
-        burst.routing = Routing::Done;
+        burst.routing = if detours { Routing::Detour } else { Routing::Done };
         let port = burst.in_port;
         burst.settle(|packet, headers, verdict| {
             let Verdict::Refuse(why, mtu) = verdict else { return packet.free() };

@@ -360,6 +360,7 @@ impl Compiler<'_> {
             Direction::Forward => "forward",
             Direction::Reverse => {
                 steps.reverse();
+                self.route_last(&mut steps);
                 to = chain.from.first().and_then(|p| self.port(&p.value));
                 "reverse"
             }
@@ -375,6 +376,19 @@ impl Compiler<'_> {
             to,
             packets: count("chain_packets", "packets that entered the chain"),
             bytes: count("chain_bytes", "bytes of the packets that entered the chain"),
+        }
+    }
+
+    /// Routers behind the pieces: the way of an answer is that to the end that a piece has given back to it.
+    fn route_last(&self, steps: &mut [Step]) {
+        let routes = |step: &Step| match step {
+            Step::Function { at, .. } => {
+                self.functions.get(*at).is_some_and(|f| f.kind.profile.routes)
+            }
+            Step::Piece(_) => false,
+        };
+        if steps.iter().any(|s| matches!(s, Step::Piece(_))) {
+            steps.sort_by_key(routes);
         }
     }
 

@@ -26,8 +26,8 @@ use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, ReserveError};
 use crate::flow::{
     Address, Change, Entry, FlowKey, FlowLimits, FlowPage, FlowRef, FlowRefusal, KEPT, Paths,
-    SHARDS, Secret, Segment, Side, Strictness, Table, TcpTrack, Tick, Way, Wheel, flag, is_tracked,
-    rewrite,
+    SHARDS, Secret, Segment, Side, Strictness, Table, TcpTrack, Tick, Tuple, Way, Wheel, flag,
+    is_tracked, rewrite,
 };
 use crate::nf::{Direction, FlowStage, Nf, PortIndex, Shard, Tracking, Via, upper};
 use crate::packet::{Fragment, Headers, L3, is_icmp_error, protocol};
@@ -328,6 +328,16 @@ impl FlowEngine {
         }
     }
 
+    /// Makes a packet what it was before its flow's rewrite: who sent it is to know it in what it is told about it.
+    #[cold]
+    pub fn undo(&self, slot: &mut Slot<'_>) {
+        match slot.headers.kind {
+            L3::Ipv4 => undo(&self.v4, slot),
+            L3::Ipv6 => undo(&self.v6, slot),
+            L3::Arp | L3::Other => {}
+        }
+    }
+
     /// Adds what was counted by paths to the counters of functions and rules.
     pub fn add_up(&mut self, cells: &Cells) {
         self.common.paths.add_up(cells);
@@ -546,6 +556,21 @@ fn strictness(tracking: Tracking) -> Strictness {
         Tracking::Check => Strictness::Strict,
         _ => Strictness::Loose,
     }
+}
+
+fn undo<A: Address>(table: &Table<A>, slot: &mut Slot<'_>) {
+    let found = *slot.flow;
+    let rewritten = |e: &&Entry<A>| {
+        found.is_some() && e.is(flag::REWRITE) && e.becomes(found.side()) == Tuple::of(slot.headers)
+    };
+    let Some(entry) = table.get(found.entry()).filter(rewritten) else { return };
+    let [first, answer] = entry.tuples;
+    // The one side's change backwards is the other side's.
+    let (was, other) = match found.side() {
+        Side::First => (first, Side::Answer),
+        Side::Answer => (answer, Side::First),
+    };
+    rewrite(slot.packet.data_mut(), slot.headers, was, entry.deltas, other);
 }
 
 /// Makes a packet ready to leave by its flow's way.
