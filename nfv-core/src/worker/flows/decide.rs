@@ -11,7 +11,7 @@ use crate::flow::{
     TcpTrack, Tuple, deltas, flag, rewrite, shard_of,
 };
 use crate::nf::{
-    Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, Tracking, Via, upper,
+    Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, PortIndex, Tracking, Via, upper,
 };
 use crate::packet::{Headers, protocol};
 
@@ -112,6 +112,8 @@ impl Common {
     ) -> Result<(), Refused> {
         let Some(mut entry) = table.get(found.entry()).copied() else { return Ok(()) };
         seat.cells.add(seat.plan.cells.flows_again, 1);
+        let in_port = first_port(seat, found.side(), entry.is(flag::BACKWARDS));
+        let seat = &Seat { in_port, ..seat.clone() };
         let still = entry.piece == seat.number && seat.piece.is_current();
         if !still {
             return self.renew(table, seat, found.entry());
@@ -285,6 +287,14 @@ pub(super) fn begun(backwards: bool) -> Direction {
     if backwards { Direction::Reverse } else { Direction::Forward }
 }
 
+/// The port that receives a flow's first side, seen from a packet of a side: an answer leaves by it.
+fn first_port(seat: &Seat<'_>, side: Side, backwards: bool) -> PortIndex {
+    let programs = seat.piece.programs.filter(|_| side == Side::Answer);
+    let answers = programs.map(|[forward, reverse]| if backwards { forward } else { reverse });
+    let program = answers.and_then(|id| seat.plan.programs.get(usize::from(id.0)));
+    program.and_then(|program| program.to).unwrap_or(seat.in_port)
+}
+
 /// What is known of a flow's packets, with these ends.
 pub(super) fn headers_of<A: Address>(entry: &Entry<A>, ends: Tuple<A>) -> Headers {
     let mut headers = Headers {
@@ -293,6 +303,12 @@ pub(super) fn headers_of<A: Address>(entry: &Entry<A>, ends: Tuple<A>) -> Header
         vlan: entry.vlan,
         l4: 1,
         ttl: 64,
+        // Which question it was is not kept; nearly all are echoes.
+        icmp_type: match entry.protocol {
+            protocol::ICMP => 8,
+            protocol::ICMP6 => 128,
+            _ => 0,
+        },
         ..Headers::default()
     };
     ends.put(&mut headers);
