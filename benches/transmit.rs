@@ -10,7 +10,7 @@ use nfv_core::chain::spec::ChainFile;
 use nfv_core::clock::Time;
 use nfv_core::dpdk::{BURST_MAX, Eal, Mempool, Packets};
 use nfv_core::nf::{PortIndex, Purpose};
-use nfv_core::worker::{Io, Seat, Worker};
+use nfv_core::worker::{Io, Seat, Ties, Worker};
 
 /// Keeps what is sent, for the next burst.
 struct Loop(Packets);
@@ -39,8 +39,14 @@ fn transmit(c: &mut Criterion) {
             compile(&file, nfs::KINDS, Purpose::Run, None, &mut report).expect("it is right");
         let cells = plan.ledger.cells();
         let (seat, start) = (Seat { index: 0, of: 1 }, Time(1));
-        let worker =
-            Worker::new(Arc::new(plan), cells, pool, seat, Vec::new(), Arc::default(), start);
+        let worker = Worker::new(
+            Arc::new(plan),
+            cells,
+            pool,
+            seat,
+            Ties::none().expect("there is memory"),
+            start,
+        );
         let mut worker = worker.expect("there is memory");
         let mut frame = Vec::new();
         etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])

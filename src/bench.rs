@@ -17,7 +17,7 @@ use nfv_core::clock::Tsc;
 use nfv_core::dpdk::{Packets, ReserveError, cycles, cycles_per_second};
 use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Purpose};
-use nfv_core::worker::{Io, Seat, Worker};
+use nfv_core::worker::{Io, Mates, Seat, Ties, Worker};
 use serde::Serialize;
 
 use crate::cli::BenchArgs;
@@ -63,7 +63,9 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     let of = u16::try_from(lcores.len().min(seeds.len())).context("too many workers")?;
     let clock = Tsc::start();
     let (latencies, taken) = std::sync::mpsc::channel();
+    let mates = Arc::new(Mates::new(of, file.flows.max)?);
     for (index, (lcore, seeds)) in (0..of).zip(lcores.into_iter().zip(seeds)) {
+        let ties = Ties { kernel: Vec::new(), desk: Arc::default(), mates: mates.clone() };
         let (own, own_bare) = (plan.ledger.cells(), ledger.cells());
         cells.push(own.clone());
         bare_cells.push(own_bare.clone());
@@ -71,15 +73,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         let body = move || -> Result<(), ReserveError> {
             let seat = Seat { index, of };
             let bench = Bench {
-                worker: Worker::new(
-                    plan,
-                    own,
-                    pool,
-                    seat,
-                    Vec::new(),
-                    Arc::default(),
-                    clock.now(),
-                )?,
+                worker: Worker::new(plan, own, pool, seat, ties, clock.now())?,
                 io: Sampled::new(Queues::claim(seeds)),
                 bare: (own_bare, bare),
             };

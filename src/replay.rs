@@ -13,7 +13,7 @@ use nfv_core::clock::Time;
 use nfv_core::dpdk::{BURST_MAX, Eal, Mempool, Packets, unaccounted_packets};
 use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Purpose};
-use nfv_core::worker::{Io, Seat, Worker};
+use nfv_core::worker::{Io, Seat, Ties, Worker};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use pcap_file::{DataLink, TsResolution};
 
@@ -59,8 +59,7 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
     let pool = Mempool::create(POOL, ROOM, -1)?;
     let cells = plan.ledger.cells();
     let (seat, start) = (Seat { index: 0, of: 1 }, Time(0));
-    let mut worker =
-        Worker::new(plan.clone(), cells.clone(), pool, seat, Vec::new(), Arc::default(), start)?;
+    let mut worker = Worker::new(plan.clone(), cells.clone(), pool, seat, Ties::none()?, start)?;
 
     let mut explain = args.explain.then(|| Explain::new(plan.clone(), cells.clone()));
     let most = if args.explain { 1 } else { BURST_MAX };

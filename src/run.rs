@@ -15,7 +15,7 @@ use nfv_core::control::twin::{Carrier, TwinConfig};
 use nfv_core::dpdk::{OpenPort, QueueSeed, ReserveError, unaccounted_packets};
 use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Purpose};
-use nfv_core::worker::{Desk, KernelQueues, Seat, Worker};
+use nfv_core::worker::{Desk, KernelQueues, Mates, Seat, Ties, Worker};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cli::RunArgs;
@@ -47,11 +47,18 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let ports: Arc<[OpenPort]> = ports.into();
     let workers: Vec<_> = lcores.into_iter().zip(seeds).collect();
     let cells: Vec<_> = workers.iter().map(|_| plan.ledger.cells()).collect();
+    let of = u16::try_from(workers.len()).context("too many workers")?;
+    let mates = Arc::new(Mates::new(of, file.flows.max)?);
     let desks: Vec<Arc<Desk>> = workers.iter().map(|_| Arc::default()).collect();
     let (carriers, changes) = tokio::sync::mpsc::unbounded_channel();
     let (tasks, task_changes) = tokio::sync::mpsc::unbounded_channel();
     let clock = Tsc::start();
-    let all = Workers::new(Running::first(plan.clone(), cells.clone()), desks.clone(), clock);
+    let all = Workers::new(
+        Running::first(plan.clone(), cells.clone()),
+        desks.clone(),
+        mates.clone(),
+        clock,
+    );
     let hang_up = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, hang_up.clone())
         .context("watching for signals")?;
@@ -72,16 +79,16 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         routed: plan.routes.clone().map(|table| (table, routed)),
         carriers: changes,
     })?;
-    let of = u16::try_from(workers.len()).context("too many workers")?;
     let mut running = Vec::new();
     for (index, (((lcore, seeds), own), desk)) in
         (0..of).zip(workers.into_iter().zip(&cells).zip(desks))
     {
         let seat = Seat { index, of };
         let (plan, own) = (plan.clone(), own.clone());
-        let (kernel, stop) = (kernel.clone(), stop.clone());
+        let ties = Ties { kernel: kernel.clone(), desk, mates: mates.clone() };
+        let stop = stop.clone();
         // Made on its lcore, so that its memory is near.
-        let worker = move || Worker::new(plan, own, pool, seat, kernel, desk, clock.now());
+        let worker = move || Worker::new(plan, own, pool, seat, ties, clock.now());
         running.push(eal.launch(lcore, move || work(worker(), seeds, clock, &stop))?);
     }
     let start = Instant::now();
@@ -97,6 +104,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let control = control.stop();
     kernel.iter().flatten().for_each(|queues| queues.empty());
     let ended = all.now();
+    ended.count_lost(mates.empty());
     let (plan, totals) = (&ended.plan, ended.totals());
     let finished = plan.finish();
     // net_af_xdp leaves what is in the kernel's rings there when it is closed.

@@ -10,6 +10,7 @@ mod desk;
 mod flows;
 mod fragments;
 mod kernel;
+mod mates;
 mod sort;
 mod tunnel;
 
@@ -22,6 +23,8 @@ pub use self::desk::{Desk, Order};
 use self::flows::FlowEngine;
 use self::fragments::Reassembly;
 pub use self::kernel::KernelQueues;
+pub use self::mates::Mates;
+use self::mates::{Came, Handed};
 use crate::account::{CellId, Cells};
 use crate::burst::{Burst, Reason, Refused, Routing, Verdict};
 use crate::chain::compile::{Entry, Function, Plan, Program, ProgramId, Step};
@@ -47,6 +50,28 @@ pub struct Seat {
     pub index: u16,
     /// How many workers there are.
     pub of: u16,
+}
+
+/// What ties a worker to others.
+#[derive(Clone, Debug)]
+pub struct Ties {
+    /// By port: the way to its twin.
+    pub kernel: Vec<Option<Arc<KernelQueues>>>,
+    /// Where orders come.
+    pub desk: Arc<Desk>,
+    /// The other workers.
+    pub mates: Arc<Mates>,
+}
+
+impl Ties {
+    /// Of a worker that is alone, without orders and twins.
+    ///
+    /// # Errors
+    /// There is no address space.
+    pub fn none() -> Result<Self, ReserveError> {
+        let mates = Arc::new(Mates::new(1, 1)?);
+        Ok(Self { kernel: Vec::new(), desk: Arc::default(), mates })
+    }
 }
 
 /// A worker: the plan that it shares with the others, and what is its own.
@@ -86,6 +111,8 @@ struct Own {
     kernel: Vec<Option<Arc<KernelQueues>>>,
     /// Polls until the next look at what the kernel sends.
     polls_left: u32,
+    seat: Seat,
+    mates: Arc<Mates>,
     /// The flows, where a chain keeps any.
     flows: Option<Box<FlowEngine>>,
     /// Fragments, where flows are kept.
@@ -123,7 +150,7 @@ impl std::fmt::Debug for Instance {
 impl Worker {
     /// A worker with its own instances of the packet NFs, and its own flows.
     ///
-    /// `pool`: where NFs take packets that they make. `kernel`: by port, the way to its twin. `desk`: where orders come. `now`: when it starts.
+    /// `pool`: where NFs take packets that they make. `now`: when it starts.
     ///
     /// # Errors
     /// There is no address space for the flows.
@@ -132,14 +159,15 @@ impl Worker {
         cells: Arc<Cells>,
         pool: Mempool,
         seat: Seat,
-        kernel: Vec<Option<Arc<KernelQueues>>>,
-        desk: Arc<Desk>,
+        ties: Ties,
         now: Time,
     ) -> Result<Self, ReserveError> {
+        let Ties { kernel, desk, mates } = ties;
         let shard = Shard { index: seat.index, of: seat.of };
         let keeps = !plan.pieces.is_empty();
-        let flows =
-            keeps.then(|| FlowEngine::new(&plan, seat.of, now).map(Box::new)).transpose()?;
+        let flows = keeps
+            .then(|| FlowEngine::new(&plan, seat, mates.clone(), now).map(Box::new))
+            .transpose()?;
         let burst = || Some(Box::new(Burst::empty()));
         let instance = |nf: &Nf| Instance::of(nf, shard);
         let own = Own {
@@ -154,6 +182,8 @@ impl Worker {
             answers: Budget::full(),
             // What the kernel sends is one worker's, so that it stays in order.
             polls_left: if seat.index == 0 { 0 } else { u32::MAX },
+            seat,
+            mates,
             fragments: flows.is_some().then(|| Box::new(Reassembly::new())),
             flows,
             polls_to_sum: POLLS_TO_SUM,
@@ -236,6 +266,9 @@ impl Own {
             seen += burst.len();
             self.dispatch(plan, port, &mut burst, io, now);
         }
+        if self.mates.several() {
+            seen += self.take_handed(plan, &mut burst, io, now);
+        }
         self.inbox = Some(burst);
         if !self.kernel.is_empty() {
             self.look_at_kernel(plan, io);
@@ -278,25 +311,66 @@ impl Own {
         if let Some(routed) = &cells.routed {
             self.sort_out(plan, routed, port, burst);
         }
-        self.take_in(plan, entry, burst, port, io, now);
-        while let Some(port) = self.take_released(burst) {
-            let Some(entry) = plan.entries.get(port.index()) else { break };
-            self.take_in(plan, entry, burst, port, io, now);
-        }
+        self.take_in(plan, entry, (burst, Came::ByPort), port, io, now);
         self.flush(plan, io);
     }
 
-    /// Takes parsed packets to their programs, and runs these.
+    /// Takes in packets that others received; the burst is empty, and is so again then. Returns how many there were.
+    #[cold]
+    fn take_handed(
+        &mut self,
+        plan: &Plan,
+        burst: &mut Burst,
+        io: &mut impl Io,
+        now: Time,
+    ) -> usize {
+        let mut seen = 0;
+        let mut next = self.mates.next(self.seat.index);
+        while let Some(Handed { packet, headers, port, why }) = next.take() {
+            burst.push(packet, &headers, FlowRef::NONE);
+            while !burst.is_full() {
+                next = self.mates.next(self.seat.index);
+                match next.take() {
+                    Some(same) if (same.port, same.why) == (port, why) => {
+                        burst.push(same.packet, &same.headers, FlowRef::NONE);
+                    }
+                    other => {
+                        next = other;
+                        break;
+                    }
+                }
+            }
+            seen += burst.len();
+            let Some(entry) = plan.entries.get(port.index()) else { break };
+            self.take_in(plan, entry, (burst, why), port, io, now);
+            if seen >= HANDED_MAX && next.is_none() {
+                break;
+            }
+        }
+        self.flush(plan, io);
+        seen
+    }
+
+    /// Takes parsed packets to their programs, and runs these; then the fragments that waited for any of them.
     fn take_in(
         &mut self,
         plan: &Plan,
         entry: &Entry,
-        burst: &mut Burst,
+        (burst, came): (&mut Burst, Came),
         port: PortIndex,
         io: &mut impl Io,
         now: Time,
     ) {
-        self.sort(plan, entry, burst, port, io, now);
+        self.sort(plan, entry, (burst, came), port, io, now);
+        self.run_touched(plan, port, io, now);
+        while let Some(port) = self.take_released(burst) {
+            let Some(entry) = plan.entries.get(port.index()) else { break };
+            self.sort(plan, entry, (burst, Came::AsFragment), port, io, now);
+            self.run_touched(plan, port, io, now);
+        }
+    }
+
+    fn run_touched(&mut self, plan: &Plan, port: PortIndex, io: &mut impl Io, now: Time) {
         while let Some(program) = self.touched.pop() {
             let at = usize::from(program.0);
             // Programs form no circle, so none enters the one that runs.
@@ -623,6 +697,8 @@ fn total_bytes(packets: &Packets) -> u64 {
     packets.iter().map(|p| u64::from(p.len())).sum()
 }
 
+/// Packets of others that are taken in between two looks at the ports.
+const HANDED_MAX: usize = 128;
 /// Polls between two looks at the desk: some microseconds.
 const POLLS_TO_LOOK: u32 = 8;
 /// Polls after which what flows counted is added up, however busy it is: a fraction of a millisecond.

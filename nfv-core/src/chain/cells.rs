@@ -36,6 +36,10 @@ pub struct EngineCells {
     pub scattered: CellId,
     /// The first of the reasons why a routed packet goes no further.
     pub(crate) refused: CellId,
+    /// For another worker, which had too many.
+    pub(crate) inbox_full: CellId,
+    /// Handed to another worker.
+    pub(crate) handed_over: CellId,
     /// What was dropped by functions that are no more.
     pub(crate) removed: CellId,
     /// The first of the reasons why a packet is not one of a flow.
@@ -155,6 +159,8 @@ pub(crate) fn engine_cells(ledger: &mut Ledger, ports: &[PortSpec]) -> EngineCel
         let id = dropped(ledger, "flow", named.name, named.help);
         unkept.get_or_insert(id);
     }
+    let full = "another worker, whose flow it is of, takes packets too slowly";
+    let full = dropped(ledger, "flow", "inbox_full", full);
     let gone = "dropped by functions that a reload took away or changed";
     let removed = dropped(ledger, "reload", "removed_function", gone);
     let scattered = dropped(ledger, "parse", "scattered", "its segments do not fit one buffer");
@@ -168,6 +174,12 @@ pub(crate) fn engine_cells(ledger: &mut Ledger, ports: &[PortSpec]) -> EngineCel
         refused: refused.expect("there are refusals"),
         unkept: unkept.expect("there are refusals"),
         removed,
+        inbox_full: full,
+        handed_over: count(
+            "handed_over_packets",
+            "packets that one worker received and another took, as their flow is its",
+            Side::Aside,
+        ),
         flows_begun: count("begun_flows", "flows whose first packet was let through", Side::Aside),
         flows_ended: count("ended_flows", "flows that ended", Side::Aside),
         flows_evicted: count("evicted_flows", "flows not established that made room", Side::Aside),

@@ -9,7 +9,7 @@ use crate::chain::compile::Plan;
 use crate::clock::Tsc;
 use crate::flow::FlowPage;
 use crate::nf::Task;
-use crate::worker::{Desk, Next, Order, Seat};
+use crate::worker::{Desk, Mates, Next, Order, Seat};
 
 /// A plan that workers run, and what has been counted since the run began.
 #[derive(Debug)]
@@ -40,6 +40,13 @@ impl Running {
         own.zip(&self.before).map(|(own, before)| own.plus(before)).collect()
     }
 
+    /// Counts packets that were under way between workers when all had ended.
+    pub fn count_lost(&self, packets: u64) {
+        if let Some(cells) = self.cells.first() {
+            cells.add(self.plan.cells.inbox_full, packets);
+        }
+    }
+
     /// What all workers have counted.
     pub fn totals(&self) -> Totals {
         let none = self.plan.ledger.totals(&[]);
@@ -52,6 +59,7 @@ impl Running {
 pub struct Workers {
     running: Arc<RwLock<Arc<Running>>>,
     desks: Arc<[Arc<Desk>]>,
+    mates: Arc<Mates>,
     clock: Tsc,
     /// Held by who gives orders.
     ordering: Arc<Mutex<()>>,
@@ -70,10 +78,11 @@ pub struct Changed {
 
 impl Workers {
     /// Of a run that begins.
-    pub fn new(running: Running, desks: Vec<Arc<Desk>>, clock: Tsc) -> Self {
+    pub fn new(running: Running, desks: Vec<Arc<Desk>>, mates: Arc<Mates>, clock: Tsc) -> Self {
         Self {
             running: Arc::new(RwLock::new(Arc::new(running))),
             desks: desks.into(),
+            mates,
             clock,
             ordering: Arc::default(),
         }
@@ -99,8 +108,9 @@ impl Workers {
         for index in 0..of {
             let own = plan.ledger.cells();
             let (seat, now) = (Seat { index, of }, self.clock.now());
-            let next = Next::new(&old.plan, plan.clone(), own.clone(), seat, now)
-                .map_err(|why| why.to_string())?;
+            let next =
+                Next::new(&old.plan, plan.clone(), own.clone(), (seat, self.mates.clone()), now)
+                    .map_err(|why| why.to_string())?;
             orders.push(Order::Change(Box::new(next)));
             cells.push(own);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::flows::FlowEngine;
 use super::fragments::Reassembly;
-use super::{Instance, Seat, Worker};
+use super::{Instance, Mates, Seat, Worker};
 use crate::account::Cells;
 use crate::burst::Burst;
 use crate::chain::compile::{Function, Plan, ProgramId};
@@ -48,7 +48,7 @@ impl Next {
         before: &Plan,
         plan: Arc<Plan>,
         cells: Arc<Cells>,
-        seat: Seat,
+        (seat, mates): (Seat, Arc<Mates>),
         now: Time,
     ) -> Result<Self, ReserveError> {
         let kept = |f: &Function| {
@@ -69,7 +69,7 @@ impl Next {
         let slices = |index| plan.functions.iter().map(|f| slice(f, index)).collect();
         let begins = before.pieces.is_empty() && !plan.pieces.is_empty();
         let engine =
-            begins.then(|| FlowEngine::new(&plan, seat.of, now).map(Box::new)).transpose()?;
+            begins.then(|| FlowEngine::new(&plan, seat, mates, now).map(Box::new)).transpose()?;
         Ok(Self {
             instances: plan.functions.iter().map(instance).collect(),
             bursts: plan.programs.iter().map(|_| Some(Box::new(Burst::empty()))).collect(),

@@ -13,10 +13,13 @@ mod renew;
 
 use std::any::Any;
 use std::cell::Cell;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
 use self::decide::{About, count_once};
+use super::Seat as WorkerSeat;
+use super::mates::Mates;
 use super::tunnel::{encapsulate, send_to};
 use crate::account::Cells;
 use crate::burst::{Burst, Slot, Verdict};
@@ -27,7 +30,7 @@ use crate::dpdk::{BURST_MAX, ReserveError};
 use crate::flow::{
     Address, Change, Entry, FlowKey, FlowLimits, FlowPage, FlowRef, FlowRefusal, KEPT, Paths,
     SHARDS, Secret, Segment, Side, Strictness, Table, TcpTrack, Tick, Tuple, Way, Wheel, flag,
-    is_tracked, rewrite,
+    is_tracked, quoted, rewrite,
 };
 use crate::nf::{Direction, FlowStage, Nf, PortIndex, Shard, Tracking, Via, upper};
 use crate::packet::{Fragment, Headers, L3, is_icmp_error, protocol};
@@ -59,6 +62,8 @@ struct Common {
     sweep: Sweep,
     /// Until when connections that are under way are taken into chains that kept no flows before.
     picks_up_until: Time,
+    seat: WorkerSeat,
+    mates: Arc<Mates>,
 }
 
 /// Where the look for flows whose time is up has come to.
@@ -117,9 +122,14 @@ enum Leaves {
 }
 
 impl FlowEngine {
-    /// Without flows. `workers`: how many share the flows that there may be.
-    pub fn new(plan: &Plan, workers: u16, now: Time) -> Result<Self, ReserveError> {
-        let max = plan.flows.max.div_ceil(u32::from(workers.max(1)));
+    /// Without flows. `seat`: whose they are; all workers share the number that there may be.
+    pub fn new(
+        plan: &Plan,
+        seat: WorkerSeat,
+        mates: Arc<Mates>,
+        now: Time,
+    ) -> Result<Self, ReserveError> {
+        let max = plan.flows.max.div_ceil(u32::from(seat.of.max(1)));
         let secret = Secret::random();
         let tick = Tick::of(now);
         let wheels =
@@ -149,6 +159,8 @@ impl FlowEngine {
                 forgotten: 0,
                 sweep: Sweep { done: tick, shard: 0 },
                 picks_up_until: Time(0),
+                seat,
+                mates,
             },
         })
     }
@@ -195,6 +207,23 @@ impl FlowEngine {
             let next = page.fill(&self.v4, at, tick);
             Some(if next < self.v4.end() { u64::from(next) } else { V6 })
         };
+    }
+
+    /// The worker that a packet's flow is of, when it is none of this one's known ones; `None`: it is of no flow.
+    #[cold]
+    pub fn owner(&self, data: &[u8], h: &Headers) -> Option<u16> {
+        // An error goes where the answers of the packet go that it quotes.
+        let quote = is_icmp_error(h).then(|| quoted(data, h)).flatten();
+        let h = match &quote {
+            Some(inner) => inner,
+            None if is_tracked(h) => h,
+            None => return None,
+        };
+        let turned = quote.is_some();
+        Some(match h.kind {
+            L3::Ipv4 => self.common.owner(looked_up::<[u8; 4]>(h, turned)),
+            _ => self.common.owner(looked_up::<[u8; 16]>(h, turned)),
+        })
     }
 
     /// Looks whether any function changed its mind: once a burst.
@@ -376,6 +405,11 @@ impl FlowEngine {
         }
         self.common.sweep = Sweep { done: tick, shard: 0 };
     }
+}
+
+fn looked_up<A: Address>(h: &Headers, turned: bool) -> FlowKey<A> {
+    let key = FlowKey::of(h, 0);
+    if turned { FlowKey { tuple: key.tuple.turned(), ..key } } else { key }
 }
 
 /// What a sweep works with.

@@ -2,14 +2,16 @@
 
 use std::any::Any;
 
+use arrayvec::ArrayVec;
+
 use super::{Common, Seat, Sweeping};
 use crate::account::Cells;
 use crate::chain::compile::Plan;
 use crate::chain::piece::{Piece, PieceFunction};
 use crate::clock::Time;
 use crate::flow::{
-    Address, Entry, FlowRefusal, KEPT, NotKept, SHARDS, Table, TcpState, Tick, Wheel, WhenFull,
-    flag, shard_of, tcp_idle_ticks,
+    Address, Entry, FlowKey, FlowRefusal, KEPT, NotKept, SHARDS, Side, Table, TcpState, Tick,
+    Wheel, WhenFull, flag, shard_of, tcp_idle_ticks,
 };
 use crate::nf::{AnyFlowNf, Nf};
 use crate::packet::{L3, protocol};
@@ -147,6 +149,10 @@ impl Common {
             NotKept::Full => FlowRefusal::TableFull,
             NotKept::Clash => FlowRefusal::Clash,
         })?;
+        if !self.steer(&entry) {
+            table.remove(number);
+            return Err(FlowRefusal::Clash);
+        }
         let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
         let established = usize::from(!entry.is(flag::EMBRYO));
         let ticks = self.idle_ticks(table, number);
@@ -169,7 +175,48 @@ impl Common {
             wheel.unlink(table, number);
         }
         self.forgotten = self.forgotten.wrapping_add(1);
-        table.remove(number)
+        let entry = table.remove(number)?;
+        self.unsteer(&entry);
+        Some(entry)
+    }
+
+    /// The worker that packets are of which no worker has steered: that of their shard.
+    pub(super) fn owner<A: Address>(&self, key: FlowKey<A>) -> u16 {
+        let steered = self.mates.secret().and_then(|secret| self.mates.steered(key.hash(secret)));
+        steered.unwrap_or_else(|| self.owner_by_shard(&key))
+    }
+
+    fn owner_by_shard<A: Address>(&self, key: &FlowKey<A>) -> u16 {
+        shard_of(key.tuple, key.scope.protocol) % self.seat.of.max(1)
+    }
+
+    /// Has the other workers send the packets of a flow here that would be theirs. False: they are another flow's.
+    fn steer<A: Address>(&self, entry: &Entry<A>) -> bool {
+        let Some(secret) = self.mates.secret() else { return true };
+        let mut sides = self.foreign(entry);
+        let done =
+            sides.iter().position(|key| !self.mates.steer(key.hash(secret), self.seat.index));
+        if let Some(failed) = done {
+            sides.truncate(failed);
+            sides.iter().for_each(|key| self.mates.unsteer(key.hash(secret), self.seat.index));
+            return false;
+        }
+        true
+    }
+
+    fn unsteer<A: Address>(&self, entry: &Entry<A>) {
+        let Some(secret) = self.mates.secret() else { return };
+        for key in self.foreign(entry) {
+            self.mates.unsteer(key.hash(secret), self.seat.index);
+        }
+    }
+
+    /// By what a flow's packets come in that by their shard are another worker's.
+    fn foreign<A: Address>(&self, entry: &Entry<A>) -> ArrayVec<FlowKey<A>, 2> {
+        let keys = [entry.key(Side::First), entry.key(Side::Answer)];
+        let comes_in = |key: &FlowKey<A>| key.scope.place == 0;
+        let foreign = |key: &FlowKey<A>| self.owner_by_shard(key) != self.seat.index;
+        keys.into_iter().filter(|key| comes_in(key) && foreign(key)).collect()
     }
 
     /// Gives back to the functions what they took for a flow.

@@ -1,0 +1,206 @@
+//! Several workers: each flow is one worker's, and what another receives of it is handed over.
+//!
+//! ```text
+//!   known here                  --> mine                                    costs nothing
+//!   unknown, and steered        --> the worker that steered it              its answers have other ends (a balancer's)
+//!   unknown                     --> the worker of its shard                 shard % workers, as NICs spread them
+//! ```
+//!
+//! With a NIC that spreads by the symmetric key nothing is handed over but the answers of flows whose other end was
+//! replaced; with one that spreads otherwise all is still right, only slower. The packets of a flow that one queue
+//! receives are handed over in their order.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use zerocopy::FromZeros;
+
+use crate::dpdk::{Packet, ReserveError, Reserved};
+use crate::flow::Secret;
+use crate::nf::PortIndex;
+use crate::packet::Headers;
+
+/// What the workers of a run share.
+#[derive(Debug)]
+pub struct Mates {
+    /// By worker.
+    inboxes: Box<[ArrayQueue<Handed>]>,
+    steering: Option<Steering>,
+}
+
+/// A packet that another worker received.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub packet: Packet,
+    pub headers: Headers,
+    /// The port that received it.
+    pub port: PortIndex,
+    pub why: Came,
+}
+
+/// How a packet came to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    /// From a port.
+    ByPort,
+    /// It is a fragment: all of its datagram meet here.
+    AsFragment,
+    /// Its flow is this worker's.
+    ForItsFlow,
+}
+
+impl Mates {
+    /// For so many workers, with at most `max` flows of all together.
+    ///
+    /// # Errors
+    /// There is no address space for it.
+    pub fn new(workers: u16, max: u32) -> Result<Self, ReserveError> {
+        let several = workers > 1;
+        let inbox = |_| ArrayQueue::new(INBOX_MAX);
+        Ok(Self {
+            inboxes: if several { (0..workers).map(inbox).collect() } else { Box::default() },
+            steering: several.then(|| Steering::new(max)).transpose()?,
+        })
+    }
+
+    /// Whether there is more than one.
+    #[inline]
+    pub(super) fn several(&self) -> bool {
+        self.steering.is_some()
+    }
+
+    /// Which worker answers of a flow were steered to, by a hash of [`Mates::secret`].
+    #[inline]
+    pub(super) fn steered(&self, hash: u64) -> Option<u16> {
+        self.steering.as_ref()?.get(hash)
+    }
+
+    /// By which hashes are made.
+    pub(super) fn secret(&self) -> Option<Secret> {
+        self.steering.as_ref().map(|s| s.secret)
+    }
+
+    /// Steers packets to a worker. False: they are steered already, or there is no room.
+    pub(super) fn steer(&self, hash: u64, worker: u16) -> bool {
+        self.steering.as_ref().is_none_or(|s| s.insert(hash, worker))
+    }
+
+    /// Steers them no more.
+    pub(super) fn unsteer(&self, hash: u64, worker: u16) {
+        if let Some(steering) = &self.steering {
+            steering.remove(hash, worker);
+        }
+    }
+
+    /// Hands a packet over; it comes back when the other one has too many.
+    #[inline]
+    pub(super) fn hand(&self, worker: u16, handed: Handed) -> Result<(), Packet> {
+        match self.inboxes.get(usize::from(worker)) {
+            Some(inbox) => inbox.push(handed).map_err(|handed| handed.packet),
+            None => Err(handed.packet),
+        }
+    }
+
+    /// The next packet for a worker.
+    #[inline]
+    pub(super) fn next(&self, worker: u16) -> Option<Handed> {
+        let inbox = self.inboxes.get(usize::from(worker))?;
+        if inbox.is_empty() { None } else { inbox.pop() }
+    }
+
+    /// Frees what is under way between workers that have all ended; returns how many packets there were.
+    pub fn empty(&self) -> u64 {
+        let mut n = 0;
+        for inbox in &self.inboxes {
+            while let Some(handed) = inbox.pop() {
+                handed.packet.free();
+                n += 1;
+            }
+        }
+        n
+    }
+}
+
+/// Whose answers are whose: `[hash: 48][worker + 1: 16]`, in lines of eight, each hash in one of two lines.
+#[derive(Debug)]
+struct Steering {
+    lines: Reserved<Line>,
+    mask: usize,
+    secret: Secret,
+}
+
+#[derive(Debug, FromZeros)]
+#[repr(C, align(64))]
+struct Line([AtomicU64; 8]);
+
+impl Steering {
+    fn new(max: u32) -> Result<Self, ReserveError> {
+        let lines = (max as usize / 2).next_power_of_two().max(64);
+        Ok(Self { lines: Reserved::new(lines)?, mask: lines - 1, secret: Secret::random() })
+    }
+
+    /// Both lines of a hash.
+    #[inline]
+    fn slots(&self, hash: u64) -> impl Iterator<Item = &AtomicU64> {
+        let other = hash.rotate_left(23).wrapping_mul(SPREAD) >> 20;
+        let line = |h: u64| self.lines.get(h as usize & self.mask).map_or(&[][..], |l| &l.0);
+        line(hash).iter().chain(line(other))
+    }
+
+    #[inline]
+    fn get(&self, hash: u64) -> Option<u16> {
+        let words = self.slots(hash).map(|slot| slot.load(Ordering::Relaxed));
+        let word = words.into_iter().find(|word| is_of(*word, hash))?;
+        (word as u16).checked_sub(1)
+    }
+
+    fn insert(&self, hash: u64, worker: u16) -> bool {
+        if self.get(hash).is_some() {
+            return false;
+        }
+        let word = (hash & !WORKER) | (u64::from(worker) + 1);
+        let take = |slot: &AtomicU64| {
+            slot.compare_exchange(0, word, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        self.slots(hash).any(take)
+    }
+
+    fn remove(&self, hash: u64, worker: u16) {
+        let word = (hash & !WORKER) | (u64::from(worker) + 1);
+        for slot in self.slots(hash) {
+            if slot.compare_exchange(word, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+#[inline]
+fn is_of(word: u64, hash: u64) -> bool {
+    word != 0 && (word ^ hash) & !WORKER == 0
+}
+
+const WORKER: u64 = 0xffff;
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Packets under way to a worker; as many as a large receive ring has.
+const INBOX_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_steered_is_found_until_it_is_steered_no_more() {
+        let mates = Mates::new(3, 100_000).unwrap();
+        let hash = |i: u64| (i + 1).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let all: Vec<u64> = (0..100_000).map(hash).collect();
+        let steered = all.iter().enumerate().filter(|(i, h)| mates.steer(**h, *i as u16 % 3));
+        assert_eq!(steered.count(), all.len());
+        assert!(!mates.steer(all[5], 1), "it is steered already");
+        for (i, h) in all.iter().enumerate() {
+            assert_eq!(mates.steered(*h), Some(i as u16 % 3));
+        }
+        all.iter().enumerate().for_each(|(i, h)| mates.unsteer(*h, i as u16 % 3));
+        assert!(all.iter().all(|h| mates.steered(*h).is_none()));
+    }
+}
