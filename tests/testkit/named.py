@@ -17,7 +17,7 @@ async def serve(name, port):
             pass
         writer.close()
 
-    server = await asyncio.start_server(answer, "::", port, backlog=2048)
+    server = await asyncio.start_server(answer, None, port, backlog=2048)
     await server.serve_forever()
 
 
