@@ -137,7 +137,9 @@ fn requests_spread_by_weight_and_connections_stay_when_a_backend_dies() {
         .unwrap();
     std::thread::sleep(Duration::from_secs(3));
     backends[1].cut_off();
-    rig.wait_until("the check finds it", || rig.ctl("get web.backends").contains("web-2 down"));
+    rig.wait_until("the check finds it", || {
+        rig.ask(&["get", "web.backends"]).contains("web-2 down")
+    });
     let counts = answers(&rig, NAME, 60);
     println!("without web-2: {counts:?}");
     assert_eq!((of(&counts, "web-2"), of(&counts, "nobody")), (0, 0), "new flows go elsewhere");
@@ -151,10 +153,12 @@ fn requests_spread_by_weight_and_connections_stay_when_a_backend_dies() {
 
     must(&format!("ip -n {} link set eth0 up", backends[1].namespace));
     must(&format!("ip -n {} route add default via 10.2.0.1", backends[1].namespace));
-    rig.wait_until("it is back", || rig.ctl("get web.backends").contains("web-2 up"));
+    rig.wait_until("it is back", || rig.ask(&["get", "web.backends"]).contains("web-2 up"));
     rig.wait_until("it is used", || of(&answers(&rig, NAME, 10), "web-2") > 0);
     drop(backends);
-    rig.wait_until("all are down", || rig.ctl("get web.backends").matches("down").count() == 3);
+    rig.wait_until("all are down", || {
+        rig.ask(&["get", "web.backends"]).matches("down").count() == 3
+    });
     assert_eq!(of(&answers(&rig, NAME, 3), "nobody"), 3);
     let summary = rig.finish();
     assert!(summary.contains("web no_backend"), "{summary}");
@@ -176,15 +180,15 @@ fn a_drained_backend_keeps_its_connections_and_gets_no_new_ones() {
         .spawn()
         .unwrap();
     std::thread::sleep(Duration::from_secs(2));
-    rig.ctl("set web.drain web-2");
-    let list = rig.ctl("get web.backends");
+    rig.ask(&["set", "web.drain", "web-2"]);
+    let list = rig.ask(&["get", "web.backends"]);
     assert!(list.contains("web-2 draining"), "{list}");
     let counts = answers(&rig, NAME, 60);
     assert_eq!((of(&counts, "web-2"), of(&counts, "nobody")), (0, 0), "{counts:?}");
     let ends = String::from_utf8(held.wait_with_output().unwrap().stdout).unwrap();
     assert!(ends.contains("web-2 kept"), "{ends}");
     assert!(!ends.contains("broke") && !ends.contains("other"), "{ends}");
-    rig.ctl("set web.enable web-2");
+    rig.ask(&["set", "web.enable", "web-2"]);
     let counts = answers(&rig, NAME, 40);
     assert!(of(&counts, "web-2") > 5, "{counts:?}");
     rig.finish();

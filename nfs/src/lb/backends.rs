@@ -74,7 +74,8 @@ pub struct Backend {
     pub member: Member,
     is_up: AtomicBool,
     is_drained: AtomicBool,
-    flows: AtomicI64,
+    /// Shared with the one that it replaces at a reload, as flows stay.
+    flows: Arc<AtomicI64>,
 }
 
 impl Backend {
@@ -111,7 +112,8 @@ impl Backend {
 pub struct SameId(pub usize, pub usize);
 
 impl Backends {
-    /// All of them up. `generation` is raised when flows are to be decided again.
+    /// All of them up, but for what those that they replace at a reload (`before`) know of them. `generation` is raised
+    /// when flows are to be decided again.
     ///
     /// # Errors
     /// Two of them that flows could not tell apart: one is to be called otherwise.
@@ -119,6 +121,7 @@ impl Backends {
         members: Vec<Member>,
         size: TableSize,
         generation: Arc<AtomicU32>,
+        before: Option<&Self>,
     ) -> Result<Self, SameId> {
         let indexed = || (0..NOBODY).zip(&members);
         let mut by_id: Vec<(u32, u16)> = indexed().map(|(i, m)| (id_of(&m.name), i)).collect();
@@ -130,12 +133,19 @@ impl Backends {
         let mut by_server: Vec<(u64, u16)> =
             indexed().filter_map(|(i, m)| m.server.map(|server| (server, i))).collect();
         by_server.sort_unstable();
-        let backend = |member: Member| Backend {
-            id: id_of(&member.name),
-            member,
-            is_up: AtomicBool::new(true),
-            is_drained: AtomicBool::new(false),
-            flows: AtomicI64::new(0),
+        let backend = |member: Member| {
+            let id = id_of(&member.name);
+            let was = before.and_then(|b| b.of_id(id)).map(|(_, backend)| backend);
+            let is = |of: fn(&Backend) -> &AtomicBool, new| {
+                AtomicBool::new(was.map_or(new, |b| of(b).load(Ordering::Relaxed)))
+            };
+            Backend {
+                id,
+                member,
+                is_up: is(|b| &b.is_up, true),
+                is_drained: is(|b| &b.is_drained, false),
+                flows: was.map_or_else(Arc::default, |b| b.flows.clone()),
+            }
         };
         let backends = Self {
             all: members.into_iter().map(backend).collect(),
@@ -183,6 +193,11 @@ impl Backends {
         if !is_up {
             self.generation.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Whether a backend is up, as far as is known.
+    pub fn health(&self, at: usize) -> State {
+        if self.all.get(at).is_none_or(Backend::is_up) { State::Up } else { State::Down }
     }
 
     /// The name of a backend.
@@ -274,7 +289,7 @@ mod tests {
     }
 
     fn backends(weights: &[u32]) -> Backends {
-        Backends::new(members(weights), TableSize::default(), Arc::default()).unwrap()
+        Backends::new(members(weights), TableSize::default(), Arc::default(), None).unwrap()
     }
 
     /// Hashes that are spread evenly.
@@ -316,7 +331,8 @@ mod tests {
     fn only_a_backend_that_goes_down_lets_flows_be_decided_again() {
         let generation = Arc::new(AtomicU32::new(0));
         let all = Arc::new(
-            Backends::new(members(&[1, 1]), TableSize::default(), generation.clone()).unwrap(),
+            Backends::new(members(&[1, 1]), TableSize::default(), generation.clone(), None)
+                .unwrap(),
         );
         let raised = || generation.load(Ordering::Relaxed);
         all.set_drained("web-0", true).unwrap();
@@ -357,10 +373,28 @@ mod tests {
     }
 
     #[test]
+    fn after_a_reload_what_was_known_of_backends_still_is() {
+        let old = Arc::new(backends(&[1, 1, 1]));
+        old.set_health(0, State::Down);
+        old.set_drained("web-1", true).unwrap();
+        old.of_id(id_of("web-1")).unwrap().1.take();
+        let new = members(&[1, 2, 1, 1]);
+        let generation = Arc::default();
+        let new = Backends::new(new, TableSize::default(), generation, Some(&old)).unwrap();
+        let new = Arc::new(new);
+        let list = (new.handles()[0].read)();
+        assert_eq!(list, "web-0 down 1 0\nweb-1 draining 2 1\nweb-2 up 1 0\nweb-3 up 1 0");
+        assert_eq!((new.health(0), new.health(2)), (State::Down, State::Up));
+        assert!(picks(&new).iter().all(|at| matches!(at, Some(2 | 3))));
+        old.of_id(id_of("web-1")).unwrap().1.give_back();
+        assert!((new.handles()[0].read)().contains("web-1 draining 2 0"), "flows are shared");
+    }
+
+    #[test]
     fn two_backends_of_one_name_are_told() {
         let mut two = members(&[1, 1]);
         two[1].name = two[0].name.clone();
-        let made = Backends::new(two, TableSize::default(), Arc::default());
+        let made = Backends::new(two, TableSize::default(), Arc::default(), None);
         assert_eq!(made.unwrap_err(), SameId(0, 1));
     }
 }

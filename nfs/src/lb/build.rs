@@ -17,7 +17,7 @@ use nfv_core::packet::{AddressBytes, L3, protocol};
 use siphasher::sip::SipHasher13;
 
 use super::backends::{Backends, Member, Port, SameId, Way};
-use super::health::{HttpGet, Pace, Probe, State, Statuses, Target, Threshold, watch};
+use super::health::{HttpGet, Pace, Probe, State, Statuses, Target, Threshold, Transition, watch};
 use super::maglev::TableSize;
 use super::quic::PlaintextConfig;
 use super::{Affinity, Lb, Service};
@@ -35,7 +35,7 @@ pub fn build(
     let size = table_size(section, &backends, report);
     check_all(section, &backends, ids.as_ref(), report);
     let ways: Vec<Option<Way>> = backends.iter().map(|b| way(section, b, report)).collect();
-    let targets = targets(section, &backends, report);
+    let mut targets = targets(section, &backends, report);
     if report.errors() > errors {
         return None;
     }
@@ -45,7 +45,8 @@ pub fn build(
     };
     let members: Option<Vec<Member>> = backends.iter().zip(ways).map(member).collect();
     let generation = Arc::new(AtomicU32::new(0));
-    let all = match Backends::new(members?, size?, generation.clone()) {
+    let before = around.heritage.and_then(|h| h.downcast_ref::<Backends>());
+    let all = match Backends::new(members?, size?, generation.clone(), before) {
         Ok(all) => Arc::new(all),
         Err(SameId(a, b)) => {
             let (a, b) = (backends.get(a)?, backends.get(b)?);
@@ -68,19 +69,25 @@ pub fn build(
     let built = Built::flow(lb)
         .with_tracking(Tracking::Follow)
         .with_generation(generation)
+        .with_heritage(all.clone())
         .with_handles(all.handles())
         .with_rules(rules);
     if targets.is_empty() || around.purpose != Purpose::Run {
         return Some(built);
     }
+    for (at, target) in targets.iter_mut().enumerate() {
+        target.start = all.health(at);
+    }
     let name = section.name().to_owned();
     let seed = RandomState::new().hash_one(&name);
-    let report = move |at: usize, state: State| {
-        match state {
-            State::Up => tracing::info!("{name}: backend {} is up", all.name(at)),
-            State::Down => tracing::warn!("{name}: backend {} is down", all.name(at)),
+    let report = move |at: usize, change: Transition| {
+        match change {
+            Transition::Rose => tracing::info!("{name}: backend {} is up", all.name(at)),
+            Transition::Fell(why) => {
+                tracing::warn!("{name}: backend {} is down: {why}", all.name(at));
+            }
         }
-        all.set_health(at, state);
+        all.set_health(at, change.state());
     };
     Some(built.with_task(watch(targets, seed, report)))
 }

@@ -1,7 +1,7 @@
 //! Whether backends are up: what checks say, the checks themselves, and who runs them.
 //!
 //! ```text
-//!   Target --watch--> Probe::ask (TCP, HTTP) --Outcome--> Health::observe --Transition--> report(index, State)
+//!   Target --watch--> Probe::ask (TCP, HTTP) --Outcome--> Health::observe --Transition--> report(index, Transition)
 //! ```
 //!
 //! [`Health`] is a pure state machine: it knows neither time nor network, so a replay can drive it. A check is one
@@ -202,7 +202,7 @@ impl Pace {
 /// machine are left out. Of one target one check runs at a time, as its time limit is below its interval.
 ///
 /// Needs a tokio runtime with net and time enabled; `report` is called on its thread and should not block.
-pub async fn watch(targets: Vec<Target>, seed: u64, report: impl Fn(usize, State)) {
+pub async fn watch(targets: Vec<Target>, seed: u64, report: impl Fn(usize, Transition)) {
     let start = Instant::now();
     let report = &report;
     let checks = targets.iter().enumerate().map(|(index, target)| {
@@ -215,7 +215,7 @@ pub async fn watch(targets: Vec<Target>, seed: u64, report: impl Fn(usize, State
                 due.tick().await;
                 let outcome = target.probe.ask(target.address, target.pace.timeout).await;
                 if let Some(transition) = health.observe(outcome) {
-                    report(index, transition.state());
+                    report(index, transition);
                 }
             }
         })
@@ -338,7 +338,8 @@ mod tests {
     /// What `watch` reports within a time.
     async fn reports(targets: Vec<Target>, time: Duration) -> Vec<(usize, State)> {
         let seen = RefCell::new(Vec::new());
-        let watching = watch(targets, 1, |index, state| seen.borrow_mut().push((index, state)));
+        let watching =
+            watch(targets, 1, |index, change| seen.borrow_mut().push((index, change.state())));
         assert!(tokio::time::timeout(time, watching).await.is_err(), "it never returns");
         seen.into_inner()
     }

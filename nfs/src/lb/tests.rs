@@ -27,7 +27,7 @@ fn lb(count: u8, affinity: Affinity, ids: Option<PlaintextConfig>) -> Lb {
         server: Some(u64::from(i)),
     };
     let members = (0..count).map(member).collect();
-    let backends = Backends::new(members, TableSize::default(), Arc::default()).unwrap();
+    let backends = Backends::new(members, TableSize::default(), Arc::default(), None).unwrap();
     Lb {
         service: Service {
             addresses: [(L3::Ipv4, v4(VIP))].into(),
