@@ -34,7 +34,7 @@
 //!        enable (rw)           a name: it is drained no longer
 //! Drops  no_backend            all are down or drained; the sender is told (ICMP: host unreachable)
 //! Counts each backend's packets and bytes, as rules
-//! Cost   of a flow's first packet 60 ns; of later ones nothing besides the flow's own
+//! Cost   of a flow's first packet a keyed hash and one slot; of later ones nothing besides the flow's own
 //! State  4 B a flow, which is the same after a reload; 128 KiB a function
 //! Source Maglev, NSDI 2016; Ananta, SIGCOMM 2013; Katran
 //! ```
