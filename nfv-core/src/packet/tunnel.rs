@@ -69,7 +69,7 @@ impl Envelope {
     /// `None`: it is no IP packet, it would become longer than IP allows, or the ends are of two families.
     ///
     /// # Cost
-    /// 10 ns; over IPv6 with UDP a checksum over the packet.
+    /// 48 bytes are written; over IPv6 with UDP a checksum over the packet.
     pub fn around(&self, inner: &[u8], hash: u32) -> Option<Outer> {
         let (of_inner, traffic_class) = match inner.first_chunk::<2>()? {
             [version, class] if version >> 4 == 4 => (IPV4, *class),
