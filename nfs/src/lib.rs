@@ -6,13 +6,21 @@ use nfv_core::nf::Kind;
 pub mod count;
 pub mod firewall;
 pub mod mirror;
+pub mod nat;
 pub mod ratelimit;
 pub mod route;
 pub mod tap_out;
 
 /// All types of NF, by the name that a chain file's `type` gives.
-pub const KINDS: &[&Kind] =
-    &[&count::KIND, &firewall::KIND, &mirror::KIND, &ratelimit::KIND, &route::KIND, &tap_out::KIND];
+pub const KINDS: &[&Kind] = &[
+    &count::KIND,
+    &firewall::KIND,
+    &mirror::KIND,
+    &nat::KIND,
+    &ratelimit::KIND,
+    &route::KIND,
+    &tap_out::KIND,
+];
 
 #[cfg(test)]
 mod tests {
