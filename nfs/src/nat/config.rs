@@ -1,202 +1,191 @@
 //! What the chain file says, read into what cannot be wrong.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nfv_core::chain::claims::Claim;
-use nfv_core::chain::key::{Key, Need, Shape, Table};
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
 use nfv_core::chain::source::{Span, Spanned};
 use nfv_core::chain::value::{AddressRange, PortRange, Prefix};
-use nfv_core::nf::{Built, Handle, Named, Surroundings, Tracking};
+use nfv_core::nf::{Built, Handle, Named, Purpose, Surroundings, Tracking};
 use nfv_core::packet::{Headers, L3, protocol};
 
 use super::classes::wide;
 use super::contacts::Contacts;
-use super::mappings::{ADDRESSES_MAX, End, Mappings, Pooling};
+use super::ends::End;
+use super::log::{Log, Writer};
+use super::mappings::{ADDRESSES_MAX, Mappings, Plot, Pooling};
 use super::prefixes::{LENGTH_MAX, PrefixPair};
 use super::ranges::Ranges;
+use super::shares::Shares;
 use super::statics::{Forwards, Listens, OneToOne};
-use super::{Filtering, Hairpin, Nat};
-
-pub(super) const KEYS: &[Key] = &[
-    Key {
-        name: "external",
-        shape: Shape::OneOrMany(&Shape::Addresses),
-        need: Need::Optional,
-        help: "the pool: outside addresses and ranges of them",
-    },
-    Key {
-        name: "internal",
-        shape: Shape::OneOrMany(&Shape::Prefix),
-        need: Need::Optional,
-        help: "prefixes that are inside; if left out, those of RFC 1918 and 100.64.0.0/10",
-    },
-    Key {
-        name: "ports",
-        shape: Shape::L4Ports,
-        need: Need::Default("1024-65535"),
-        help: "outside ports that are given to inside ends",
-    },
-    Key {
-        name: "forwards",
-        shape: Shape::List(&Shape::Record(&FORWARD)),
-        need: Need::Optional,
-        help: "outside ports that lead inside",
-    },
-    Key {
-        name: "one-to-one",
-        shape: Shape::List(&Shape::Record(&ONE_TO_ONE)),
-        need: Need::Optional,
-        help: "addresses that stand for one another with all ports",
-    },
-    Key {
-        name: "prefixes",
-        shape: Shape::List(&Shape::Record(&PREFIXES)),
-        need: Need::Optional,
-        help: "IPv6 prefixes that stand for one another (NPTv6)",
-    },
-    Key {
-        name: "filtering",
-        shape: Shape::Choice(&["endpoint-independent", "address-dependent", "address-and-port"]),
-        need: Need::Default("address-and-port"),
-        help: "whose new flows to a mapping are let in",
-    },
-    Key {
-        name: "pooling",
-        shape: Shape::Choice(&["paired", "arbitrary"]),
-        need: Need::Default("paired"),
-        help: "whether an inside address may have more than one outside address",
-    },
-    Key {
-        name: "hairpin",
-        shape: Shape::Choice(&["on", "off"]),
-        need: Need::Default("on"),
-        help: "whether inside hosts reach one another by outside addresses",
-    },
-];
-
-const FORWARD: Table = Table {
-    what: "a forward",
-    groups: &[&[
-        Key {
-            name: "protocol",
-            shape: Shape::OneOrMany(&Shape::Choice(&["tcp", "udp"])),
-            need: Need::Default("tcp"),
-            help: "`tcp`, `udp` or both",
-        },
-        Key {
-            name: "port",
-            shape: Shape::L4Ports,
-            need: Need::Required,
-            help: "the outside port, or a range of them",
-        },
-        Key { name: "to", shape: Shape::Address, need: Need::Required, help: "the inside address" },
-        Key {
-            name: "to-port",
-            shape: Shape::Integer { min: 1, max: 65_535 },
-            need: Need::Optional,
-            help: "the inside port, the first one of a range; if left out, the outside port",
-        },
-        Key {
-            name: "external",
-            shape: Shape::Address,
-            need: Need::Optional,
-            help: "the outside address; if left out, all of the pool",
-        },
-    ]],
-};
-
-const ONE_TO_ONE: Table = Table {
-    what: "a one-to-one address",
-    groups: &[&[
-        Key {
-            name: "external",
-            shape: Shape::Addresses,
-            need: Need::Required,
-            help: "the outside address, or a range of them",
-        },
-        Key {
-            name: "internal",
-            shape: Shape::Addresses,
-            need: Need::Required,
-            help: "the inside address, or a range of as many",
-        },
-    ]],
-};
-
-const PREFIXES: Table = Table {
-    what: "a pair of prefixes",
-    groups: &[&[
-        Key {
-            name: "internal",
-            shape: Shape::Prefix,
-            need: Need::Required,
-            help: "the inside prefix, of IPv6, at most /64",
-        },
-        Key {
-            name: "external",
-            shape: Shape::Prefix,
-            need: Need::Required,
-            help: "the outside prefix, of the same length",
-        },
-    ]],
-};
+use super::subscribers::Subscribers;
+use super::{Filtering, Hairpin, Limit, Nat};
 
 pub(super) fn build(
     section: &Section<'_>,
     around: Surroundings<'_>,
     report: &mut Report,
 ) -> Option<Built> {
-    let before = report.errors();
+    let errors = report.errors();
     let mut reader = Reader { section, around, report, internal: Ranges::default() };
     reader.internal = reader.read_internal();
     let pool = reader.read_pool();
     let ports = reader.read_ports();
+    let shares = reader.read_shares(&pool, ports);
     let one_to_one = reader.read_one_to_one(&pool);
     let forwards = reader.read_forwards(&pool);
     let prefixes = reader.read_prefixes();
     reader.check_use();
     let internal = reader.internal;
-    if report.errors() > before {
+    if report.errors() > errors {
         return None;
     }
     let pooling = match section.choice("pooling") {
         Some("arbitrary") => Pooling::Arbitrary,
         _ => Pooling::Paired,
     };
-    let filtering = match section.choice("filtering") {
-        Some("endpoint-independent") => Some(Filtering::EndpointIndependent),
-        Some("address-dependent") => Contacts::new().map(Filtering::AddressDependent),
-        _ => Some(Filtering::AddressAndPort),
-    };
-    let (Some(mut mappings), Some(filtering)) = (Mappings::new(pool, ports?, pooling), filtering)
-    else {
-        let message = "there is no memory for so many mappings";
-        report.error(section.span_of("external"), message).hint("give it fewer addresses");
-        return None;
-    };
-    for (proto, end) in forwards.ends() {
-        mappings.reserve(proto, end);
-    }
-    let mappings = Arc::new(mappings);
     let hairpin = match section.choice("hairpin") {
         Some("off") => Hairpin::Off,
         _ => Hairpin::On,
     };
-    let handles = vec![mappings_handle(mappings.clone())];
-    let nat = Nat { internal, mappings, forwards, one_to_one, prefixes, filtering, hairpin };
-    Some(Built::flow(nat).with_handles(handles).with_tracking(Tracking::Follow))
+    let writer = open_log(section, around, report);
+    let log = Arc::new(if writer.is_some() { Log::kept() } else { Log::not_kept() });
+    let before = around.heritage.and_then(|h| h.downcast_ref::<Inherited>());
+    let plot = Plot { pool, ports: ports?, pooling, shares, log: log.clone() };
+    let most = section.integer("subscriber-sessions").and_then(|n| u32::try_from(n).ok());
+    let parts = Mappings::new(plot, before.map(|b| &*b.mappings))
+        .zip(filtering(section, before))
+        .zip(limit(most, &internal, before));
+    let Some(((mut mappings, filtering), limit)) = parts else {
+        let message = "there is no memory for so many mappings";
+        report.error(section.span_of("external"), message).hint("give it fewer addresses");
+        return None;
+    };
+    if report.errors() > errors {
+        return None;
+    }
+    for (proto, end) in forwards.ends() {
+        mappings.reserve(proto, end);
+    }
+    let mappings = Arc::new(mappings);
+    let handles = handles(&mappings, &log);
+    let contacts = match &filtering {
+        Filtering::AddressDependent(contacts) => Some(contacts.clone()),
+        _ => before.and_then(|b| b.contacts.clone()),
+    };
+    let subscribers = limit.as_ref().map(|l: &Limit| l.subscribers.clone());
+    let heritage = Inherited { mappings: mappings.clone(), contacts, subscribers };
+    let nat = Nat { internal, mappings, forwards, one_to_one, prefixes, filtering, hairpin, limit };
+    let built = Built::flow(nat)
+        .with_handles(handles)
+        .with_heritage(Arc::new(heritage))
+        .with_tracking(Tracking::Follow);
+    Some(match writer {
+        None => built,
+        Some(writer) => {
+            let writer = Arc::new(Mutex::new(writer));
+            let (last, last_log) = (writer.clone(), log.clone());
+            built.with_task(write_now_and_then(log, writer)).with_finish(Box::new(move || {
+                last_log.write(&mut last.lock().unwrap_or_else(PoisonError::into_inner));
+                match last_log.lost() {
+                    0 => Ok(()),
+                    lost => Err(format!("{lost} records of port ranges were not written")),
+                }
+            }))
+        }
+    })
 }
 
-fn mappings_handle(mappings: Arc<Mappings>) -> Handle {
-    Handle {
-        named: Named { name: "mappings", help: "inside ends that have an outside end" },
-        read: Box::new(move || mappings.in_use().to_string()),
-        write: None,
+/// What the nat that replaces it at a reload takes over.
+#[derive(Debug)]
+struct Inherited {
+    mappings: Arc<Mappings>,
+    contacts: Option<Arc<Contacts>>,
+    subscribers: Option<Arc<Subscribers>>,
+}
+
+fn filtering(section: &Section<'_>, before: Option<&Inherited>) -> Option<Filtering> {
+    Some(match section.choice("filtering") {
+        Some("endpoint-independent") => Filtering::EndpointIndependent,
+        Some("address-dependent") => {
+            let inherited = before.and_then(|b| b.contacts.clone());
+            Filtering::AddressDependent(match inherited {
+                Some(contacts) => contacts,
+                None => Arc::new(Contacts::new()?),
+            })
+        }
+        _ => Filtering::AddressAndPort,
+    })
+}
+
+/// `None`: there is no memory for it.
+fn limit(
+    most: Option<u32>,
+    internal: &Ranges,
+    before: Option<&Inherited>,
+) -> Option<Option<Limit>> {
+    let Some(most) = most else { return Some(None) };
+    let inherited = before.and_then(|b| b.subscribers.clone()).filter(|s| s.is_of(internal));
+    let subscribers = match inherited {
+        Some(subscribers) => subscribers,
+        None => Arc::new(Subscribers::new(internal.clone())?),
+    };
+    Some(Some(Limit { subscribers, most }))
+}
+
+/// The file for records; a check leaves the disk as it is.
+fn open_log(
+    section: &Section<'_>,
+    around: Surroundings<'_>,
+    report: &mut Report,
+) -> Option<Writer> {
+    let path = section.text("log").filter(|_| around.purpose != Purpose::Check)?;
+    match Writer::open(path.as_ref()) {
+        Ok(writer) => Some(writer),
+        Err(why) => {
+            report
+                .error(section.span_of("log"), format!("{path}: {why}"))
+                .hint("name a file in a folder that is there and that this user may write");
+            None
+        }
     }
+}
+
+async fn write_now_and_then(log: Arc<Log>, writer: Arc<Mutex<Writer>>) {
+    loop {
+        tokio::time::sleep(WRITE_EVERY).await;
+        log.write(&mut writer.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+fn handles(mappings: &Arc<Mappings>, log: &Arc<Log>) -> Vec<Handle> {
+    let (in_use, given, log) = (mappings.clone(), mappings.clone(), log.clone());
+    let read_only = |name, help, read: Box<dyn Fn() -> String + Send + Sync>| Handle {
+        named: Named { name, help },
+        read,
+        write: None,
+    };
+    vec![
+        read_only(
+            "mappings",
+            "inside ends that have an outside end",
+            Box::new(move || in_use.in_use().to_string()),
+        ),
+        read_only(
+            "ranges",
+            "ranges of ports that inside addresses have",
+            Box::new(move || given.shares_given().to_string()),
+        ),
+        read_only(
+            "log_lost",
+            "records that were not written",
+            Box::new(move || log.lost().to_string()),
+        ),
+    ]
 }
 
 /// Reads a section, and reports what is wrong with it.
@@ -253,6 +242,60 @@ impl Reader<'_, '_> {
             );
         }
         Some((ports.first(), ports.last()))
+    }
+
+    fn read_shares(&mut self, pool: &Ranges, ports: Option<(u16, u16)>) -> Shares {
+        let (section, key) = (self.section, "subscriber-ports");
+        let deterministic = section.flag("deterministic") == Some(true);
+        let Some(size) = section.integer(key).and_then(|n| u16::try_from(n).ok()) else {
+            for key in ["deterministic", "subscriber-ranges", "log"] {
+                if section.has(key) && !section.has("subscriber-ports") {
+                    let message = format!("`{key}` without `subscriber-ports`");
+                    self.report
+                        .error(section.span_of_key(key), message)
+                        .hint("say how many ports a range has, or leave it out");
+                }
+            }
+            return Shares::Common;
+        };
+        if !size.is_power_of_two() {
+            let hint =
+                format!("write {} or {}", size.next_power_of_two() / 2, size.next_power_of_two());
+            self.report
+                .error(section.span_of(key), format!("{size} is no power of two"))
+                .hint(hint);
+            return Shares::Common;
+        }
+        for key in ["subscriber-ranges", "log"] {
+            if deterministic && section.has(key) {
+                let message = format!("`{key}` with `deterministic: true`");
+                self.report
+                    .error(section.span_of_key(key), message)
+                    .hint("ranges that follow from addresses are neither given nor logged");
+            }
+        }
+        let most = section.integer("subscriber-ranges").and_then(|n| u16::try_from(n).ok());
+        let shares = if deterministic {
+            Shares::Computed { size, subscribers: self.internal.clone() }
+        } else {
+            Shares::Given { size, most: most.unwrap_or(1) }
+        };
+        let Some(ports) = ports else { return shares };
+        let each = shares.per_address(ports);
+        if each == 0 {
+            let message = format!("`ports` has no whole range of {size}");
+            self.report
+                .error(section.span_of(key), message)
+                .hint("ranges start at a multiple of their size");
+        }
+        let (room, all) = (u64::from(each) * u64::from(pool.len()), self.internal.len());
+        if deterministic && room < u64::from(all) {
+            let message = format!("{all} inside addresses, and room for {room}");
+            self.report.error(section.span_of_key("deterministic"), message).hint(
+                "more outside addresses, smaller ranges, or only the subscribers under `internal`",
+            );
+        }
+        shares
     }
 
     fn read_one_to_one(&mut self, pool: &Ranges) -> OneToOne {
@@ -506,5 +549,6 @@ const PRIVATE: [([u8; 4], [u8; 4]); 4] = [
     ([192, 168, 0, 0], [192, 168, 255, 255]),
     ([100, 64, 0, 0], [100, 127, 255, 255]),
 ];
+const WRITE_EVERY: Duration = Duration::from_millis(200);
 /// Eight for each class, on average.
 const PORTS_FEW: u16 = 1023;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zerocopy::FromZeros;
 
-use super::mappings::MappingId;
+use super::ends::MappingId;
 
 /// Whom inside ends have sent to.
 #[derive(Debug)]

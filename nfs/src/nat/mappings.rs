@@ -13,29 +13,45 @@
 //! end's first block, so that two workers never make two for one end; whoever finds the mark set for longer than that
 //! takes gives up, so a worker that the kernel stopped holds up nobody.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use nfv_core::flow::SHARDS;
-use nfv_core::nf::Endpoint;
-use nfv_core::packet::{AddressBytes, protocol};
-use zerocopy::FromZeros;
+use nfv_core::clock::Time;
+use nfv_core::packet::protocol;
 
-use super::classes::{Classes, PLACES, class_of_end, wide};
+use super::classes::{Classes, PLACES, class_of_end};
+use super::ends::{End, MappingId};
+use super::log::{Happened, Log, Record};
+use super::outside::{Outside, swap};
 use super::ranges::Ranges;
+use super::shares::Shares;
 
 /// Which outside end stands for which inside end, of all protocols with ports.
 #[derive(Debug)]
 pub struct Mappings {
     pool: Ranges,
+    /// By number in the pool: the place in `outsides`.
+    places: Box<[u16]>,
+    /// Those of the pool, and those that flows held when an earlier pool was replaced.
+    outsides: Vec<Option<Arc<Outside>>>,
     /// First and last port.
     ports: (u16, u16),
     pooling: Pooling,
-    classes: Classes,
-    /// By protocol.
-    spaces: [Space; 3],
+    shares: Shares,
     /// By protocol, a bit a port: those of all addresses that no inside end gets.
     reserved: [Vec<u64>; 3],
+    /// Single ends that no inside end gets.
+    reserved_ends: HashSet<(usize, End)>,
+    log: Arc<Log>,
+    common: Arc<Common>,
+}
+
+/// What outlives a reload.
+#[derive(Debug)]
+struct Common {
+    classes: Classes,
     tallies: Box<[Tally]>,
     secret: u64,
 }
@@ -49,62 +65,31 @@ pub enum Pooling {
     Arbitrary,
 }
 
-/// An end of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct End {
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// Its port, or ICMP identifier.
-    pub port: u16,
-}
-
-impl End {
-    /// As packets have it.
-    pub fn of(address: AddressBytes, port: u16) -> Self {
-        Self { address: Ipv4Addr::from(address.v4()), port }
-    }
-
-    /// As the engine writes it into packets.
-    pub fn endpoint(self) -> Endpoint {
-        Endpoint { address: wide(self.address), port: self.port }
-    }
-}
-
-/// A mapping, held by a flow: 0 is none.
+/// Why an inside end has no outside end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MappingId(u32);
-
-impl MappingId {
-    /// As a flow keeps it.
-    pub fn number(self) -> u32 {
-        self.0
-    }
-
-    /// As it was kept; `None` for 0.
-    pub fn of(number: u32) -> Option<Self> {
-        (number != 0).then_some(Self(number))
-    }
+pub enum Exhausted {
+    /// All ports of the pool that it could have are taken.
+    Pool,
+    /// Its subscriber has as many ports as it may have.
+    Subscriber,
 }
 
 /// Most outside addresses.
 pub const ADDRESSES_MAX: u64 = 1 << 13;
 
-/// The words of a protocol, and what is known of its blocks: those of one address and class.
+/// What mappings are made of.
 #[derive(Debug)]
-struct Space {
-    words: Box<[AtomicU64]>,
-    blocks: Box<[Block]>,
-}
-
-/// What is known of 512 places. Their words never become empty again, so a look for a mapping needs a bound.
-#[derive(Debug, FromZeros)]
-struct Block {
-    /// 1 while a worker makes a mapping of an inside end whose first block it is.
-    mark: AtomicU8,
-    /// 1 when mappings of its inside ends may be in the next address' block.
-    spilled: AtomicU8,
-    /// How many places from where it should be any mapping has been put.
-    reach: AtomicU16,
+pub struct Plot {
+    /// At most [`ADDRESSES_MAX`] addresses.
+    pub pool: Ranges,
+    /// First and last port.
+    pub ports: (u16, u16),
+    /// Which addresses an inside address may have.
+    pub pooling: Pooling,
+    /// Who may use which ports.
+    pub shares: Shares,
+    /// Where ranges of ports that were given and came back are noted.
+    pub log: Arc<Log>,
 }
 
 /// Mappings in use, of the classes with one remainder: a line of its own, so that workers seldom meet.
@@ -118,8 +103,11 @@ struct Search {
     space: usize,
     class: u16,
     key: u64,
-    /// The first address.
+    subscriber: Ipv4Addr,
+    /// The number of the first address.
     home: u32,
+    /// First and last port that it may have.
+    ports: (u16, u16),
     /// The first place.
     start: usize,
 }
@@ -131,23 +119,74 @@ enum Found {
     Full,
 }
 
+/// Which ports of an address are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Those that the subscriber may have.
+    Own,
+    /// Those of ranges that nobody has: the range is the subscriber's then.
+    Nobodys,
+}
+
 impl Mappings {
-    /// No mapping yet. `pool`: at most [`ADDRESSES_MAX`] addresses. `None`: there is no memory for it.
-    pub fn new(pool: Ranges, ports: (u16, u16), pooling: Pooling) -> Option<Self> {
-        let count = pool.len() as usize;
-        let space = || {
-            // Pages of it come as they are used.
-            Some(Space {
-                words: <[AtomicU64]>::new_box_zeroed_with_elems(count * 65_536).ok()?,
-                blocks: <[Block]>::new_box_zeroed_with_elems(count * usize::from(SHARDS)).ok()?,
-            })
+    /// No mapping yet, but those that flows hold of the mappings that these replace. `None`: there is no memory for it.
+    pub fn new(plot: Plot, before: Option<&Self>) -> Option<Self> {
+        let Plot { pool, ports, pooling, shares, log } = plot;
+        let alike = before.filter(|b| b.shares.is_like(&shares));
+        let share_count = match shares {
+            Shares::Given { size, .. } => 65_536 / usize::from(size),
+            Shares::Common | Shares::Computed { .. } => 0,
         };
-        let spaces = [space()?, space()?, space()?];
-        let secret = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 1) | 1;
-        let tallies = (0..TALLIES).map(|_| Tally::default()).collect();
-        let reserved = [(); 3].map(|()| vec![0; 65_536 / 64]);
-        let classes = Classes::new();
-        Some(Self { pool, ports, pooling, classes, spaces, reserved, tallies, secret })
+        let earlier = before.map_or(&[][..], |b| &b.outsides);
+        let mut outsides = match alike {
+            Some(alike) => alike.kept(&pool),
+            None => vec![None; earlier.len()],
+        };
+        let mut places = Vec::new();
+        for address in (0..pool.len()).filter_map(|n| pool.address(n)) {
+            let is_it = |o: &Option<Arc<Outside>>| o.as_ref().is_some_and(|o| o.address == address);
+            let place = match outsides.iter().position(is_it) {
+                Some(place) => place,
+                None => {
+                    let new = Some(Arc::new(Outside::new(address, share_count)?));
+                    // Where another was just now, flows may hold mappings of that.
+                    let was_free = |at: usize| earlier.get(at).is_some_and(Option::is_none);
+                    let mut all = outsides.iter_mut().enumerate();
+                    match all.find(|(at, o)| o.is_none() && was_free(*at)) {
+                        Some((place, free)) => {
+                            *free = new;
+                            place
+                        }
+                        None => {
+                            outsides.push(new);
+                            outsides.len() - 1
+                        }
+                    }
+                }
+            };
+            places.push(u16::try_from(place).ok().filter(|place| *place < OUTSIDES_MAX)?);
+        }
+        let common = alike.map_or_else(|| Arc::new(Common::new()), |b| b.common.clone());
+        Some(Self {
+            pool,
+            places: places.into(),
+            outsides,
+            ports,
+            pooling,
+            shares,
+            reserved: [(); 3].map(|()| vec![0; 65_536 / 64]),
+            reserved_ends: HashSet::new(),
+            log,
+            common,
+        })
+    }
+
+    /// Addresses that stay in their places: those of a pool, those that flows hold ports of, and those of this one's pool,
+    /// which workers use until they have heard of the change.
+    fn kept(&self, pool: &Ranges) -> Vec<Option<Arc<Outside>>> {
+        let stays =
+            |o: &Arc<Outside>| pool.has(o.address) || self.pool.has(o.address) || !o.is_idle(FLOWS);
+        self.outsides.iter().map(|o| o.clone().filter(stays)).collect()
     }
 
     /// Whether an address is one of the outside.
@@ -161,47 +200,63 @@ impl Mappings {
         self.pool.is_empty()
     }
 
-    /// The outside end of an inside end, made when there is none, for one more flow. `None`: no port is left.
+    /// The outside end of an inside end, made when there is none, for one more flow.
     ///
-    /// Cost: one or two lines of memory, as long as the pool is not nearly full; 20 ns more for a new mapping.
-    pub fn bind(&self, proto: u8, inside: End) -> Option<(MappingId, End)> {
-        let search = self.search(proto, inside)?;
+    /// # Errors
+    /// No port is left; also for a protocol that has none.
+    /// # Cost
+    /// One or two lines of memory, as long as the pool is not nearly full; 20 ns more for a new mapping.
+    pub fn bind(&self, proto: u8, inside: End, now: Time) -> Result<(MappingId, End), Exhausted> {
+        let search = self.search(proto, inside).ok_or(Exhausted::Pool)?;
         let mut found = self.find(&search);
         let mut mark = None;
         if matches!(found, Found::Nowhere) {
-            mark = Some(self.block(search.space, search.home, search.class)?.mark()?);
+            let home = self.outside(search.home).ok_or(Exhausted::Pool)?.1;
+            let block = home.block(search.space, search.class).ok_or(Exhausted::Pool)?;
+            mark = Some(block.mark().ok_or(Exhausted::Pool)?);
             // Another worker may have made it in between.
             found = self.find(&search);
         }
         let bound = match found {
-            Found::Held(id, outside) => Some((id, outside)),
-            Found::Nowhere => self.insert(&search),
-            Found::Full => None,
+            Found::Held(id, outside) => Ok((id, outside)),
+            Found::Nowhere => self.insert(&search, now),
+            Found::Full => Err(Exhausted::Subscriber),
         };
         drop(mark);
         bound
     }
 
     fn search(&self, proto: u8, inside: End) -> Option<Search> {
-        let key = key_of(inside);
-        let hash = self.hash(u64::from(inside.address.to_bits()));
-        let home = (hash >> 32).wrapping_mul(u64::from(self.pool.len())) >> 32;
+        let (key, subscriber) = (key_of(inside), inside.address);
+        let (home, ports) = match &self.shares {
+            Shares::Computed { .. } => {
+                let share = self.shares.computed(subscriber, self.ports)?;
+                (share.address, share.ports)
+            }
+            Shares::Common | Shares::Given { .. } => {
+                let hash = self.common.hash(u64::from(subscriber.to_bits()));
+                let home = (hash >> 32).wrapping_mul(u64::from(self.pool.len())) >> 32;
+                (u32::try_from(home).ok()?, self.shares.whole(self.ports))
+            }
+        };
         Some(Search {
             space: space_of(proto)?,
-            class: class_of_end(inside.address, inside.port),
+            class: class_of_end(subscriber, inside.port),
             key,
-            home: u32::try_from(home).ok()?,
-            start: self.hash(key) as usize % PLACES,
+            subscriber,
+            home,
+            ports,
+            start: self.common.hash(key) as usize % PLACES,
         })
     }
 
     /// A mapping that there is, for one more flow.
     fn find(&self, search: &Search) -> Found {
         for number in self.numbers(search) {
-            let (Some(block), Some(words), Some(outside)) = (
-                self.block(search.space, number, search.class),
-                self.words(search.space, number, search.class),
-                self.pool.address(number),
+            let Some((at, outside)) = self.outside(number) else { return Found::Nowhere };
+            let (Some(block), Some(words)) = (
+                outside.block(search.space, search.class),
+                outside.words(search.space, search.class),
             ) else {
                 return Found::Nowhere;
             };
@@ -212,8 +267,8 @@ impl Mappings {
                     Join::Another => {}
                     Join::Full => return Found::Full,
                     Join::Joined => {
-                        let (id, outside) = self.held(search, number, place, outside);
-                        return Found::Held(id, outside);
+                        let (id, end) = self.held(search, at, outside.address, place);
+                        return Found::Held(id, end);
                     }
                 }
             }
@@ -230,46 +285,79 @@ impl Mappings {
             if seen >> 16 != search.key || seen == 0 {
                 return Join::Another;
             }
-            if seen & FLOWS >= FLOWS_MAX {
-                return Join::Full;
-            }
-            if swap(word, seen, seen + 1) {
-                if seen & FLOWS == 0 {
-                    self.count(search.class, 1);
-                }
-                return Join::Joined;
+            match seen & FLOWS {
+                // It has ended, and its port may be another's to have now.
+                0 => return Join::Another,
+                FLOWS => return Join::Full,
+                _ if swap(word, seen, seen + 1) => return Join::Joined,
+                _ => {}
             }
         }
     }
 
     /// A new mapping, in the first place that is free.
-    fn insert(&self, search: &Search) -> Option<(MappingId, End)> {
+    fn insert(&self, search: &Search, now: Time) -> Result<(MappingId, End), Exhausted> {
+        let mut why = Exhausted::Pool;
         for number in self.numbers(search) {
-            let block = self.block(search.space, number, search.class)?;
-            let words = self.words(search.space, number, search.class)?;
-            let outside = self.pool.address(number)?;
-            for turn in 0..PLACES {
-                let place = (search.start + turn) % PLACES;
-                let port = self.classes.port(outside, search.class, place);
-                if port < self.ports.0
-                    || port > self.ports.1
-                    || self.is_reserved(search.space, port)
-                {
-                    continue;
+            let Some((at, outside)) = self.outside(number) else { break };
+            let Some(block) = outside.block(search.space, search.class) else { break };
+            let mut place = self.take(outside, search, Look::Own, now);
+            match self.shares {
+                Shares::Given { most, .. } if place.is_none() => {
+                    if outside.shares_of(search.subscriber) < usize::from(most) {
+                        place = self.take(outside, search, Look::Nobodys, now);
+                    } else {
+                        why = Exhausted::Subscriber;
+                    }
                 }
-                let word = words.get(place)?;
-                let seen = word.load(Ordering::Relaxed);
-                if seen & FLOWS != 0 {
-                    continue;
-                }
-                block.reach.fetch_max(turn as u16 + 1, Ordering::Relaxed);
-                // Else another worker's mapping is there now.
-                if swap(word, seen, search.key << 16 | 1) {
-                    self.count(search.class, 1);
-                    return Some(self.held(search, number, place, outside));
-                }
+                Shares::Computed { .. } => why = Exhausted::Subscriber,
+                _ => {}
+            }
+            if let Some(place) = place {
+                self.common.count(search.class, 1);
+                return Ok(self.held(search, at, outside.address, place));
             }
             block.spilled.store(1, Ordering::Relaxed);
+        }
+        Err(why)
+    }
+
+    /// Takes a place that is free.
+    fn take(&self, outside: &Outside, search: &Search, look: Look, now: Time) -> Option<usize> {
+        let block = outside.block(search.space, search.class)?;
+        let words = outside.words(search.space, search.class)?;
+        for turn in 0..PLACES {
+            let place = (search.start + turn) % PLACES;
+            let port = self.common.classes.port(outside.address, search.class, place);
+            let word = words.get(place)?;
+            let seen = word.load(Ordering::Relaxed);
+            let (first, last) = search.ports;
+            if seen & FLOWS != 0
+                || port < first
+                || port > last
+                || self.is_reserved(search.space, End { address: outside.address, port })
+            {
+                continue;
+            }
+            let share = self.shares.of_port(port).map(usize::from);
+            if let (Shares::Given { .. }, Some(share)) = (&self.shares, share) {
+                let is_own = match look {
+                    Look::Own => outside.join_share(share, search.subscriber),
+                    Look::Nobodys => outside.take_share(share, search.subscriber),
+                };
+                if !is_own {
+                    continue;
+                }
+                if look == Look::Nobodys {
+                    self.note(Happened::Given, search.subscriber, outside.address, share, now);
+                }
+            }
+            block.reach.fetch_max(turn as u16 + 1, Ordering::Relaxed);
+            // Else another worker's mapping is there now.
+            if swap(word, seen, search.key << 16 | 1) {
+                return Some(place);
+            }
+            self.leave(outside, port, now);
         }
         None
     }
@@ -277,119 +365,144 @@ impl Mappings {
     fn held(
         &self,
         search: &Search,
-        number: u32,
-        place: usize,
+        outside: u16,
         address: Ipv4Addr,
+        place: usize,
     ) -> (MappingId, End) {
-        let at = start_of(number, search.class) + place;
-        let port = self.classes.port(address, search.class, place);
-        (id_of(search.space, at), End { address, port })
+        let port = self.common.classes.port(address, search.class, place);
+        let id = MappingId::new(search.space, outside, at_of(search.class, place));
+        (id, End { address, port })
     }
 
     /// The inside end that an outside end stands for, for one more flow.
     pub fn hold(&self, proto: u8, outside: End) -> Option<(MappingId, End)> {
         let space = space_of(proto)?;
-        let at = self.place_of(outside)?;
-        let word = self.spaces.get(space)?.words.get(at)?;
+        let (place, own) = self.outside(self.pool.number_of(outside.address)?)?;
+        let (class, at) = self.common.classes.find(outside.address, outside.port);
+        let at = at_of(class, at);
+        let word = own.word(space, at)?;
         loop {
             let seen = word.load(Ordering::Relaxed);
-            if !(1..FLOWS_MAX).contains(&(seen & FLOWS)) {
+            if matches!(seen & FLOWS, 0 | FLOWS) {
                 return None;
             }
             if swap(word, seen, seen + 1) {
-                return Some((id_of(space, at), inside_of(seen)));
+                return Some((MappingId::new(space, place, at), inside_of(seen)));
             }
         }
     }
 
     /// What a mapping that a flow holds stands for: the outside and the inside end.
     pub fn held_by(&self, id: MappingId) -> Option<(End, End)> {
-        let (word, at) = self.word(id)?;
-        let address = self.pool.address(u32::try_from(at / 65_536).ok()?)?;
-        let port = self.classes.port(address, class_at(at), at % PLACES);
-        Some((End { address, port }, inside_of(word.load(Ordering::Relaxed))))
+        let outside = self.outsides.get(id.outside())?.as_ref()?;
+        let word = outside.word(id.space()?, id.at())?;
+        let (class, place) = class_and_place(id.at());
+        let port = self.common.classes.port(outside.address, class, place);
+        Some((End { address: outside.address, port }, inside_of(word.load(Ordering::Relaxed))))
     }
 
     /// A flow that held a mapping has ended.
-    pub fn release(&self, id: MappingId) {
-        let Some((word, at)) = self.word(id) else { return };
+    pub fn release(&self, id: MappingId, now: Time) {
+        let outside = self.outsides.get(id.outside()).and_then(Option::as_ref);
+        let word = outside.zip(id.space()).and_then(|(o, space)| o.word(space, id.at()));
+        let (Some(outside), Some(word)) = (outside, word) else { return };
         loop {
             let seen = word.load(Ordering::Relaxed);
-            if !(1..=FLOWS_MAX).contains(&(seen & FLOWS)) {
+            if seen & FLOWS == 0 {
                 return;
             }
             if swap(word, seen, seen - 1) {
                 if seen & FLOWS == 1 {
-                    self.count(class_at(at), -1);
+                    let (class, place) = class_and_place(id.at());
+                    self.common.count(class, -1);
+                    let port = self.common.classes.port(outside.address, class, place);
+                    self.leave(outside, port, now);
                 }
                 return;
             }
         }
     }
 
-    /// Keeps an outside end from ever being given to an inside end; with the unspecified address, that port of all.
-    pub fn reserve(&mut self, proto: u8, outside: End) {
-        let Some(space) = space_of(proto) else { return };
-        if outside.address.is_unspecified() {
-            let bits = self.reserved.get_mut(space);
-            if let Some(bits) = bits.and_then(|b| b.get_mut(usize::from(outside.port) / 64)) {
-                *bits |= 1 << (outside.port % 64);
-            }
-        } else if let (Some(at), Some(space)) = (self.place_of(outside), self.spaces.get(space))
-            && let Some(word) = space.words.get(at)
+    /// A mapping of a port has ended.
+    fn leave(&self, outside: &Outside, port: u16, now: Time) {
+        if let (Shares::Given { .. }, Some(share)) = (&self.shares, self.shares.of_port(port))
+            && let Some(subscriber) = outside.leave_share(usize::from(share))
         {
-            word.store(RESERVED, Ordering::Relaxed);
+            self.note(Happened::CameBack, subscriber, outside.address, usize::from(share), now);
         }
     }
 
-    fn is_reserved(&self, space: usize, port: u16) -> bool {
-        let bits = self.reserved.get(space).and_then(|b| b.get(usize::from(port) / 64));
-        bits.is_some_and(|bits| bits >> (port % 64) & 1 == 1)
+    fn note(
+        &self,
+        what: Happened,
+        subscriber: Ipv4Addr,
+        address: Ipv4Addr,
+        share: usize,
+        time: Time,
+    ) {
+        let ports = u16::try_from(share).ok().and_then(|share| self.shares.ports(share));
+        let Some(ports) = ports else { return };
+        self.log.note(Record { time, what, subscriber, address, ports });
+    }
+
+    /// Keeps an outside end from being given to inside ends; with the unspecified address, that port of all.
+    pub fn reserve(&mut self, proto: u8, outside: End) {
+        let Some(space) = space_of(proto) else { return };
+        if !outside.address.is_unspecified() {
+            self.reserved_ends.insert((space, outside));
+        } else if let Some(bits) =
+            self.reserved.get_mut(space).and_then(|b| b.get_mut(usize::from(outside.port) / 64))
+        {
+            *bits |= 1 << (outside.port % 64);
+        }
+    }
+
+    fn is_reserved(&self, space: usize, end: End) -> bool {
+        let bits = self.reserved.get(space).and_then(|b| b.get(usize::from(end.port) / 64));
+        bits.is_some_and(|bits| bits >> (end.port % 64) & 1 == 1)
+            || !self.reserved_ends.is_empty() && self.reserved_ends.contains(&(space, end))
     }
 
     /// Mappings that flows hold.
     pub fn in_use(&self) -> u64 {
-        let sum: i64 = self.tallies.iter().map(|t| t.0.load(Ordering::Relaxed)).sum();
-        u64::try_from(sum).unwrap_or_default()
+        let all = self.common.tallies.iter().map(|t| t.0.load(Ordering::Relaxed));
+        u64::try_from(all.sum::<i64>()).unwrap_or_default()
+    }
+
+    /// Ranges of ports that subscribers have.
+    pub fn shares_given(&self) -> usize {
+        self.outsides.iter().flatten().map(|o| o.shares_given()).sum()
+    }
+
+    /// The numbers of the addresses that may have a mapping, in order.
+    fn numbers(&self, search: &Search) -> impl Iterator<Item = u32> + use<> {
+        let count = self.pool.len();
+        let turns = match (&self.shares, self.pooling) {
+            (Shares::Common, Pooling::Arbitrary) => count.min(ADDRESSES_TRIED),
+            _ => 1,
+        };
+        let home = search.home;
+        (0..turns).map(move |turn| (home + turn) % count.max(1))
+    }
+
+    /// An address of the pool by its number, and its place.
+    fn outside(&self, number: u32) -> Option<(u16, &Outside)> {
+        let place = *self.places.get(number as usize)?;
+        Some((place, self.outsides.get(usize::from(place))?.as_ref()?))
+    }
+}
+
+impl Common {
+    fn new() -> Self {
+        let secret = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 1) | 1;
+        let tallies = (0..TALLIES).map(|_| Tally::default()).collect();
+        Self { classes: Classes::new(), tallies, secret }
     }
 
     fn count(&self, class: u16, more: i64) {
         if let Some(tally) = self.tallies.get(usize::from(class) % TALLIES) {
             tally.0.fetch_add(more, Ordering::Relaxed);
         }
-    }
-
-    /// The numbers of the addresses that may have a mapping, in order.
-    fn numbers(&self, search: &Search) -> impl Iterator<Item = u32> + use<> {
-        let count = self.pool.len();
-        let turns = match self.pooling {
-            Pooling::Paired => 1,
-            Pooling::Arbitrary => count.min(ADDRESSES_TRIED),
-        };
-        let home = search.home;
-        (0..turns).map(move |turn| (home + turn) % count.max(1))
-    }
-
-    fn block(&self, space: usize, number: u32, class: u16) -> Option<&Block> {
-        let at = number as usize * usize::from(SHARDS) + usize::from(class);
-        self.spaces.get(space)?.blocks.get(at)
-    }
-
-    fn words(&self, space: usize, number: u32, class: u16) -> Option<&[AtomicU64]> {
-        let start = start_of(number, class);
-        self.spaces.get(space)?.words.get(start..start + PLACES)
-    }
-
-    fn word(&self, MappingId(number): MappingId) -> Option<(&AtomicU64, usize)> {
-        let space = (number as usize & 3).checked_sub(1)?;
-        let at = (number >> 2) as usize;
-        Some((self.spaces.get(space)?.words.get(at)?, at))
-    }
-
-    fn place_of(&self, outside: End) -> Option<usize> {
-        let number = self.pool.number_of(outside.address)?;
-        let (class, place) = self.classes.find(outside.address, outside.port);
-        Some(start_of(number, class) + place)
     }
 
     /// So that nobody outside knows which ports lie together.
@@ -405,42 +518,12 @@ enum Join {
     Full,
 }
 
-impl Block {
-    /// Sets the mark, until what is returned is gone. `None`: another worker has it for longer than it needs it.
-    fn mark(&self) -> Option<Mark<'_>> {
-        for _ in 0..MARK_TRIES {
-            let free = self.mark.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed);
-            if free.is_ok() {
-                return Some(Mark(self));
-            }
-            std::hint::spin_loop();
-        }
-        None
-    }
+fn at_of(class: u16, place: usize) -> u16 {
+    class * PLACES as u16 + place as u16
 }
 
-struct Mark<'b>(&'b Block);
-
-impl Drop for Mark<'_> {
-    fn drop(&mut self) {
-        self.0.mark.store(0, Ordering::Release);
-    }
-}
-
-fn swap(word: &AtomicU64, from: u64, to: u64) -> bool {
-    word.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-}
-
-fn start_of(number: u32, class: u16) -> usize {
-    number as usize * 65_536 + usize::from(class) * PLACES
-}
-
-fn class_at(at: usize) -> u16 {
-    (at % 65_536 / PLACES) as u16
-}
-
-fn id_of(space: usize, at: usize) -> MappingId {
-    MappingId((at as u32) << 2 | (space as u32 + 1))
+fn class_and_place(at: u16) -> (u16, usize) {
+    (at / PLACES as u16, usize::from(at) % PLACES)
 }
 
 fn key_of(inside: End) -> u64 {
@@ -462,14 +545,10 @@ fn space_of(proto: u8) -> Option<usize> {
 
 /// How many flows hold a mapping, in its word.
 const FLOWS: u64 = 0xffff;
-/// The most that hold one: behind it is [`RESERVED`]'s.
-const FLOWS_MAX: u64 = FLOWS - 1;
-/// The word of an outside end that no inside end gets.
-const RESERVED: u64 = u64::MAX;
 /// Outside addresses that are tried for an inside end where any will do, so that a pool that is used up costs no more.
 const ADDRESSES_TRIED: u32 = 8;
-/// Looks at a mark before giving up: some 100 us.
-const MARK_TRIES: u32 = 10_000;
+/// Addresses at a time, those of earlier pools among them: as many as a [`MappingId`] tells apart.
+const OUTSIDES_MAX: u16 = 1 << 14;
 const TALLIES: usize = 64;
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 

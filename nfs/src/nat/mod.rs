@@ -17,15 +17,23 @@
 //!        pooling     paired   `paired`: an inside address has one outside address | `arbitrary`: others too, when it is
 //!                             used up
 //!        hairpin     on       `on` | `off`: inside hosts reach one another by outside addresses
+//!        subscriber-ports     none  a power of two from 256 to 32768: inside addresses get ranges of so many ports
+//!        subscriber-ranges    4     most ranges of an inside address; with `subscriber-ports`
+//!        deterministic        false `true`: ranges follow from inside addresses (RFC 7422); with `subscriber-ports`
+//!        subscriber-sessions  none  most flows of an inside address at a time
+//!        log                  none  a file to which a line is added for each range that is given or comes back
 //! Drops  pool_exhausted       no port is left for its inside end; the sender is told (ICMP, RFC 5508, REQ-8)
+//!        subscriber_limit     its inside address has as many ports, or flows, as it may have; the sender is told
 //!        no_mapping           for an outside end that stands for nothing
 //!        filtered             for a mapping, by whom `filtering` does not let in
 //!        untranslatable       of a protocol without ports that only one-to-one addresses carry, or of an IPv6 address
 //!                             that has no other; the sender is told
 //! Handles mappings             inside ends that have an outside end
+//!        ranges               ranges of ports that inside addresses have
+//!        log_lost             records that were not written
 //! Cost   100 ns a flow's first packet; nothing after it (what a flow becomes is the engine's, see docs/nf)
 //! State  12 B a flow; 8 B an outside port and protocol, taken as they are used
-//! Source RFC 4787, RFC 5382, RFC 5508, RFC 6296
+//! Source RFC 4787, RFC 5382, RFC 5508, RFC 6296, RFC 6888, RFC 7422
 //! ```
 //!
 //! Addresses decide, not directions. What is for an outside address goes to the forward, the one-to-one address or the
@@ -45,6 +53,16 @@
 //! That is how many inside ends of one class a pool address has room for, whatever is free in other classes. Ports are
 //! not preserved. ICMP queries are spread by addresses alone: their answers may need to be handed over.
 //!
+//! A carrier gives each subscriber, an inside address, ranges of `subscriber-ports`: the first when its first flow begins,
+//! more when it needs them, each back when its last mapping ends. A range is of one outside address and of all protocols.
+//! The `log` has a JSON line for each: `{"time":..., "event":"given", "subscriber":"100.64.0.5",
+//! "external":"203.0.113.1", "ports":"2048-2559"}`, or `"came_back"`. With `deterministic: true` there is nothing to log: with
+//! N whole ranges an address (those that start at a multiple of their size, within `ports`), the inside address with
+//! number i among all of `internal`, in order and from 0, has range i mod N of outside address i div N.
+//!
+//! A reload that changes any of this keeps the mappings that flows have, those of addresses that leave the pool too, as
+//! long as the sizes of ranges stay as they are.
+//!
 //! A hairpin's packet leaves by the port that received it, with an outside source (RFC 4787, REQ-9). An ICMP echo to an
 //! address of the pool is nobody's. Behind a one-to-one address all protocols pass, whose checksums do not cover
 //! addresses in ways unknown (not DCCP, UDP-Lite, AH); behind NPTv6 all do.
@@ -52,14 +70,21 @@
 mod classes;
 mod config;
 mod contacts;
+mod ends;
+mod keys;
+mod log;
 mod mappings;
+mod outside;
 mod prefixes;
 mod ranges;
+mod shares;
 mod statics;
+mod subscribers;
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
+use nfv_core::clock::Time;
 use nfv_core::nf::{
     Decision, Endpoint, FlowNf, FlowStage, FlowView, Forward, Kind, Named, Profile, Reason,
     Rewrite, Shard, Via,
@@ -68,10 +93,12 @@ use nfv_core::packet::{AddressBytes, Headers, IcmpError, L3, protocol};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use self::contacts::{ContactId, Contacts};
-use self::mappings::{End, MappingId, Mappings};
+use self::ends::{End, MappingId};
+use self::mappings::{Exhausted, Mappings};
 use self::prefixes::PrefixPair;
 use self::ranges::Ranges;
 use self::statics::{Forwards, OneToOne, Pooled, survives_new_addresses};
+use self::subscribers::Subscribers;
 
 /// The type of NF `nat`.
 pub const KIND: Kind = Kind {
@@ -83,9 +110,13 @@ pub const KIND: Kind = Kind {
         creates: false,
         routes: false,
     },
-    keys: config::KEYS,
+    keys: keys::KEYS,
     drops: &[
         Named { name: "pool_exhausted", help: "no port is left for its inside end" },
+        Named {
+            name: "subscriber_limit",
+            help: "its inside address has as many ports, or flows, as it may have",
+        },
         Named { name: "no_mapping", help: "for an outside end that stands for nothing" },
         Named { name: "filtered", help: "for a mapping, by whom `filtering` does not let in" },
         Named {
@@ -93,16 +124,21 @@ pub const KIND: Kind = Kind {
             help: "of a protocol without ports, or of an IPv6 address that has no other",
         },
     ],
-    answers: &[(POOL_EXHAUSTED, IcmpError::Prohibited), (UNTRANSLATABLE, IcmpError::Prohibited)],
+    answers: &[
+        (POOL_EXHAUSTED, IcmpError::Prohibited),
+        (SUBSCRIBER_LIMIT, IcmpError::Prohibited),
+        (UNTRANSLATABLE, IcmpError::Prohibited),
+    ],
     counters: &[],
     source: include_str!("mod.rs"),
     build: config::build,
 };
 
 const POOL_EXHAUSTED: Reason = Reason(0);
-const NO_MAPPING: Reason = Reason(1);
-const FILTERED: Reason = Reason(2);
-const UNTRANSLATABLE: Reason = Reason(3);
+const SUBSCRIBER_LIMIT: Reason = Reason(1);
+const NO_MAPPING: Reason = Reason(2);
+const FILTERED: Reason = Reason(3);
+const UNTRANSLATABLE: Reason = Reason(4);
 
 #[derive(Debug)]
 struct Nat {
@@ -113,13 +149,21 @@ struct Nat {
     prefixes: Vec<PrefixPair>,
     filtering: Filtering,
     hairpin: Hairpin,
+    limit: Option<Limit>,
+}
+
+/// Most flows of an inside address.
+#[derive(Clone, Debug)]
+struct Limit {
+    subscribers: Arc<Subscribers>,
+    most: u32,
 }
 
 /// Whose new flows to a mapping are let in (RFC 4787, section 5).
 #[derive(Debug)]
 enum Filtering {
     EndpointIndependent,
-    AddressDependent(Contacts),
+    AddressDependent(Arc<Contacts>),
     AddressAndPort,
 }
 
@@ -137,7 +181,7 @@ struct Kept {
     source: u32,
     /// The mapping of its destination.
     destination: u32,
-    /// That its source has sent to its destination.
+    /// That its source has sent to its destination; and [`COUNTED`].
     contact: u32,
 }
 
@@ -152,7 +196,7 @@ impl FlowNf for Nat {
         let decided = match h.kind {
             // What a flow's fragments and errors become is the engine's to know.
             _ if flow.state == FlowStage::Packet => return Decision::PASS,
-            L3::Ipv4 => self.decide_v4(h, kept),
+            L3::Ipv4 => self.decide_v4(h, kept, flow.now),
             L3::Ipv6 => self.decide_v6(h),
             L3::Arp | L3::Other => return Decision::PASS,
         };
@@ -162,26 +206,38 @@ impl FlowNf for Nat {
         }
     }
 
-    fn release(&self, kept: &Kept, (): &mut (), _: nfv_core::clock::Time) {
-        for id in [kept.source, kept.destination].into_iter().filter_map(MappingId::of) {
-            self.mappings.release(id);
+    fn release(&self, kept: &Kept, (): &mut (), now: Time) {
+        let source = MappingId::of(kept.source);
+        if let (Some(limit), Some(id)) = (&self.limit, source.filter(|_| kept.is_counted()))
+            && let Some((_, inside)) = self.mappings.held_by(id)
+        {
+            limit.subscribers.end(inside.address);
+        }
+        for id in source.into_iter().chain(MappingId::of(kept.destination)) {
+            self.mappings.release(id, now);
         }
         if let (Filtering::AddressDependent(contacts), Some(id)) =
-            (&self.filtering, ContactId::of(kept.contact))
+            (&self.filtering, ContactId::of(kept.contact & !COUNTED))
         {
             contacts.release(id);
         }
     }
 }
 
+impl Kept {
+    fn is_counted(self) -> bool {
+        self.contact & COUNTED != 0
+    }
+}
+
 impl Nat {
     /// What it takes is in `kept`, from where the engine gives it back when the flow is refused.
-    fn decide_v4(&self, h: &Headers, kept: &mut Kept) -> Result<(Rewrite, Via), Reason> {
+    fn decide_v4(&self, h: &Headers, kept: &mut Kept, now: Time) -> Result<(Rewrite, Via), Reason> {
         let (src, dst) = (End::of(h.src, h.sport), End::of(h.dst, h.dport));
         let from_inside = self.internal.has(src.address);
         if !self.is_outside(dst) {
             let leaves = from_inside && !self.internal.has(dst.address);
-            let src = if leaves { self.outward(h.protocol, src, dst, kept)? } else { None };
+            let src = if leaves { self.outward(h.protocol, (src, dst), kept, now)? } else { None };
             return Ok((Rewrite { src: src.map(End::endpoint), dst: None }, Via::Chain));
         }
         if !from_inside {
@@ -191,7 +247,7 @@ impl Nat {
         if self.hairpin == Hairpin::Off {
             return Err(NO_MAPPING);
         }
-        let outside = self.outward(h.protocol, src, dst, kept)?;
+        let outside = self.outward(h.protocol, (src, dst), kept, now)?;
         let mut inside = self.inward(h.protocol, outside.unwrap_or(src), dst, kept)?;
         if h.protocol == protocol::ICMP {
             // A query has one identifier: the source's.
@@ -212,9 +268,9 @@ impl Nat {
     fn outward(
         &self,
         proto: u8,
-        src: End,
-        dst: End,
+        (src, dst): (End, End),
         kept: &mut Kept,
+        now: Time,
     ) -> Result<Option<End>, Reason> {
         if let Some(address) = self.one_to_one.outside(src.address) {
             return match survives_new_addresses(proto) {
@@ -233,10 +289,20 @@ impl Nat {
         if !matches!(proto, protocol::TCP | protocol::UDP | protocol::ICMP) {
             return Err(UNTRANSLATABLE);
         }
-        let (id, outside) = self.mappings.bind(proto, src).ok_or(POOL_EXHAUSTED)?;
+        let bound = self.mappings.bind(proto, src, now);
+        let (id, outside) = bound.map_err(|why| match why {
+            Exhausted::Pool => POOL_EXHAUSTED,
+            Exhausted::Subscriber => SUBSCRIBER_LIMIT,
+        })?;
         kept.source = id.number();
         if let Filtering::AddressDependent(contacts) = &self.filtering {
             kept.contact = contacts.note(id, dst.address).map_or(0, ContactId::number);
+        }
+        if let Some(limit) = &self.limit {
+            if !limit.subscribers.begin(src.address, limit.most) {
+                return Err(SUBSCRIBER_LIMIT);
+            }
+            kept.contact |= COUNTED;
         }
         Ok(Some(outside))
     }
@@ -295,6 +361,9 @@ impl Nat {
         Ok((rewrite, via))
     }
 }
+
+/// In what a flow keeps: it counts for its inside address.
+const COUNTED: u32 = 1 << 31;
 
 #[cfg(test)]
 mod tests;

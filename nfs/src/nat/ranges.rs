@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 /// Addresses, in order and numbered from 0.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges {
     /// First and last address, and how many there are before.
     ranges: Vec<(u32, u32, u32)>,

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use nfv_core::packet::protocol;
 
-use super::mappings::End;
+use super::ends::End;
 
 /// Forwarded ports.
 #[derive(Debug, Default)]

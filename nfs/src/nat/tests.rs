@@ -1,14 +1,15 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use nfv_core::clock::Time;
 use nfv_core::flow::SHARDS;
 use nfv_core::nf::{Direction, PortIndex};
 use nfv_core::packet::{end_word, word_hash};
 use proptest::prelude::*;
 use zerocopy::FromZeros;
 
-use super::mappings::Pooling;
+use super::log::Log;
+use super::mappings::{Plot, Pooling};
+use super::shares::Shares;
 use super::statics::Listens;
 use super::*;
 
@@ -20,8 +21,14 @@ fn end(text: &str) -> End {
 /// Inside: 10.0.0.0/8; pool: 192.0.2.1-192.0.2.2 with these ports.
 fn nat_of(ports: (u16, u16), filtering: Filtering) -> Nat {
     let range = |a: &str, b: &str| Ranges::of([(a.parse().unwrap(), b.parse().unwrap())]);
-    let mut mappings =
-        Mappings::new(range("192.0.2.1", "192.0.2.2"), ports, Pooling::Paired).unwrap();
+    let plot = Plot {
+        pool: range("192.0.2.1", "192.0.2.2"),
+        ports,
+        pooling: Pooling::Paired,
+        shares: Shares::Common,
+        log: Arc::new(Log::not_kept()),
+    };
+    let mut mappings = Mappings::new(plot, None).unwrap();
     let mut forwards = Forwards::default();
     forwards.add(protocol::TCP, Listens::Pool, 8080, end("10.0.0.80:80"));
     forwards.ends().for_each(|(proto, end)| mappings.reserve(proto, end));
@@ -37,6 +44,7 @@ fn nat_of(ports: (u16, u16), filtering: Filtering) -> Nat {
         prefixes: prefixes.into_iter().collect(),
         filtering,
         hairpin: Hairpin::On,
+        limit: None,
     }
 }
 
@@ -146,7 +154,7 @@ fn what_is_not_one_of_a_flow_takes_nothing() {
 
 #[test]
 fn strangers_come_in_as_filtering_says() {
-    let contacts = || Filtering::AddressDependent(Contacts::new().unwrap());
+    let contacts = || Filtering::AddressDependent(Arc::new(Contacts::new().unwrap()));
     // By whom: the peer itself from another port, and a stranger.
     for (filtering, peer, stranger) in [
         (Filtering::EndpointIndependent, true, true),
@@ -223,7 +231,7 @@ fn a_hairpin_goes_back_with_both_ends_replaced() {
 
 #[test]
 fn a_flow_that_is_decided_again_keeps_its_ends_and_takes_nothing_more() {
-    let contacts = Filtering::AddressDependent(Contacts::new().unwrap());
+    let contacts = Filtering::AddressDependent(Arc::new(Contacts::new().unwrap()));
     for filtering in [Filtering::EndpointIndependent, contacts] {
         let nat = nat_of((1024, 65_535), filtering);
         let peer = tcp(&nat, "10.0.0.2:1000", "192.0.2.1:8080").unwrap();
@@ -265,6 +273,23 @@ fn a_pool_that_is_used_up_refuses_and_has_room_again_when_flows_end() {
     flows.iter().for_each(|flow| finish(&nat, flow));
     assert_eq!(nat.mappings.in_use(), 0);
     assert!(begin(&nat, protocol::UDP, end("10.0.0.1:5000"), end("198.51.100.1:53")).is_ok());
+}
+
+#[test]
+fn an_inside_address_has_at_most_so_many_flows_and_gives_them_back() {
+    let plain = nat();
+    let subscribers = Subscribers::new(plain.internal.clone()).unwrap().into();
+    let nat = Nat { limit: Some(Limit { subscribers, most: 3 }), ..plain };
+    let to = |host: u32| End { address: Ipv4Addr::from_bits(0xc633_6400 + host), port: 80 };
+    let begin = |src, host| begin(&nat, protocol::TCP, end(src), to(host));
+    let flows: Vec<Flow> = (0..3).map(|host| begin("10.0.0.1:1000", host).unwrap()).collect();
+    assert_eq!(begin("10.0.0.1:1000", 3).unwrap_err(), SUBSCRIBER_LIMIT);
+    assert_eq!(begin("10.0.0.1:1001", 3).unwrap_err(), SUBSCRIBER_LIMIT);
+    assert_eq!(nat.mappings.in_use(), 1, "what was refused holds nothing");
+    assert!(begin("10.0.0.2:1000", 3).is_ok(), "each for itself");
+    flows.iter().for_each(|flow| finish(&nat, flow));
+    assert!((0..3).all(|host| begin("10.0.0.1:1000", host).is_ok()));
+    assert!(begin("10.0.0.1:1000", 3).is_err());
 }
 
 #[test]
@@ -310,8 +335,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(
         prop_oneof![
             4 => (host.clone(), port.clone(), remote.clone()).prop_map(|(h, p, r)| Step::Out(h, p, r)),
-            2 => (flow.clone(), remote).prop_map(|(f, r)| Step::In(f, r)),
-            2 => (host, port, flow.clone()).prop_map(|(h, p, f)| Step::Hairpin(h, p, f)),
+            2 => (flow, remote).prop_map(|(f, r)| Step::In(f, r)),
+            2 => (host, port, flow).prop_map(|(h, p, f)| Step::Hairpin(h, p, f)),
             3 => flow.prop_map(Step::End),
         ],
         1..200,
@@ -337,7 +362,7 @@ proptest! {
     #[test]
     fn any_flows_keep_one_outside_end_an_inside_end_and_give_all_back(steps in steps(), dependent: bool) {
         let filtering = match dependent {
-            true => Filtering::AddressDependent(Contacts::new().unwrap()),
+            true => Filtering::AddressDependent(Arc::new(Contacts::new().unwrap())),
             false => Filtering::EndpointIndependent,
         };
         // Few ports: the pool is used up now and then.
