@@ -7,6 +7,7 @@ pub mod count;
 pub mod firewall;
 pub mod lb;
 pub mod mirror;
+pub mod nat;
 pub mod ratelimit;
 pub mod route;
 pub mod tap_out;
@@ -17,6 +18,7 @@ pub const KINDS: &[&Kind] = &[
     &firewall::KIND,
     &lb::KIND,
     &mirror::KIND,
+    &nat::KIND,
     &ratelimit::KIND,
     &route::KIND,
     &tap_out::KIND,

@@ -29,10 +29,9 @@ impl Classes {
         for word in 0..=u16::MAX {
             let class = usize::from(class_of(word));
             let Some(n) = filled.get_mut(class) else { continue };
-            if let (Some(at), Some(place)) = (
-                words.get_mut(class * PLACES + usize::from(*n)),
-                places.get_mut(usize::from(word)),
-            ) {
+            if let (Some(at), Some(place)) =
+                (words.get_mut(class * PLACES + usize::from(*n)), places.get_mut(usize::from(word)))
+            {
                 (*at, *place) = (word, *n);
             }
             *n += 1;

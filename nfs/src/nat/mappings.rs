@@ -7,31 +7,52 @@
 //! A mapping's place follows from a hash of its inside end, by linear probing, so the table of ports is its own index: 8
 //! bytes a port and nothing besides. All workers share it: a mapping must be the same for all flows of an inside end
 //! (RFC 4787, REQ-1), whose flows fall into all shards. It is read and written at a flow's first packet and at its end
-//! only, a word at a time, without a lock. The one rejected: ports cut up by shard, which gives an inside end another
-//! mapping in each.
+//! only, a word at a time. The one rejected: ports cut up by shard, which gives an inside end another mapping in each.
+//!
+//! Flows join and leave a mapping by one exchange of its word. Only a new mapping is made under a mark of the inside
+//! end's first block, so that two workers never make two for one end; whoever finds the mark set for longer than that
+//! takes gives up, so a worker that the kernel stopped holds up nobody.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use nfv_core::chain::value::AddressRange;
+use nfv_core::clock::Time;
 use nfv_core::packet::protocol;
-use zerocopy::FromZeros;
 
 use super::classes::{Classes, PLACES, class_of_end};
+use super::ends::{End, MappingId};
+use super::log::{Happened, Log, Record};
+use super::outside::{Outside, swap};
+use super::ranges::Ranges;
+use super::shares::Shares;
 
 /// Which outside end stands for which inside end, of all protocols with ports.
 #[derive(Debug)]
 pub struct Mappings {
-    ranges: Vec<AddressRange>,
-    /// Addresses before each range.
-    starts: Vec<u32>,
-    count: u32,
+    pool: Ranges,
+    /// By number in the pool: the place in `outsides`.
+    places: Box<[u16]>,
+    /// Those of the pool, and those that flows held when an earlier pool was replaced.
+    outsides: Vec<Option<Arc<Outside>>>,
     /// First and last port.
     ports: (u16, u16),
     pooling: Pooling,
+    shares: Shares,
+    /// By protocol, a bit a port: those of all addresses that no inside end gets.
+    reserved: [Vec<u64>; 3],
+    /// Single ends that no inside end gets.
+    reserved_ends: HashSet<(usize, End)>,
+    log: Arc<Log>,
+    common: Arc<Common>,
+}
+
+/// What outlives a reload.
+#[derive(Debug)]
+struct Common {
     classes: Classes,
-    /// By protocol.
-    spaces: [Box<[AtomicU64]>; 3],
+    tallies: Box<[Tally]>,
     secret: u64,
 }
 
@@ -40,185 +61,448 @@ pub struct Mappings {
 pub enum Pooling {
     /// One, whatever its port.
     Paired,
-    /// Any, when its first one has no port left.
+    /// Others too, when its first one has no port left.
     Arbitrary,
 }
 
-/// An end of a flow.
+/// Why an inside end has no outside end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// Its port, or ICMP identifier.
-    pub port: u16,
-}
-
-/// A mapping, held by a flow: 0 is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MappingId(u32);
-
-impl MappingId {
-    /// As a flow keeps it.
-    pub fn number(self) -> u32 {
-        self.0
-    }
-
-    /// As it was kept; `None` for 0.
-    pub fn of(number: u32) -> Option<Self> {
-        (number != 0).then_some(Self(number))
-    }
+pub enum Exhausted {
+    /// All ports of the pool that it could have are taken.
+    Pool,
+    /// Its subscriber has as many ports as it may have.
+    Subscriber,
 }
 
 /// Most outside addresses.
 pub const ADDRESSES_MAX: u64 = 1 << 13;
 
+/// What mappings are made of.
+#[derive(Debug)]
+pub struct Plot {
+    /// At most [`ADDRESSES_MAX`] addresses.
+    pub pool: Ranges,
+    /// First and last port.
+    pub ports: (u16, u16),
+    /// Which addresses an inside address may have.
+    pub pooling: Pooling,
+    /// Who may use which ports.
+    pub shares: Shares,
+    /// Where ranges of ports that were given and came back are noted.
+    pub log: Arc<Log>,
+}
+
+/// Mappings in use, of the classes with one remainder: a line of its own, so that workers seldom meet.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Tally(AtomicI64);
+
+/// What is looked for, and where it would be.
+#[derive(Clone, Copy)]
+struct Search {
+    space: usize,
+    class: u16,
+    key: u64,
+    subscriber: Ipv4Addr,
+    /// The number of the first address.
+    home: u32,
+    /// First and last port that it may have.
+    ports: (u16, u16),
+    /// The first place.
+    start: usize,
+}
+
+enum Found {
+    Nowhere,
+    Held(MappingId, End),
+    /// As many flows have it as can be counted.
+    Full,
+}
+
+/// Which ports of an address are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Those that the subscriber may have.
+    Own,
+    /// Those of ranges that nobody has: the range is the subscriber's then.
+    Nobodys,
+}
+
 impl Mappings {
-    /// No mapping yet. `ranges`: disjoint, at most [`ADDRESSES_MAX`] addresses in all.
-    pub fn new(ranges: Vec<AddressRange>, ports: (u16, u16), pooling: Pooling) -> Option<Self> {
-        let mut starts = Vec::new();
-        let mut count = 0;
-        for range in &ranges {
-            starts.push(count);
-            count += u32::try_from(range.len()).ok()?;
-        }
-        let space = || {
-            // Pages of it come as they are used.
-            <[AtomicU64]>::new_box_zeroed_with_elems(count as usize * 65_536).ok()
+    /// No mapping yet, but those that flows hold of the mappings that these replace. `None`: there is no memory for it.
+    pub fn new(plot: Plot, before: Option<&Self>) -> Option<Self> {
+        let Plot { pool, ports, pooling, shares, log } = plot;
+        let alike = before.filter(|b| b.shares.is_like(&shares));
+        let share_count = match shares {
+            Shares::Given { size, .. } => 65_536 / usize::from(size),
+            Shares::Common | Shares::Computed { .. } => 0,
         };
-        let spaces = [space()?, space()?, space()?];
-        let secret = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 1) | 1;
-        let classes = Classes::new();
-        Some(Self { ranges, starts, count, ports, pooling, classes, spaces, secret })
+        let earlier = before.map_or(&[][..], |b| &b.outsides);
+        let mut outsides = match alike {
+            Some(alike) => alike.kept(&pool),
+            None => vec![None; earlier.len()],
+        };
+        let mut places = Vec::new();
+        for address in (0..pool.len()).filter_map(|n| pool.address(n)) {
+            let is_it = |o: &Option<Arc<Outside>>| o.as_ref().is_some_and(|o| o.address == address);
+            let place = match outsides.iter().position(is_it) {
+                Some(place) => place,
+                None => {
+                    let new = Some(Arc::new(Outside::new(address, share_count)?));
+                    // Where another was just now, flows may hold mappings of that.
+                    let was_free = |at: usize| earlier.get(at).is_some_and(Option::is_none);
+                    let mut all = outsides.iter_mut().enumerate();
+                    match all.find(|(at, o)| o.is_none() && was_free(*at)) {
+                        Some((place, free)) => {
+                            *free = new;
+                            place
+                        }
+                        None => {
+                            outsides.push(new);
+                            outsides.len() - 1
+                        }
+                    }
+                }
+            };
+            places.push(u16::try_from(place).ok().filter(|place| *place < OUTSIDES_MAX)?);
+        }
+        let common = alike.map_or_else(|| Arc::new(Common::new()), |b| b.common.clone());
+        Some(Self {
+            pool,
+            places: places.into(),
+            outsides,
+            ports,
+            pooling,
+            shares,
+            reserved: [(); 3].map(|()| vec![0; 65_536 / 64]),
+            reserved_ends: HashSet::new(),
+            log,
+            common,
+        })
+    }
+
+    /// Addresses that stay in their places: those of a pool, those that flows hold ports of, and those of this one's pool,
+    /// which workers use until they have heard of the change.
+    fn kept(&self, pool: &Ranges) -> Vec<Option<Arc<Outside>>> {
+        let stays =
+            |o: &Arc<Outside>| pool.has(o.address) || self.pool.has(o.address) || !o.is_idle(FLOWS);
+        self.outsides.iter().map(|o| o.clone().filter(stays)).collect()
     }
 
     /// Whether an address is one of the outside.
     #[inline]
     pub fn is_outside(&self, address: Ipv4Addr) -> bool {
-        self.number_of(address).is_some()
+        self.pool.has(address)
     }
 
-    /// The outside end of an inside end, made when there is none, for one more flow. `None`: no port is left.
+    /// Whether there is no outside address.
+    pub fn is_empty(&self) -> bool {
+        self.pool.is_empty()
+    }
+
+    /// The outside end of an inside end, made when there is none, for one more flow.
     ///
-    /// Cost: one line of memory, as long as the pool is not nearly full.
-    pub fn bind(&self, proto: u8, inside: End) -> Option<(MappingId, End)> {
-        let space = space_of(proto)?;
-        let hash = self.hash(u64::from(inside.address.to_bits()));
-        let first = u32::try_from((hash >> 32).wrapping_mul(u64::from(self.count)) >> 32).ok()?;
-        let turns = match self.pooling {
-            Pooling::Paired => 1,
-            Pooling::Arbitrary => self.count,
+    /// # Errors
+    /// No port is left; also for a protocol that has none.
+    /// # Cost
+    /// One or two lines of memory, as long as the pool is not nearly full; 20 ns more for a new mapping.
+    pub fn bind(&self, proto: u8, inside: End, now: Time) -> Result<(MappingId, End), Exhausted> {
+        let search = self.search(proto, inside).ok_or(Exhausted::Pool)?;
+        let mut found = self.find(&search);
+        let mut mark = None;
+        if matches!(found, Found::Nowhere) {
+            let home = self.outside(search.home).ok_or(Exhausted::Pool)?.1;
+            let block = home.block(search.space, search.class).ok_or(Exhausted::Pool)?;
+            mark = Some(block.mark().ok_or(Exhausted::Pool)?);
+            // Another worker may have made it in between.
+            found = self.find(&search);
+        }
+        let bound = match found {
+            Found::Held(id, outside) => Ok((id, outside)),
+            Found::Nowhere => self.insert(&search, now),
+            Found::Full => Err(Exhausted::Subscriber),
         };
-        (0..turns).find_map(|turn| self.bind_at(space, (first + turn) % self.count, inside))
+        drop(mark);
+        bound
     }
 
-    fn bind_at(&self, space: usize, number: u32, inside: End) -> Option<(MappingId, End)> {
-        let outside = self.address(number)?;
-        let class = class_of_end(inside.address, inside.port);
-        let start = self.hash(key_of(inside)) as usize % PLACES;
-        let base = number as usize * 65_536 + usize::from(class) * PLACES;
-        let block = self.spaces.get(space)?.get(base..base + PLACES)?;
-        'again: loop {
-            let mut free = None;
-            for turn in 0..PLACES {
-                let place = (start + turn) % PLACES;
-                let slot = block.get(place)?;
-                let port = self.classes.port(outside, class, place);
-                if port < self.ports.0 || port > self.ports.1 {
-                    continue;
-                }
-                let word = slot.load(Ordering::Relaxed);
-                if word >> 16 == key_of(inside) && word != 0 {
-                    if word & FLOWS == FLOWS {
-                        return None;
+    fn search(&self, proto: u8, inside: End) -> Option<Search> {
+        let (key, subscriber) = (key_of(inside), inside.address);
+        let (home, ports) = match &self.shares {
+            Shares::Computed { .. } => {
+                let share = self.shares.computed(subscriber, self.ports)?;
+                (share.address, share.ports)
+            }
+            Shares::Common | Shares::Given { .. } => {
+                let hash = self.common.hash(u64::from(subscriber.to_bits()));
+                let home = (hash >> 32).wrapping_mul(u64::from(self.pool.len())) >> 32;
+                (u32::try_from(home).ok()?, self.shares.whole(self.ports))
+            }
+        };
+        Some(Search {
+            space: space_of(proto)?,
+            class: class_of_end(subscriber, inside.port),
+            key,
+            subscriber,
+            home,
+            ports,
+            start: self.common.hash(key) as usize % PLACES,
+        })
+    }
+
+    /// A mapping that there is, for one more flow.
+    fn find(&self, search: &Search) -> Found {
+        for number in self.numbers(search) {
+            let Some((at, outside)) = self.outside(number) else { return Found::Nowhere };
+            let (Some(block), Some(words)) = (
+                outside.block(search.space, search.class),
+                outside.words(search.space, search.class),
+            ) else {
+                return Found::Nowhere;
+            };
+            for turn in 0..usize::from(block.reach.load(Ordering::Relaxed)) {
+                let place = (search.start + turn) % PLACES;
+                let Some(word) = words.get(place) else { continue };
+                match self.join(word, search) {
+                    Join::Another => {}
+                    Join::Full => return Found::Full,
+                    Join::Joined => {
+                        let (id, end) = self.held(search, at, outside.address, place);
+                        return Found::Held(id, end);
                     }
-                    if swap(slot, word, word + 1) {
-                        return Some(self.held(space, base + place, outside, port));
-                    }
-                    continue 'again;
-                }
-                if word & FLOWS == 0 && free.is_none() {
-                    free = Some((slot, word, place, port));
-                }
-                if word == 0 {
-                    break;
                 }
             }
-            let (slot, word, place, port) = free?;
-            if swap(slot, word, key_of(inside) << 16 | 1) {
-                return Some(self.held(space, base + place, outside, port));
+            if block.spilled.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+        }
+        Found::Nowhere
+    }
+
+    fn join(&self, word: &AtomicU64, search: &Search) -> Join {
+        loop {
+            let seen = word.load(Ordering::Relaxed);
+            if seen >> 16 != search.key || seen == 0 {
+                return Join::Another;
+            }
+            match seen & FLOWS {
+                // It has ended, and its port may be another's to have now.
+                0 => return Join::Another,
+                FLOWS => return Join::Full,
+                _ if swap(word, seen, seen + 1) => return Join::Joined,
+                _ => {}
             }
         }
     }
 
-    fn held(&self, space: usize, at: usize, address: Ipv4Addr, port: u16) -> (MappingId, End) {
-        let number = (at as u32) << 2 | (space as u32 + 1);
-        (MappingId(number), End { address, port })
+    /// A new mapping, in the first place that is free.
+    fn insert(&self, search: &Search, now: Time) -> Result<(MappingId, End), Exhausted> {
+        let mut why = Exhausted::Pool;
+        for number in self.numbers(search) {
+            let Some((at, outside)) = self.outside(number) else { break };
+            let Some(block) = outside.block(search.space, search.class) else { break };
+            let mut place = self.take(outside, search, Look::Own, now);
+            match self.shares {
+                Shares::Given { most, .. } if place.is_none() => {
+                    if outside.shares_of(search.subscriber) < usize::from(most) {
+                        place = self.take(outside, search, Look::Nobodys, now);
+                    } else {
+                        why = Exhausted::Subscriber;
+                    }
+                }
+                Shares::Computed { .. } => why = Exhausted::Subscriber,
+                _ => {}
+            }
+            if let Some(place) = place {
+                self.common.count(search.class, 1);
+                return Ok(self.held(search, at, outside.address, place));
+            }
+            block.spilled.store(1, Ordering::Relaxed);
+        }
+        Err(why)
+    }
+
+    /// Takes a place that is free.
+    fn take(&self, outside: &Outside, search: &Search, look: Look, now: Time) -> Option<usize> {
+        let block = outside.block(search.space, search.class)?;
+        let words = outside.words(search.space, search.class)?;
+        for turn in 0..PLACES {
+            let place = (search.start + turn) % PLACES;
+            let port = self.common.classes.port(outside.address, search.class, place);
+            let word = words.get(place)?;
+            let seen = word.load(Ordering::Relaxed);
+            let (first, last) = search.ports;
+            if seen & FLOWS != 0
+                || port < first
+                || port > last
+                || self.is_reserved(search.space, End { address: outside.address, port })
+            {
+                continue;
+            }
+            let share = self.shares.of_port(port).map(usize::from);
+            if let (Shares::Given { .. }, Some(share)) = (&self.shares, share) {
+                let is_own = match look {
+                    Look::Own => outside.join_share(share, search.subscriber),
+                    Look::Nobodys => outside.take_share(share, search.subscriber),
+                };
+                if !is_own {
+                    continue;
+                }
+                if look == Look::Nobodys {
+                    self.note(Happened::Given, search.subscriber, outside.address, share, now);
+                }
+            }
+            block.reach.fetch_max(turn as u16 + 1, Ordering::Relaxed);
+            // Else another worker's mapping is there now.
+            if swap(word, seen, search.key << 16 | 1) {
+                return Some(place);
+            }
+            self.leave(outside, port, now);
+        }
+        None
+    }
+
+    fn held(
+        &self,
+        search: &Search,
+        outside: u16,
+        address: Ipv4Addr,
+        place: usize,
+    ) -> (MappingId, End) {
+        let port = self.common.classes.port(address, search.class, place);
+        let id = MappingId::new(search.space, outside, at_of(search.class, place));
+        (id, End { address, port })
     }
 
     /// The inside end that an outside end stands for, for one more flow.
     pub fn hold(&self, proto: u8, outside: End) -> Option<(MappingId, End)> {
         let space = space_of(proto)?;
-        let at = self.place_of(outside)?;
-        let slot = self.spaces.get(space)?.get(at)?;
+        let (place, own) = self.outside(self.pool.number_of(outside.address)?)?;
+        let (class, at) = self.common.classes.find(outside.address, outside.port);
+        let at = at_of(class, at);
+        let word = own.word(space, at)?;
         loop {
-            let word = slot.load(Ordering::Relaxed);
-            if word & FLOWS == 0 || word & FLOWS == FLOWS {
+            let seen = word.load(Ordering::Relaxed);
+            if matches!(seen & FLOWS, 0 | FLOWS) {
                 return None;
             }
-            if swap(slot, word, word + 1) {
-                let (id, _) = self.held(space, at, outside.address, outside.port);
-                return Some((id, inside_of(word)));
+            if swap(word, seen, seen + 1) {
+                return Some((MappingId::new(space, place, at), inside_of(seen)));
             }
         }
     }
 
     /// What a mapping that a flow holds stands for: the outside and the inside end.
     pub fn held_by(&self, id: MappingId) -> Option<(End, End)> {
-        let (slot, at) = self.slot(id)?;
-        let number = u32::try_from(at / 65_536).ok()?;
-        let address = self.address(number)?;
-        let (class, place) = ((at % 65_536 / PLACES) as u16, at % PLACES);
-        let port = self.classes.port(address, class, place);
-        Some((End { address, port }, inside_of(slot.load(Ordering::Relaxed))))
+        let outside = self.outsides.get(id.outside())?.as_ref()?;
+        let word = outside.word(id.space()?, id.at())?;
+        let (class, place) = class_and_place(id.at());
+        let port = self.common.classes.port(outside.address, class, place);
+        Some((End { address: outside.address, port }, inside_of(word.load(Ordering::Relaxed))))
     }
 
     /// A flow that held a mapping has ended.
-    pub fn release(&self, id: MappingId) {
-        if let Some((slot, _)) = self.slot(id) {
-            slot.fetch_sub(1, Ordering::Relaxed);
+    pub fn release(&self, id: MappingId, now: Time) {
+        let outside = self.outsides.get(id.outside()).and_then(Option::as_ref);
+        let word = outside.zip(id.space()).and_then(|(o, space)| o.word(space, id.at()));
+        let (Some(outside), Some(word)) = (outside, word) else { return };
+        loop {
+            let seen = word.load(Ordering::Relaxed);
+            if seen & FLOWS == 0 {
+                return;
+            }
+            if swap(word, seen, seen - 1) {
+                if seen & FLOWS == 1 {
+                    let (class, place) = class_and_place(id.at());
+                    self.common.count(class, -1);
+                    let port = self.common.classes.port(outside.address, class, place);
+                    self.leave(outside, port, now);
+                }
+                return;
+            }
         }
     }
 
-    /// Mappings that flows hold; for the control side: it reads all ports.
-    pub fn in_use(&self) -> usize {
-        let used = |s: &&AtomicU64| s.load(Ordering::Relaxed) & FLOWS != 0;
-        self.spaces.iter().flat_map(|space| space.iter()).filter(used).count()
+    /// A mapping of a port has ended.
+    fn leave(&self, outside: &Outside, port: u16, now: Time) {
+        if let (Shares::Given { .. }, Some(share)) = (&self.shares, self.shares.of_port(port))
+            && let Some(subscriber) = outside.leave_share(usize::from(share))
+        {
+            self.note(Happened::CameBack, subscriber, outside.address, usize::from(share), now);
+        }
     }
 
-    fn slot(&self, MappingId(number): MappingId) -> Option<(&AtomicU64, usize)> {
-        let space = (number as usize & 3).checked_sub(1)?;
-        let at = (number >> 2) as usize;
-        Some((self.spaces.get(space)?.get(at)?, at))
+    fn note(
+        &self,
+        what: Happened,
+        subscriber: Ipv4Addr,
+        address: Ipv4Addr,
+        share: usize,
+        time: Time,
+    ) {
+        let ports = u16::try_from(share).ok().and_then(|share| self.shares.ports(share));
+        let Some(ports) = ports else { return };
+        self.log.note(Record { time, what, subscriber, address, ports });
     }
 
-    fn place_of(&self, outside: End) -> Option<usize> {
-        let number = self.number_of(outside.address)?;
-        let (class, place) = self.classes.find(outside.address, outside.port);
-        Some(number as usize * 65_536 + usize::from(class) * PLACES + place)
+    /// Keeps an outside end from being given to inside ends; with the unspecified address, that port of all.
+    pub fn reserve(&mut self, proto: u8, outside: End) {
+        let Some(space) = space_of(proto) else { return };
+        if !outside.address.is_unspecified() {
+            self.reserved_ends.insert((space, outside));
+        } else if let Some(bits) =
+            self.reserved.get_mut(space).and_then(|b| b.get_mut(usize::from(outside.port) / 64))
+        {
+            *bits |= 1 << (outside.port % 64);
+        }
     }
 
-    #[inline]
-    fn number_of(&self, address: Ipv4Addr) -> Option<u32> {
-        let both = self.ranges.iter().zip(&self.starts);
-        let inside = |r: &AddressRange| (r.first()..=r.last()).contains(&address);
-        let (range, start) = both.into_iter().find(|(r, _)| inside(r))?;
-        Some(start + (address.to_bits() - range.first().to_bits()))
+    fn is_reserved(&self, space: usize, end: End) -> bool {
+        let bits = self.reserved.get(space).and_then(|b| b.get(usize::from(end.port) / 64));
+        bits.is_some_and(|bits| bits >> (end.port % 64) & 1 == 1)
+            || !self.reserved_ends.is_empty() && self.reserved_ends.contains(&(space, end))
     }
 
-    fn address(&self, number: u32) -> Option<Ipv4Addr> {
-        let both = self.ranges.iter().zip(&self.starts);
-        let (range, start) = both.rev().find(|(_, start)| **start <= number)?;
-        Some(Ipv4Addr::from_bits(range.first().to_bits() + (number - start)))
+    /// Mappings that flows hold.
+    pub fn in_use(&self) -> u64 {
+        let all = self.common.tallies.iter().map(|t| t.0.load(Ordering::Relaxed));
+        u64::try_from(all.sum::<i64>()).unwrap_or_default()
+    }
+
+    /// Ranges of ports that subscribers have.
+    pub fn shares_given(&self) -> usize {
+        self.outsides.iter().flatten().map(|o| o.shares_given()).sum()
+    }
+
+    /// The numbers of the addresses that may have a mapping, in order.
+    fn numbers(&self, search: &Search) -> impl Iterator<Item = u32> + use<> {
+        let count = self.pool.len();
+        let turns = match (&self.shares, self.pooling) {
+            (Shares::Common, Pooling::Arbitrary) => count.min(ADDRESSES_TRIED),
+            _ => 1,
+        };
+        let home = search.home;
+        (0..turns).map(move |turn| (home + turn) % count.max(1))
+    }
+
+    /// An address of the pool by its number, and its place.
+    fn outside(&self, number: u32) -> Option<(u16, &Outside)> {
+        let place = *self.places.get(number as usize)?;
+        Some((place, self.outsides.get(usize::from(place))?.as_ref()?))
+    }
+}
+
+impl Common {
+    fn new() -> Self {
+        let secret = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 1) | 1;
+        let tallies = (0..TALLIES).map(|_| Tally::default()).collect();
+        Self { classes: Classes::new(), tallies, secret }
+    }
+
+    fn count(&self, class: u16, more: i64) {
+        if let Some(tally) = self.tallies.get(usize::from(class) % TALLIES) {
+            tally.0.fetch_add(more, Ordering::Relaxed);
+        }
     }
 
     /// So that nobody outside knows which ports lie together.
@@ -228,8 +512,18 @@ impl Mappings {
     }
 }
 
-fn swap(slot: &AtomicU64, from: u64, to: u64) -> bool {
-    slot.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+enum Join {
+    Joined,
+    Another,
+    Full,
+}
+
+fn at_of(class: u16, place: usize) -> u16 {
+    class * PLACES as u16 + place as u16
+}
+
+fn class_and_place(at: u16) -> (u16, usize) {
+    (at / PLACES as u16, usize::from(at) % PLACES)
 }
 
 fn key_of(inside: End) -> u64 {
@@ -251,96 +545,12 @@ fn space_of(proto: u8) -> Option<usize> {
 
 /// How many flows hold a mapping, in its word.
 const FLOWS: u64 = 0xffff;
+/// Outside addresses that are tried for an inside end where any will do, so that a pool that is used up costs no more.
+const ADDRESSES_TRIED: u32 = 8;
+/// Addresses at a time, those of earlier pools among them: as many as a [`MappingId`] tells apart.
+const OUTSIDES_MAX: u16 = 1 << 14;
+const TALLIES: usize = 64;
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use nfv_core::chain::value::Scalar;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn mappings(ranges: &[&str], ports: (u16, u16), pooling: Pooling) -> Mappings {
-        let ranges = ranges.iter().map(|r| AddressRange::parse(r).unwrap()).collect();
-        Mappings::new(ranges, ports, pooling).unwrap()
-    }
-
-    fn inside(i: u32) -> End {
-        End { address: Ipv4Addr::from_bits(0x0a00_0000 + i / 100), port: 1024 + (i % 100) as u16 }
-    }
-
-    #[test]
-    fn an_inside_end_has_one_outside_end_of_its_class_until_its_last_flow_ends() {
-        let m = mappings(&["203.0.113.1", "203.0.113.8-203.0.113.9"], (1024, 65_535), Pooling::Paired);
-        let mut seen = HashMap::new();
-        for i in 0..5_000 {
-            let (id, outside) = m.bind(protocol::TCP, inside(i)).unwrap();
-            assert!(outside.port >= 1024 && m.is_outside(outside.address));
-            assert_eq!(
-                class_of_end(outside.address, outside.port),
-                class_of_end(inside(i).address, inside(i).port)
-            );
-            assert_eq!(seen.insert((outside.address, outside.port), i), None);
-            assert_eq!(m.held_by(id), Some((outside, inside(i))));
-            // A second flow, and one from outside.
-            assert_eq!(m.bind(protocol::TCP, inside(i)), Some((id, outside)));
-            assert_eq!(m.hold(protocol::TCP, outside), Some((id, inside(i))));
-            assert_eq!(m.hold(protocol::UDP, outside), None);
-            assert_eq!(MappingId::of(id.number()), Some(id));
-            (0..2).for_each(|_| m.release(id));
-        }
-        assert_eq!(m.in_use(), 5_000);
-        for (address, i) in &seen {
-            let (id, _) = m.bind(protocol::TCP, inside(*i)).unwrap();
-            (0..2).for_each(|_| m.release(id));
-            assert_eq!(m.hold(protocol::TCP, End { address: address.0, port: address.1 }), None);
-        }
-        assert_eq!(m.in_use(), 0);
-    }
-
-    #[test]
-    fn one_inside_address_has_one_outside_address_when_they_are_paired() {
-        let m = mappings(&["203.0.113.0/28"], (1024, 65_535), Pooling::Paired);
-        let of = |a: u32| {
-            (1024..1100).map(move |port| End { address: Ipv4Addr::from_bits(a), port })
-        };
-        for a in 0..50 {
-            let all: Vec<_> =
-                of(a).map(|e| m.bind(protocol::UDP, e).unwrap().1.address).collect();
-            assert!(all.iter().all(|x| *x == all[0]));
-        }
-    }
-
-    #[test]
-    fn a_pool_that_is_used_up_says_so_and_its_ports_come_back() {
-        let m = mappings(&["203.0.113.1-203.0.113.2"], (60_000, 60_999), Pooling::Arbitrary);
-        let all: Vec<_> = (0..40_000).filter_map(|i| m.bind(protocol::UDP, inside(i))).collect();
-        // Each class has its part of the ports; all parts are used to the last.
-        assert_eq!(all.len(), 2_000);
-        all.iter().for_each(|(id, _)| m.release(*id));
-        assert_eq!(m.in_use(), 0);
-        let again = (40_000..80_000).filter_map(|i| m.bind(protocol::UDP, inside(i))).count();
-        assert_eq!(again, 2_000);
-    }
-
-    proptest! {
-        #[test]
-        fn it_is_a_map_of_counts(steps in prop::collection::vec((any::<bool>(), 0u32..60), 1..400)) {
-            let m = mappings(&["192.0.2.1"], (1024, 65_535), Pooling::Paired);
-            let mut model: HashMap<u32, Vec<MappingId>> = HashMap::new();
-            for (add, i) in steps {
-                let held = model.entry(i).or_default();
-                if add {
-                    let (id, _) = m.bind(protocol::ICMP, inside(i)).unwrap();
-                    prop_assert!(held.first().is_none_or(|first| *first == id));
-                    held.push(id);
-                } else if let Some(id) = held.pop() {
-                    m.release(id);
-                }
-            }
-            prop_assert_eq!(m.in_use(), model.values().filter(|held| !held.is_empty()).count());
-        }
-    }
-}
+mod tests;
