@@ -227,7 +227,7 @@ impl<A: Address> Table<A> {
         Ok(Self {
             entries: Reserved::new(max as usize + 1)?,
             buckets: Reserved::new(buckets)?,
-            more: Reserved::new(buckets / 2 + FIRST_BUCKETS)?,
+            more: Reserved::new(buckets)?,
             secret,
             mask: FIRST_BUCKETS - 1,
             split: 0,
@@ -453,14 +453,36 @@ impl<A: Address> Table<A> {
 
     fn take_out(&mut self, hash: u64, reference: FlowRef) {
         let mut place = Place::First(self.bucket_of(hash));
+        let mut before = None;
         while let Some(bucket) = self.bucket_mut(place) {
             let mut slots = bucket.tags.iter_mut().zip(&bucket.refs);
-            if let Some((tag, _)) = slots.find(|(t, r)| **t != 0 && **r & REF_MASK == reference.0) {
-                *tag = 0;
-                self.references -= 1;
-                return;
+            let found = slots.find(|(t, r)| **t != 0 && **r & REF_MASK == reference.0);
+            let Some((tag, _)) = found else {
+                let more = bucket.more;
+                before = Some(place);
+                place = Place::More(more);
+                continue;
+            };
+            *tag = 0;
+            let (is_empty, more) = (bucket.tags.iter().all(|t| *t == 0), bucket.more);
+            self.references -= 1;
+            // Without this all buckets would have one more after a while: each is over-full at some time.
+            if let (true, Some(before), Place::More(number)) = (is_empty, before, place) {
+                if let Some(bucket) = self.bucket_mut(before) {
+                    bucket.more = more;
+                }
+                self.give_more(number);
             }
-            place = Place::More(bucket.more);
+            return;
+        }
+    }
+
+    /// Gives back a bucket of [`Table::take_more`].
+    fn give_more(&mut self, number: u32) {
+        let free = self.free_more;
+        if let Some(bucket) = self.bucket_mut(Place::More(number)) {
+            bucket.more = free;
+            self.free_more = number;
         }
     }
 
@@ -587,6 +609,19 @@ mod tests {
         table.remove(number).unwrap();
         assert_eq!((table.references, table.len()), (2, 1));
         assert!(!table.look_up(&land.key(Side::First)).is_some());
+    }
+
+    #[test]
+    fn a_full_table_takes_a_new_flow_for_each_that_ends_for_ever() {
+        let mut table = Table::<[u8; 4]>::new(1000, Secret::random()).unwrap();
+        let mut numbers: std::collections::VecDeque<u32> =
+            (0..1000).map(|i| table.insert(flow(i)).unwrap()).collect();
+        for i in 1000..200_000 {
+            table.remove(numbers.pop_front().unwrap()).unwrap();
+            numbers.push_back(table.insert(flow(i)).unwrap());
+        }
+        let buckets = table.mask + 1 + table.split;
+        assert!((table.fresh_more as usize) < buckets, "{} of {buckets}", table.fresh_more);
     }
 
     proptest! {

@@ -151,7 +151,7 @@ impl Wheel {
         None
     }
 
-    /// All its flows are to be looked at now: time has jumped, or the run ends.
+    /// The flow that is to be looked at first. Of flows linked for the same ticks, the oldest.
     pub fn first(&self) -> Option<u32> {
         let start = self.hand.slot();
         let at = (0..=self.occupied.len())

@@ -47,7 +47,7 @@ impl Common {
                 entry.kept = kept;
             }
         }
-        let ticks = self.idle_ticks(table, number);
+        let ticks = self.wait_ticks(table, number, 0);
         let now = usize::from(table.get(number).is_some_and(|e| !e.is(flag::EMBRYO)));
         if let Some(wheel) = self.wheel::<A>(shard, now) {
             wheel.link(table, number, seat.tick, ticks);
@@ -108,11 +108,12 @@ impl Common {
             *budget -= 1;
             let idle = self.idle_ticks(table, number);
             let passed = table.get(number).map_or(0, |e| seat.tick.since(Tick(e.last_seen)));
+            let wait = self.wait_ticks(table, number, passed);
             if passed >= idle {
                 self.retire(table, seat.plan, seat.cells, number, seat.now);
             } else if let Some(wheel) = self.wheel::<A>(shard, established) {
                 wheel.unlink(table, number);
-                wheel.link(table, number, seat.tick, idle - passed);
+                wheel.link(table, number, seat.tick, wait);
             }
         }
     }
@@ -155,7 +156,7 @@ impl Common {
         }
         let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
         let established = usize::from(!entry.is(flag::EMBRYO));
-        let ticks = self.idle_ticks(table, number);
+        let ticks = self.wait_ticks(table, number, 0);
         if let Some(wheel) = self.wheel::<A>(shard, established) {
             wheel.link(table, number, tick, ticks);
         }
@@ -260,6 +261,15 @@ impl Common {
         Some((nf.as_ref(), slice.as_mut()))
     }
 
+    /// After how many ticks a flow is looked at that has been idle for `passed`: when its time is up, or before.
+    ///
+    /// All that may be evicted wait as long, so that the first of a wheel is the oldest, whatever its state.
+    fn wait_ticks<A: Address>(&self, table: &Table<A>, number: u32, passed: u32) -> u32 {
+        let left = self.idle_ticks(table, number).saturating_sub(passed);
+        let embryo = table.get(number).is_some_and(|e| e.is(flag::EMBRYO));
+        if embryo { left.min(EMBRYO_TICKS) } else { left }
+    }
+
     /// How long a flow lives without a packet, as it is now.
     pub(super) fn idle_ticks<A: Address>(&self, table: &Table<A>, number: u32) -> u32 {
         let Some(entry) = table.get(number) else { return 0 };
@@ -284,3 +294,6 @@ impl Common {
 fn is_past_handshake(state: Option<TcpState>) -> bool {
     !matches!(state, None | Some(TcpState::SynSent | TcpState::SynReceived | TcpState::SynSent2))
 }
+
+/// As long as UDP flows live that nobody answers, 30 s, unless configured otherwise.
+const EMBRYO_TICKS: u32 = Tick::ticks(30);
