@@ -23,6 +23,7 @@ use nfv_core::packet::protocol;
 
 use super::classes::{Classes, PLACES, class_of_end};
 use super::ends::{End, MappingId};
+use super::layout::{Layout, Pooling};
 use super::log::{Happened, Log, Record};
 use super::outside::{Outside, swap};
 use super::ranges::Ranges;
@@ -31,15 +32,11 @@ use super::shares::Shares;
 /// Which outside end stands for which inside end, of all protocols with ports.
 #[derive(Debug)]
 pub struct Mappings {
-    pool: Ranges,
-    /// By number in the pool: the place in `outsides`.
-    places: Box<[u16]>,
+    layout: Layout,
+    /// Those that this one has replaced: mappings that are where they were under those are looked for there.
+    earlier: Vec<Layout>,
     /// Those of the pool, and those that flows held when an earlier pool was replaced.
     outsides: Vec<Option<Arc<Outside>>>,
-    /// First and last port.
-    ports: (u16, u16),
-    pooling: Pooling,
-    shares: Shares,
     /// By protocol, a bit a port: those of all addresses that no inside end gets.
     reserved: [Vec<u64>; 3],
     /// Single ends that no inside end gets.
@@ -54,15 +51,6 @@ struct Common {
     classes: Classes,
     tallies: Box<[Tally]>,
     secret: u64,
-}
-
-/// Which outside addresses an inside address may have (RFC 4787, REQ-2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pooling {
-    /// One, whatever its port.
-    Paired,
-    /// Others too, when its first one has no port left.
-    Arbitrary,
 }
 
 /// Why an inside end has no outside end.
@@ -104,10 +92,8 @@ struct Search {
     class: u16,
     key: u64,
     subscriber: Ipv4Addr,
-    /// The number of the first address.
-    home: u32,
-    /// First and last port that it may have.
-    ports: (u16, u16),
+    /// Of the subscriber.
+    hash: u64,
     /// The first place.
     start: usize,
 }
@@ -132,7 +118,7 @@ impl Mappings {
     /// No mapping yet, but those that flows hold of the mappings that these replace. `None`: there is no memory for it.
     pub fn new(plot: Plot, before: Option<&Self>) -> Option<Self> {
         let Plot { pool, ports, pooling, shares, log } = plot;
-        let alike = before.filter(|b| b.shares.is_like(&shares));
+        let alike = before.filter(|b| b.layout.shares.is_like(&shares));
         let share_count = match shares {
             Shares::Given { size, .. } => 65_536 / usize::from(size),
             Shares::Common | Shares::Computed { .. } => 0,
@@ -167,13 +153,16 @@ impl Mappings {
             places.push(u16::try_from(place).ok().filter(|place| *place < OUTSIDES_MAX)?);
         }
         let common = alike.map_or_else(|| Arc::new(Common::new()), |b| b.common.clone());
+        let layout = Layout { pool, places: places.into(), ports, pooling, shares };
+        let mut earlier = Vec::new();
+        if let Some(alike) = alike {
+            let all = [&alike.layout].into_iter().chain(&alike.earlier);
+            earlier.extend(all.filter(|l| !l.is_like(&layout)).take(EARLIER_MAX).cloned());
+        }
         Some(Self {
-            pool,
-            places: places.into(),
+            layout,
+            earlier,
             outsides,
-            ports,
-            pooling,
-            shares,
             reserved: [(); 3].map(|()| vec![0; 65_536 / 64]),
             reserved_ends: HashSet::new(),
             log,
@@ -184,20 +173,21 @@ impl Mappings {
     /// Addresses that stay in their places: those of a pool, those that flows hold ports of, and those of this one's pool,
     /// which workers use until they have heard of the change.
     fn kept(&self, pool: &Ranges) -> Vec<Option<Arc<Outside>>> {
-        let stays =
-            |o: &Arc<Outside>| pool.has(o.address) || self.pool.has(o.address) || !o.is_idle(FLOWS);
+        let stays = |o: &Arc<Outside>| {
+            pool.has(o.address) || self.is_outside(o.address) || !o.is_idle(FLOWS)
+        };
         self.outsides.iter().map(|o| o.clone().filter(stays)).collect()
     }
 
     /// Whether an address is one of the outside.
     #[inline]
     pub fn is_outside(&self, address: Ipv4Addr) -> bool {
-        self.pool.has(address)
+        self.layout.pool.has(address)
     }
 
     /// Whether there is no outside address.
     pub fn is_empty(&self) -> bool {
-        self.pool.is_empty()
+        self.layout.pool.is_empty()
     }
 
     /// The outside end of an inside end, made when there is none, for one more flow.
@@ -211,7 +201,7 @@ impl Mappings {
         let mut found = self.find(&search);
         let mut mark = None;
         if matches!(found, Found::Nowhere) {
-            let home = self.outside(search.home).ok_or(Exhausted::Pool)?.1;
+            let home = self.homes(&search).next().ok_or(Exhausted::Pool)?.2;
             let block = home.block(search.space, search.class).ok_or(Exhausted::Pool)?;
             mark = Some(block.mark().ok_or(Exhausted::Pool)?);
             // Another worker may have made it in between.
@@ -228,52 +218,51 @@ impl Mappings {
 
     fn search(&self, proto: u8, inside: End) -> Option<Search> {
         let (key, subscriber) = (key_of(inside), inside.address);
-        let (home, ports) = match &self.shares {
-            Shares::Computed { .. } => {
-                let share = self.shares.computed(subscriber, self.ports)?;
-                (share.address, share.ports)
-            }
-            Shares::Common | Shares::Given { .. } => {
-                let hash = self.common.hash(u64::from(subscriber.to_bits()));
-                let home = (hash >> 32).wrapping_mul(u64::from(self.pool.len())) >> 32;
-                (u32::try_from(home).ok()?, self.shares.whole(self.ports))
-            }
-        };
         Some(Search {
             space: space_of(proto)?,
             class: class_of_end(subscriber, inside.port),
             key,
             subscriber,
-            home,
-            ports,
+            hash: self.common.hash(u64::from(subscriber.to_bits())),
             start: self.common.hash(key) as usize % PLACES,
         })
     }
 
     /// A mapping that there is, for one more flow.
     fn find(&self, search: &Search) -> Found {
-        for number in self.numbers(search) {
-            let Some((at, outside)) = self.outside(number) else { return Found::Nowhere };
-            let (Some(block), Some(words)) = (
-                outside.block(search.space, search.class),
-                outside.words(search.space, search.class),
-            ) else {
-                return Found::Nowhere;
-            };
-            for turn in 0..usize::from(block.reach.load(Ordering::Relaxed)) {
-                let place = (search.start + turn) % PLACES;
-                let Some(word) = words.get(place) else { continue };
-                match self.join(word, search) {
-                    Join::Another => {}
-                    Join::Full => return Found::Full,
-                    Join::Joined => {
-                        let (id, end) = self.held(search, at, outside.address, place);
-                        return Found::Held(id, end);
-                    }
+        for layout in [&self.layout].into_iter().chain(&self.earlier) {
+            let home = layout.home(search.subscriber, search.hash);
+            for (address, at) in home.into_iter().flat_map(|home| layout.addresses(home)) {
+                let Some(outside) = self.at(at).filter(|o| o.address == address) else { break };
+                match self.find_at(outside, at, search) {
+                    Found::Nowhere => {}
+                    found => return found,
+                }
+                let block = outside.block(search.space, search.class);
+                if block.is_none_or(|b| b.spilled.load(Ordering::Relaxed) == 0) {
+                    break;
                 }
             }
-            if block.spilled.load(Ordering::Relaxed) == 0 {
-                break;
+        }
+        Found::Nowhere
+    }
+
+    fn find_at(&self, outside: &Outside, at: u16, search: &Search) -> Found {
+        let (Some(block), Some(words)) =
+            (outside.block(search.space, search.class), outside.words(search.space, search.class))
+        else {
+            return Found::Nowhere;
+        };
+        for turn in 0..usize::from(block.reach.load(Ordering::Relaxed)) {
+            let place = (search.start + turn) % PLACES;
+            let Some(word) = words.get(place) else { continue };
+            match self.join(word, search) {
+                Join::Another => {}
+                Join::Full => return Found::Full,
+                Join::Joined => {
+                    let (id, end) = self.held(search, at, outside.address, place);
+                    return Found::Held(id, end);
+                }
             }
         }
         Found::Nowhere
@@ -298,14 +287,13 @@ impl Mappings {
     /// A new mapping, in the first place that is free.
     fn insert(&self, search: &Search, now: Time) -> Result<(MappingId, End), Exhausted> {
         let mut why = Exhausted::Pool;
-        for number in self.numbers(search) {
-            let Some((at, outside)) = self.outside(number) else { break };
+        for (ports, at, outside) in self.homes(search) {
             let Some(block) = outside.block(search.space, search.class) else { break };
-            let mut place = self.take(outside, search, Look::Own, now);
-            match self.shares {
+            let mut place = self.take(outside, search, ports, Look::Own, now);
+            match self.layout.shares {
                 Shares::Given { most, .. } if place.is_none() => {
                     if outside.shares_of(search.subscriber) < usize::from(most) {
-                        place = self.take(outside, search, Look::Nobodys, now);
+                        place = self.take(outside, search, ports, Look::Nobodys, now);
                     } else {
                         why = Exhausted::Subscriber;
                     }
@@ -323,7 +311,14 @@ impl Mappings {
     }
 
     /// Takes a place that is free.
-    fn take(&self, outside: &Outside, search: &Search, look: Look, now: Time) -> Option<usize> {
+    fn take(
+        &self,
+        outside: &Outside,
+        search: &Search,
+        (first, last): (u16, u16),
+        look: Look,
+        now: Time,
+    ) -> Option<usize> {
         let block = outside.block(search.space, search.class)?;
         let words = outside.words(search.space, search.class)?;
         for turn in 0..PLACES {
@@ -331,7 +326,6 @@ impl Mappings {
             let port = self.common.classes.port(outside.address, search.class, place);
             let word = words.get(place)?;
             let seen = word.load(Ordering::Relaxed);
-            let (first, last) = search.ports;
             if seen & FLOWS != 0
                 || port < first
                 || port > last
@@ -339,8 +333,8 @@ impl Mappings {
             {
                 continue;
             }
-            let share = self.shares.of_port(port).map(usize::from);
-            if let (Shares::Given { .. }, Some(share)) = (&self.shares, share) {
+            let share = self.layout.shares.of_port(port).map(usize::from);
+            if let (Shares::Given { .. }, Some(share)) = (&self.layout.shares, share) {
                 let is_own = match look {
                     Look::Own => outside.join_share(share, search.subscriber),
                     Look::Nobodys => outside.take_share(share, search.subscriber),
@@ -377,7 +371,8 @@ impl Mappings {
     /// The inside end that an outside end stands for, for one more flow.
     pub fn hold(&self, proto: u8, outside: End) -> Option<(MappingId, End)> {
         let space = space_of(proto)?;
-        let (place, own) = self.outside(self.pool.number_of(outside.address)?)?;
+        let place = self.layout.place(outside.address)?;
+        let own = self.at(place)?;
         let (class, at) = self.common.classes.find(outside.address, outside.port);
         let at = at_of(class, at);
         let word = own.word(space, at)?;
@@ -425,7 +420,8 @@ impl Mappings {
 
     /// A mapping of a port has ended.
     fn leave(&self, outside: &Outside, port: u16, now: Time) {
-        if let (Shares::Given { .. }, Some(share)) = (&self.shares, self.shares.of_port(port))
+        if let (Shares::Given { .. }, Some(share)) =
+            (&self.layout.shares, self.layout.shares.of_port(port))
             && let Some(subscriber) = outside.leave_share(usize::from(share))
         {
             self.note(Happened::CameBack, subscriber, outside.address, usize::from(share), now);
@@ -440,7 +436,7 @@ impl Mappings {
         share: usize,
         time: Time,
     ) {
-        let ports = u16::try_from(share).ok().and_then(|share| self.shares.ports(share));
+        let ports = u16::try_from(share).ok().and_then(|share| self.layout.shares.ports(share));
         let Some(ports) = ports else { return };
         self.log.note(Record { time, what, subscriber, address, ports });
     }
@@ -474,21 +470,17 @@ impl Mappings {
         self.outsides.iter().flatten().map(|o| o.shares_given()).sum()
     }
 
-    /// The numbers of the addresses that may have a mapping, in order.
-    fn numbers(&self, search: &Search) -> impl Iterator<Item = u32> + use<> {
-        let count = self.pool.len();
-        let turns = match (&self.shares, self.pooling) {
-            (Shares::Common, Pooling::Arbitrary) => count.min(ADDRESSES_TRIED),
-            _ => 1,
-        };
-        let home = search.home;
-        (0..turns).map(move |turn| (home + turn) % count.max(1))
+    /// The addresses that may have a new mapping, in order: which ports, which place, and what is kept of it.
+    fn homes(&self, search: &Search) -> impl Iterator<Item = ((u16, u16), u16, &Outside)> {
+        let home = self.layout.home(search.subscriber, search.hash);
+        home.into_iter().flat_map(move |home| {
+            let all = self.layout.addresses(home);
+            all.filter_map(move |(_, at)| Some((home.ports, at, self.at(at)?)))
+        })
     }
 
-    /// An address of the pool by its number, and its place.
-    fn outside(&self, number: u32) -> Option<(u16, &Outside)> {
-        let place = *self.places.get(number as usize)?;
-        Some((place, self.outsides.get(usize::from(place))?.as_ref()?))
+    fn at(&self, place: u16) -> Option<&Outside> {
+        self.outsides.get(usize::from(place))?.as_deref()
     }
 }
 
@@ -545,8 +537,8 @@ fn space_of(proto: u8) -> Option<usize> {
 
 /// How many flows hold a mapping, in its word.
 const FLOWS: u64 = 0xffff;
-/// Outside addresses that are tried for an inside end where any will do, so that a pool that is used up costs no more.
-const ADDRESSES_TRIED: u32 = 8;
+/// Layouts before this one in which mappings are looked for.
+const EARLIER_MAX: usize = 3;
 /// Addresses at a time, those of earlier pools among them: as many as a [`MappingId`] tells apart.
 const OUTSIDES_MAX: u16 = 1 << 14;
 const TALLIES: usize = 64;

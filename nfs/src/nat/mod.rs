@@ -72,6 +72,7 @@ mod config;
 mod contacts;
 mod ends;
 mod keys;
+mod layout;
 mod log;
 mod mappings;
 mod outside;

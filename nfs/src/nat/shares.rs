@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use super::ranges::Ranges;
 
 /// Who may use which outside ports.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shares {
     /// Everybody any.
     Common,

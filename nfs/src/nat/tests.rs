@@ -7,8 +7,9 @@ use nfv_core::packet::{end_word, word_hash};
 use proptest::prelude::*;
 use zerocopy::FromZeros;
 
+use super::layout::Pooling;
 use super::log::Log;
-use super::mappings::{Plot, Pooling};
+use super::mappings::Plot;
 use super::shares::Shares;
 use super::statics::Listens;
 use super::*;
@@ -80,6 +81,7 @@ fn ask(
     };
     let view = FlowView {
         headers: &headers,
+        upper: &[],
         in_port: PortIndex(0),
         direction: Direction::Forward,
         now: Time(0),

@@ -251,6 +251,11 @@ fn mappings_that_flows_hold_outlive_a_change_of_the_pool() {
                 changed.release(*id, NOW);
             }
         }
+        // Another flow of an inside end that has a mapping has that.
+        for (i, (id, outside)) in &held {
+            assert_eq!(changed.bind(protocol::TCP, inside(*i), NOW), Ok((*id, *outside)));
+            changed.release(*id, NOW);
+        }
         // New ones are of the new pool, and meet no old one.
         let taken: std::collections::HashSet<_> = held.iter().map(|(_, (_, end))| *end).collect();
         for i in 5000..6000 {
