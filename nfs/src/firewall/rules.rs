@@ -22,6 +22,7 @@ use nfv_core::nf::{Direction, FlowView, Lookup, Surroundings};
 use nfv_core::packet::{Fragment, Headers, protocol};
 
 use super::Verdict;
+use super::log::{self, RuleLog};
 use super::sets::{Of, Set, Sets};
 
 /// The keys of a rule.
@@ -49,6 +50,7 @@ const OWN_KEYS: &[Key] = &[
         need: Need::Optional,
         help: "the zone whose ports received the packet",
     },
+    log::KEY,
 ];
 
 const fn set(name: &'static str, help: &'static str) -> Key {
@@ -78,6 +80,8 @@ struct Segment {
 pub struct Rule {
     /// What it says.
     pub verdict: Verdict,
+    /// Whether and how often it says so.
+    pub log: Option<RuleLog>,
     /// All of which must hold.
     conditions: Box<[Condition]>,
 }
@@ -127,7 +131,7 @@ impl Rules {
                 segments.push(Default::default());
             }
             names.push(format!("line {}: {word}", rule.span().line));
-            rules.push(Rule { verdict, conditions });
+            rules.push(Rule { verdict, log: RuleLog::read(&rule), conditions });
         }
         if segments.len() > SEGMENTS_MAX {
             let message = format!("more than {} rules with sets", SEGMENTS_MAX - 1);
@@ -150,6 +154,11 @@ impl Rules {
             }
         }
         Some((Self { segments: built.into(), rules: rules.into(), folds }, names))
+    }
+
+    /// Whether any rule logs.
+    pub fn logs(&self) -> bool {
+        self.rules.iter().any(|rule| rule.log.is_some())
     }
 
     /// Looks packets up in the first segment, for [`Rules::first`].
