@@ -70,6 +70,14 @@ fn a_host_opens_as_many_connections_as_it_may_have() {
     assert!((18..=20).contains(&opened), "{opened}");
     let shown = rig.ask(&["get", "edge.sources"]);
     assert!(shown.starts_with("1 sources, 20 flows, 0 half open"), "{shown}");
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("chain.yaml");
+    let text = std::fs::read_to_string(CHAIN).unwrap();
+    std::fs::write(&other, text.replace("- { allow: any }", "- { allow: any, in-port: lan }"))
+        .unwrap();
+    rig.ask(&["reload", other.to_str().unwrap()]);
+    let shown = rig.ask(&["get", "edge.sources"]);
+    assert!(shown.starts_with("1 sources, 20 flows"), "handed over at a reload: {shown}");
     let summary = rig.finish();
     assert!(summary.contains("edge source_connections"), "{summary}");
 }
