@@ -34,8 +34,8 @@ use nfv_core::chain::section::Section;
 use nfv_core::chain::value::Prefix;
 use nfv_core::flow::{Hop, HopId, Origin, RouteTable, Target};
 use nfv_core::nf::{
-    Built, Decision, FlowNf, FlowView, Forward, Kind, Lookup, Named, PortIndex, Profile, Reason,
-    Shard, Surroundings,
+    Answer, Built, Decision, FlowNf, FlowView, Forward, Kind, Lookup, Named, PortIndex, Profile,
+    Reason, Shard, Surroundings,
 };
 use nfv_core::packet::{Headers, IcmpError, L3};
 
@@ -65,9 +65,9 @@ pub const KIND: Kind = Kind {
         Named { name: "not_ip", help: "neither IPv4 nor IPv6" },
     ],
     answers: &[
-        (NO_ROUTE, IcmpError::NoRoute),
-        (UNREACHABLE, IcmpError::HostUnreachable),
-        (PROHIBITED, IcmpError::Prohibited),
+        (NO_ROUTE, Answer::Icmp(IcmpError::NoRoute)),
+        (UNREACHABLE, Answer::Icmp(IcmpError::HostUnreachable)),
+        (PROHIBITED, Answer::Icmp(IcmpError::Prohibited)),
     ],
     counters: &[],
     source: include_str!("route.rs"),

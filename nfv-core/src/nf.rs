@@ -313,6 +313,16 @@ pub struct Named {
     pub help: &'static str,
 }
 
+/// What the sender of a packet that is refused is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This, by the box's address on the port; where it has none, nothing.
+    Icmp(IcmpError),
+    /// That it is refused, as if by its destination: a reset to TCP, "administratively prohibited" to others. An ICMP
+    /// error is the box's where it has an address, else the destination's, as Linux' bridge does it.
+    Reject,
+}
+
 /// What a chain file is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -362,7 +372,7 @@ pub struct Kind {
     /// Its reasons to drop; each is an exit too.
     pub drops: &'static [Named],
     /// What the sender is told of a drop for a reason, where `on` does not lead elsewhere.
-    pub answers: &'static [(Reason, IcmpError)],
+    pub answers: &'static [(Reason, Answer)],
     /// What it counts besides.
     pub counters: &'static [Named],
     /// The text of its source file, whose `//!` header is its manual page ([`Kind::page`]).

@@ -31,7 +31,7 @@ use crate::chain::compile::{Entry, Function, Plan, Program, ProgramId, Step};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, ReserveError, cycles};
 use crate::flow::{Asked, FlowRef, Refusal, forward, is_header_right};
-use crate::nf::{Cx, NO_RULE, Nf, OUTBOX_MAX, PacketNf, PortIndex, Shard};
+use crate::nf::{Answer, Cx, NO_RULE, Nf, OUTBOX_MAX, PacketNf, PortIndex, Shard};
 use crate::packet::Headers;
 
 /// Where packets come from and go to: one queue pair a port, or captures.
@@ -489,7 +489,7 @@ impl Own {
             Verdict::Unkept(why) => self.drop(packet, plan.cells.unkept.plus(why.index())),
             Verdict::Refuse(why, mtu) => {
                 if let Some(error) = why.answer(headers, mtu) {
-                    self.answer(plan, &packet, headers, error, port, now);
+                    self.answer(plan, &packet, headers, Answer::Icmp(error), port, now);
                 }
                 self.drop(packet, plan.cells.refused.plus(why as usize));
             }
@@ -562,8 +562,8 @@ impl Own {
         if let Some(program) = reroutes.get(usize::from(why)).copied().flatten() {
             return self.enter(plan, program, packet, headers, FlowRef::NONE);
         }
-        if let Some((_, error)) = function.kind.answers.iter().find(|(r, _)| *r == reason) {
-            self.answer(plan, &packet, headers, *error, port, now);
+        if let Some((_, answer)) = function.kind.answers.iter().find(|(r, _)| *r == reason) {
+            self.answer(plan, &packet, headers, *answer, port, now);
         }
         self.drop(packet, function.cells.drops.plus(usize::from(why)));
     }
@@ -605,7 +605,7 @@ impl Own {
         burst.settle(|packet, headers, verdict| {
             let Verdict::Refuse(why, mtu) = verdict else { return packet.free() };
             if let Some(error) = why.answer(headers, mtu) {
-                self.answer(plan, &packet, headers, error, port, now);
+                self.answer(plan, &packet, headers, Answer::Icmp(error), port, now);
             }
             self.drop(packet, plan.cells.refused.plus(why as usize));
         });

@@ -63,8 +63,8 @@ use std::sync::Arc;
 use nfv_core::chain::key::{Key, Need, Shape, Table};
 use nfv_core::chain::value::PortRange;
 use nfv_core::nf::{
-    Decision, Direction, Endpoint, FlowNf, FlowStage, FlowView, Forward, Kind, Named, Profile,
-    Reason, Rewrite, Shard,
+    Answer, Decision, Direction, Endpoint, FlowNf, FlowStage, FlowView, Forward, Kind, Named,
+    Profile, Reason, Rewrite, Shard,
 };
 use nfv_core::packet::{AddressBytes, Headers, IcmpError, L3};
 use siphasher::sip::SipHasher13;
@@ -164,7 +164,7 @@ pub const KIND: Kind = Kind {
         },
     ],
     drops: &[Named { name: "no_backend", help: "all backends are down or drained" }],
-    answers: &[(NO_BACKEND, IcmpError::HostUnreachable)],
+    answers: &[(NO_BACKEND, Answer::Icmp(IcmpError::HostUnreachable))],
     counters: &[],
     source: include_str!("mod.rs"),
     build: build::build,

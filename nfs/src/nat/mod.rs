@@ -87,7 +87,7 @@ use std::sync::Arc;
 
 use nfv_core::clock::Time;
 use nfv_core::nf::{
-    Decision, Endpoint, FlowNf, FlowStage, FlowView, Forward, Kind, Named, Profile, Reason,
+    Answer, Decision, Endpoint, FlowNf, FlowStage, FlowView, Forward, Kind, Named, Profile, Reason,
     Rewrite, Shard, Via,
 };
 use nfv_core::packet::{AddressBytes, Headers, IcmpError, L3, protocol};
@@ -126,9 +126,9 @@ pub const KIND: Kind = Kind {
         },
     ],
     answers: &[
-        (POOL_EXHAUSTED, IcmpError::Prohibited),
-        (SUBSCRIBER_LIMIT, IcmpError::Prohibited),
-        (UNTRANSLATABLE, IcmpError::Prohibited),
+        (POOL_EXHAUSTED, Answer::Icmp(IcmpError::Prohibited)),
+        (SUBSCRIBER_LIMIT, Answer::Icmp(IcmpError::Prohibited)),
+        (UNTRANSLATABLE, Answer::Icmp(IcmpError::Prohibited)),
     ],
     counters: &[],
     source: include_str!("mod.rs"),

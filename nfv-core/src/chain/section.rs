@@ -168,8 +168,8 @@ impl<'n> Section<'n> {
     /// The record of a key that has one.
     pub fn record(&self, key: &str) -> Option<Section<'n>> {
         let (key, entry) = self.lookup(key);
-        let Shape::Record(table) = key.shape else { return None };
         let entry = entry?;
+        let (Shape::Record(table) | Shape::RecordOr { table, .. }) = key.shape else { return None };
         Self::of(entry.node, &key.shape, table.what.to_owned(), "", entry.at)
     }
 
@@ -187,6 +187,17 @@ impl<'n> Section<'n> {
                 Some((name, read(node, value)?))
             })
             .collect()
+    }
+
+    /// The entries of a mapping of lists, or of one or many.
+    pub fn lists<V: Scalar>(&self, key: &str) -> Vec<(Spanned<String>, Vec<Spanned<V>>)> {
+        let (key, entry) = self.lookup(key);
+        let Some(Content::Map(map)) = entry.map(|entry| &entry.node.content) else {
+            return Vec::new();
+        };
+        let Shape::Map { value, .. } = key.shape else { return Vec::new() };
+        let values = |node| nodes(node).iter().filter_map(|n| read(n, element(value))).collect();
+        map.iter().map(|(name, node)| (name.clone(), values(node))).collect()
     }
 
     /// The value of a key as it stands, for [`Shape::Any`].

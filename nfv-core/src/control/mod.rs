@@ -1,4 +1,5 @@
 //! The control side: sockets, metrics, the kernel. Never on a worker's core.
+pub mod journal;
 pub mod learn;
 pub mod metrics;
 pub mod netlink;

@@ -5,6 +5,7 @@ mod icmp_error;
 mod parse;
 pub mod syn_cookie;
 pub mod tcp_build;
+mod tcp_reset;
 pub mod tunnel;
 
 pub use flow_hash::{end_word, flow_hash, packet_hash, word_hash};
@@ -13,3 +14,4 @@ pub use parse::{
     AddressBytes, Fragment, Headers, L3, MALFORMED, Malformed, NO_VLAN, TcpFlags, is_icmp_error,
     is_icmp_query, parse, parse_into, protocol,
 };
+pub use tcp_reset::{TCP_RESET_MAX, tcp_reset};

@@ -387,21 +387,24 @@ fn answer_to<'a>(opened: &Opened, frame: &'a [u8], headers: &Headers) -> Option<
 
 /// What a handshake's segment says behind its ports.
 #[derive(Debug)]
-struct Fields<'a> {
-    seq: u32,
-    ack: u32,
+pub(super) struct Fields<'a> {
+    pub(super) seq: u32,
+    pub(super) ack: u32,
     window: u16,
     options: &'a [u8],
+    /// With its options.
+    pub(super) header_length: u16,
 }
 
 impl<'a> Fields<'a> {
-    fn read(frame: &'a [u8], headers: &Headers) -> Option<Self> {
+    pub(super) fn read(frame: &'a [u8], headers: &Headers) -> Option<Self> {
         if headers.protocol != protocol::TCP || headers.fragment != Fragment::Whole {
             return None;
         }
         let end = usize::from(headers.l3_end).min(frame.len());
         let tcp = frame.get(usize::from(headers.l4)..end)?;
-        let options = tcp.get(FIXED..header_length(tcp)?)?;
+        let header_length = header_length(tcp)?;
+        let options = tcp.get(FIXED..header_length)?;
         let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, _, _, w0, w1, ..] =
             *tcp.first_chunk::<20>()?;
         Some(Self {
@@ -409,13 +412,14 @@ impl<'a> Fields<'a> {
             ack: u32::from_be_bytes([a0, a1, a2, a3]),
             window: u16::from_be_bytes([w0, w1]),
             options,
+            header_length: u16::try_from(header_length).ok()?,
         })
     }
 }
 
 /// Where a segment goes, seen from the packet that it is built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// To its sender.
     Back,
     /// To its destination.
@@ -424,18 +428,18 @@ enum Way {
 
 /// A segment without data.
 #[derive(Debug)]
-struct Segment {
-    way: Way,
-    seq: u32,
-    ack: u32,
-    flags: u8,
-    window: u16,
-    options: SynOptions,
+pub(super) struct Segment {
+    pub way: Way,
+    pub seq: u32,
+    pub ack: u32,
+    pub flags: u8,
+    pub window: u16,
+    pub options: SynOptions,
 }
 
 impl Segment {
     /// The whole frame, in `out`: its length. From one host to one other only, or an answer would multiply.
-    fn build(&self, frame: &[u8], headers: &Headers, out: &mut [u8]) -> Option<usize> {
+    pub(super) fn build(&self, frame: &[u8], headers: &Headers, out: &mut [u8]) -> Option<usize> {
         if headers.protocol != protocol::TCP || headers.fragment != Fragment::Whole {
             return None;
         }

@@ -1,11 +1,16 @@
-//! Tells the sender of a dropped packet why, by an ICMP error: off the packet path, and never more than a budget.
+//! Tells the sender of a dropped packet why, by an ICMP error or a TCP reset: off the packet path, and never more than a
+//! budget.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Own;
 use crate::chain::compile::Plan;
 use crate::clock::Time;
 use crate::dpdk::Packet;
-use crate::nf::{OUTBOX_MAX, PortIndex};
-use crate::packet::{Headers, ICMP_ERROR_MAX, IcmpError, icmp_error};
+use crate::nf::{Answer, OUTBOX_MAX, PortIndex};
+use crate::packet::{
+    Headers, ICMP_ERROR_MAX, IcmpError, L3, TCP_RESET_MAX, icmp_error, protocol, tcp_reset,
+};
 
 /// How many answers a worker may still send (RFC 1812, section 4.3.2.8; RFC 4443, section 2.4 (f)).
 #[derive(Debug)]
@@ -34,23 +39,20 @@ impl Budget {
 }
 
 impl Own {
-    /// Sends an error about a packet back by the port that received it, if its sender is to be told and can be.
+    /// Sends an answer to a packet back by the port that received it, if its sender is to be told and can be.
     #[cold]
     pub(super) fn answer(
         &mut self,
         plan: &Plan,
         packet: &Packet,
         headers: &Headers,
-        error: IcmpError,
+        answer: Answer,
         port: PortIndex,
         now: Time,
     ) {
-        let table = plan.routes.as_ref();
-        let Some(from) = table.and_then(|t| t.source(port, headers.kind)) else { return };
         let mut frame = [0; ICMP_ERROR_MAX];
-        let Some(length) = icmp_error(packet.data(), headers, error, from, &mut frame) else {
-            return;
-        };
+        let own = plan.routes.as_deref().and_then(|table| table.source(port, headers.kind));
+        let Some(length) = build(packet.data(), headers, answer, own, &mut frame) else { return };
         if !self.answers.take(now) || self.outbox.len() >= OUTBOX_MAX {
             return self.cells.add(plan.cells.unanswered, 1);
         }
@@ -62,6 +64,34 @@ impl Own {
             }
             None => self.cells.add(plan.cells.unanswered, 1),
         }
+    }
+}
+
+/// Builds an answer; its length. `own`: the box's address on the port, of the packet's family.
+fn build(
+    packet: &[u8],
+    headers: &Headers,
+    answer: Answer,
+    own: Option<IpAddr>,
+    out: &mut [u8; ICMP_ERROR_MAX],
+) -> Option<usize> {
+    match answer {
+        Answer::Icmp(error) => icmp_error(packet, headers, error, own?, out),
+        Answer::Reject if headers.protocol == protocol::TCP => {
+            tcp_reset(packet, headers, out.first_chunk_mut::<TCP_RESET_MAX>()?)
+        }
+        Answer::Reject => {
+            let from = own.or_else(|| destination(headers))?;
+            icmp_error(packet, headers, IcmpError::Prohibited, from, out)
+        }
+    }
+}
+
+fn destination(headers: &Headers) -> Option<IpAddr> {
+    match headers.kind {
+        L3::Ipv4 => Some(Ipv4Addr::from(headers.dst.v4()).into()),
+        L3::Ipv6 => Some(Ipv6Addr::from(headers.dst.v6()).into()),
+        L3::Arp | L3::Other => None,
     }
 }
 
