@@ -54,7 +54,7 @@ impl Log {
         Self { queue: None, lost: AtomicU64::new(0) }
     }
 
-    /// Notes what happened. Cost: 20 ns.
+    /// Notes what happened. Cost: a place in a queue.
     pub fn note(&self, record: Record) {
         if self.queue.as_ref().is_some_and(|queue| queue.push(record).is_err()) {
             self.lost.fetch_add(1, Ordering::Relaxed);

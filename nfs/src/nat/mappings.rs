@@ -195,7 +195,7 @@ impl Mappings {
     /// # Errors
     /// No port is left; also for a protocol that has none.
     /// # Cost
-    /// One or two lines of memory, as long as the pool is not nearly full; 20 ns more for a new mapping.
+    /// One or two lines of memory, as long as the pool is not nearly used up; a new mapping looks twice.
     pub fn bind(&self, proto: u8, inside: End, now: Time) -> Result<(MappingId, End), Exhausted> {
         let search = self.search(proto, inside).ok_or(Exhausted::Pool)?;
         let mut found = self.find(&search);

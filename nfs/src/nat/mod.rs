@@ -31,7 +31,8 @@
 //! Handles mappings             inside ends that have an outside end
 //!        ranges               ranges of ports that inside addresses have
 //!        log_lost             records that were not written
-//! Cost   100 ns a flow's first packet; nothing after it (what a flow becomes is the engine's, see docs/nf)
+//! Cost   a flow's first packet: one or two lines of memory shared by all workers, 64 when the pool is nearly used up;
+//!        nothing after it: what its packets become is kept with the flow
 //! State  12 B a flow; 8 B an outside port and protocol, taken as they are used
 //! Source RFC 4787, RFC 5382, RFC 5508, RFC 6296, RFC 6888, RFC 7422
 //! ```
