@@ -3,9 +3,16 @@
 //! The first port receives the traffic over and over from memory (net_pcap), the others take what is sent and drop it
 //! (net_null): no NIC, no wire, and nothing waits for anything. Windows with the chains and windows without are taken by
 //! turns, so that what the machine does besides falls on both.
+//!
+//! With more flows than a capture holds, the flow is written into each packet as it is received, in both kinds of window;
+//! and windows of a third kind, with neither chains nor writing, tell what that costs.
 
+mod hosts;
+
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -20,14 +27,21 @@ use nfv_core::nf::{PortIndex, Purpose};
 use nfv_core::worker::{Io, Mates, Seat, Ties, Worker};
 use serde::Serialize;
 
+use self::hosts::Hosts;
 use crate::cli::BenchArgs;
 use crate::config::Config;
 use crate::dataplane::{Queues, open_ports, start_eal};
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::say::say;
+use crate::traffic::{Template, Writer};
 
 /// Runs the bench and prints what it measured.
 pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
+    if args.established && args.traffic.opening(MAC, 0)?.is_none() {
+        let why =
+            "--established wants flows that are known: not those of a capture, and not `flows=new`";
+        return Err(Failure::User(format!("nfv: {why}")));
+    }
     let mut config = Config::read(&args.config)?;
     let folder = tempfile::tempdir().context("making a folder for the traffic")?;
     let mut options = eal_options.to_vec();
@@ -62,35 +76,69 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     let (mut running, mut cells, mut bare_cells) = (Vec::new(), Vec::new(), Vec::new());
     let of = u16::try_from(lcores.len().min(seeds.len())).context("too many workers")?;
     let clock = Tsc::start();
+    let busy: Arc<[AtomicU64]> = (0..of).map(|_| AtomicU64::new(0)).collect();
     let (latencies, taken) = std::sync::mpsc::channel();
+    let (opened, openings) = std::sync::mpsc::channel();
     let mates = Arc::new(Mates::new(of, file.flows.max)?);
     for (index, (lcore, seeds)) in (0..of).zip(lcores.into_iter().zip(seeds)) {
         let ties = Ties { kernel: Vec::new(), desk: Arc::default(), mates: mates.clone() };
         let (own, own_bare) = (plan.ledger.cells(), ledger.cells());
         cells.push(own.clone());
         bare_cells.push(own_bare.clone());
-        let (plan, phase, latencies) = (plan.clone(), phase.clone(), latencies.clone());
+        let (plan, phase, busy) = (plan.clone(), phase.clone(), busy.clone());
+        let (latencies, opened) = (latencies.clone(), opened.clone());
+        let writer = args.traffic.writer(MAC, index, of)?;
+        let opening = if args.established { args.traffic.opening(MAC, index)? } else { None };
         let body = move || -> Result<(), ReserveError> {
             let seat = Seat { index, of };
             let bench = Bench {
                 worker: Worker::new(plan, own, pool, seat, ties, clock.now())?,
-                io: Sampled::new(Queues::claim(seeds)),
+                io: Sampled::new(Source { queues: Queues::claim(seeds), writer }),
                 bare: (own_bare, bare),
+                opening,
+                opened,
+                busy,
+                index,
             };
             let _ = latencies.send(bench.work(&phase, clock));
             Ok(())
         };
         running.push(eal.launch(lcore, body)?);
     }
-    drop(latencies);
-    let window = Duration::from_secs_f64(args.seconds / (2 * WINDOWS) as f64);
+    drop((latencies, opened));
+    let opened = if args.established {
+        if args.step {
+            wait_for_line("flows are about to be opened")?;
+        }
+        phase.store(OPEN, Ordering::Relaxed);
+        // One from each worker, or the end of one that failed.
+        let opened = openings.iter().take(usize::from(of)).sum::<u64>();
+        if args.step {
+            wait_for_line(&format!("{opened} flows are open"))?;
+        }
+        Some(opened)
+    } else {
+        None
+    };
+    if args.traffic.is_new_flows() {
+        // Until flows end as fast as they begin.
+        let lives = file.flows.idle.udp_unreplied.min(SETTLE_MAX);
+        phase.store(CHAIN, Ordering::Relaxed);
+        std::thread::sleep(lives * 2);
+    }
+    let writes = args.traffic.is_written();
+    let kinds = if writes { 3 } else { 2 };
+    let window = Duration::from_secs_f64(args.seconds / f64::from(kinds * WINDOWS));
     let mut windows = Windows::default();
     for _ in 0..WINDOWS {
         let chain = || Sample::of(&plan, &plan.ledger.totals(&cells));
-        windows.chain.push(measure(&phase, CHAIN, window, chain));
+        windows.chain.push(measure(&phase, CHAIN, window, &busy, chain));
         let alone =
             || Sample { offered: ledger.totals(&bare_cells).get(bare), ..Sample::default() };
-        windows.bare.push(measure(&phase, BARE, window, alone));
+        windows.bare.push(measure(&phase, BARE, window, &busy, alone));
+        if writes {
+            windows.unwritten.push(measure(&phase, UNWRITTEN, window, &busy, alone));
+        }
     }
     phase.store(END, Ordering::Relaxed);
     let mut latency = new_histogram();
@@ -106,12 +154,20 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     if totals.balance(&plan.ledger) != 0 {
         return Err(anyhow!("the account does not balance; please report this").into());
     }
-    let result = windows.result(usize::from(of), Sample::of(&plan, &totals), &latency);
+    let result = windows.result(usize::from(of), Sample::of(&plan, &totals), opened, &latency);
     if args.json {
         say(&(serde_json::to_string_pretty(&result)? + "\n"));
     } else {
         say(&result.table());
     }
+    Ok(())
+}
+
+/// Lets whoever started the bench look at the process from outside.
+fn wait_for_line(what: &str) -> anyhow::Result<()> {
+    eprintln!("nfv: process {}: {what}; press Enter to go on", std::process::id());
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).context("waiting for a line on stdin")?;
     Ok(())
 }
 
@@ -137,61 +193,126 @@ struct Bench {
     worker: Worker,
     io: Sampled,
     bare: (Arc<Cells>, CellId),
+    /// What opens its flows, and their numbers.
+    opening: Option<(Template, Range<u64>)>,
+    /// Where it says how many it opened.
+    opened: Sender<u64>,
+    /// Nanoseconds for which each worker had a CPU.
+    busy: Arc<[AtomicU64]>,
+    index: u16,
 }
 
 impl Bench {
     /// Polls as the phase says, until the end; returns the latencies.
     fn work(mut self, phase: &AtomicU32, clock: Tsc) -> Histogram<u64> {
         let mut packets = Packets::new();
-        loop {
+        for turn in 0u64.. {
+            if turn.is_multiple_of(TURNS_TO_TELL) {
+                self.tell_busy();
+            }
             match phase.load(Ordering::Relaxed) {
                 CHAIN => {
                     self.io.polls = self.io.polls.wrapping_add(1);
                     self.worker.poll(&mut self.io, clock.now());
                 }
-                BARE => {
-                    for port in (0..self.io.queues.len()).filter_map(|p| u8::try_from(p).ok()) {
-                        self.io.queues.receive(PortIndex(port), &mut packets);
+                OPEN => {
+                    if let Some((template, flows)) = self.opening.take() {
+                        let opened = self.open(template, flows, clock);
+                        let _ = self.opened.send(opened);
+                    }
+                }
+                which @ (BARE | UNWRITTEN) => {
+                    for port in (0..self.io.source.len()).filter_map(|p| u8::try_from(p).ok()) {
+                        if which == BARE {
+                            self.io.source.receive(PortIndex(port), &mut packets);
+                        } else {
+                            self.io.source.queues.receive(PortIndex(port), &mut packets);
+                        }
                         if packets.is_empty() {
                             continue;
                         }
                         let (cells, id) = &self.bare;
                         cells.add(*id, packets.len() as u64);
-                        let last = self.io.queues.len().saturating_sub(1);
+                        let last = self.io.source.len().saturating_sub(1);
                         let to = PortIndex(u8::try_from(last).unwrap_or(0));
                         while !packets.is_empty() {
-                            self.io.queues.transmit(to, &mut packets);
+                            self.io.source.transmit(to, &mut packets);
                         }
                     }
                 }
-                END => {
-                    self.worker.end();
-                    return self.io.latency;
-                }
+                END => break,
                 _ => std::hint::spin_loop(),
             }
         }
+        self.worker.end();
+        self.io.latency
+    }
+
+    /// Says for how long it has had a CPU.
+    fn tell_busy(&self) {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let nanos = Duration::try_from(time).unwrap_or_default().as_nanos();
+        if let Some(busy) = self.busy.get(usize::from(self.index)) {
+            busy.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// Opens flows one burst after another; returns how many are open.
+    fn open(&mut self, template: Template, flows: Range<u64>, clock: Tsc) -> u64 {
+        let ports = self.io.source.len();
+        let mut hosts = Hosts::new(&mut self.io.source.queues, ports, template, flows);
+        while hosts.are_busy() {
+            self.worker.poll(&mut hosts, clock.now());
+        }
+        hosts.opened()
+    }
+}
+
+/// Queues, and who writes flows into what the first port receives.
+struct Source {
+    queues: Queues,
+    writer: Option<Writer>,
+}
+
+impl Source {
+    fn len(&self) -> usize {
+        self.queues.len()
+    }
+}
+
+impl Io for Source {
+    #[inline]
+    fn receive(&mut self, port: PortIndex, packets: &mut Packets) {
+        self.queues.receive(port, packets);
+        if let Some(writer) = self.writer.as_mut().filter(|_| port.index() == 0) {
+            writer.write(packets);
+        }
+    }
+
+    #[inline]
+    fn transmit(&mut self, port: PortIndex, packets: &mut Packets) {
+        self.queues.transmit(port, packets);
     }
 }
 
 /// Queues that take the time of one burst in 64, from receive to transmit.
 struct Sampled {
-    queues: Queues,
+    source: Source,
     polls: u32,
     received: Option<u64>,
     latency: Histogram<u64>,
 }
 
 impl Sampled {
-    fn new(queues: Queues) -> Self {
-        Self { queues, polls: 0, received: None, latency: new_histogram() }
+    fn new(source: Source) -> Self {
+        Self { source, polls: 0, received: None, latency: new_histogram() }
     }
 }
 
 impl Io for Sampled {
     #[inline]
     fn receive(&mut self, port: PortIndex, packets: &mut Packets) {
-        self.queues.receive(port, packets);
+        self.source.receive(port, packets);
         if self.polls.is_multiple_of(64) {
             self.received = if packets.is_empty() { None } else { Some(cycles()) };
         }
@@ -199,7 +320,7 @@ impl Io for Sampled {
 
     #[inline]
     fn transmit(&mut self, port: PortIndex, packets: &mut Packets) {
-        self.queues.transmit(port, packets);
+        self.source.transmit(port, packets);
         if let Some(received) = self.received.take() {
             self.latency.saturating_record(cycles().wrapping_sub(received));
         }
@@ -217,6 +338,10 @@ struct Sample {
     offered: u64,
     sent: u64,
     sent_bytes: u64,
+    begun: u64,
+    ended: u64,
+    evicted: u64,
+    wall: f64,
     seconds: f64,
 }
 
@@ -229,6 +354,10 @@ impl Sample {
             offered: sum("received_packets"),
             sent: sum("sent_packets"),
             sent_bytes: sum("sent_bytes"),
+            begun: sum("begun_flows"),
+            ended: sum("ended_flows"),
+            evicted: sum("evicted_flows"),
+            wall: 0.0,
             seconds: 0.0,
         }
     }
@@ -239,16 +368,30 @@ impl Sample {
 }
 
 /// Puts the workers into a phase, lets them warm up, and counts for a window.
-fn measure(phase: &AtomicU32, which: u32, window: Duration, count: impl Fn() -> Sample) -> Sample {
+///
+/// Its seconds are those for which the workers had their CPUs: on a machine that does nothing else, all of them.
+fn measure(
+    phase: &AtomicU32,
+    which: u32,
+    window: Duration,
+    busy: &[AtomicU64],
+    count: impl Fn() -> Sample,
+) -> Sample {
+    let had = || busy.iter().map(|b| b.load(Ordering::Relaxed)).sum::<u64>();
     phase.store(which, Ordering::Relaxed);
     std::thread::sleep(window / 10);
-    let (before, start) = (count(), Instant::now());
+    let (before, had_before, start) = (count(), had(), Instant::now());
     std::thread::sleep(window);
-    let (after, seconds) = (count(), start.elapsed().as_secs_f64());
+    let (after, had_after, wall) = (count(), had(), start.elapsed().as_secs_f64());
+    let seconds = had_after.saturating_sub(had_before) as f64 / 1e9 / busy.len().max(1) as f64;
     Sample {
         offered: after.offered - before.offered,
         sent: after.sent - before.sent,
         sent_bytes: after.sent_bytes - before.sent_bytes,
+        begun: after.begun - before.begun,
+        ended: after.ended - before.ended,
+        evicted: after.evicted - before.evicted,
+        wall,
         seconds,
     }
 }
@@ -257,34 +400,58 @@ fn measure(phase: &AtomicU32, which: u32, window: Duration, count: impl Fn() -> 
 struct Windows {
     chain: Vec<Sample>,
     bare: Vec<Sample>,
+    /// Where flows are written into packets.
+    unwritten: Vec<Sample>,
 }
 
 impl Windows {
     /// `all`: what was counted from start to end, when no packet was under way any more.
-    fn result(&self, workers: usize, all: Sample, latency: &Histogram<u64>) -> Measured {
-        let bytes: u64 = self.chain.iter().map(|s| s.sent_bytes).sum();
+    /// `opened`: flows that were opened before.
+    fn result(
+        &self,
+        workers: usize,
+        all: Sample,
+        opened: Option<u64>,
+        latency: &Histogram<u64>,
+    ) -> Measured {
+        let sum = |of: fn(&Sample) -> u64| self.chain.iter().map(of).sum::<u64>();
+        let bytes = sum(|s| s.sent_bytes);
         let seconds: f64 = self.chain.iter().map(|s| s.seconds).sum();
         let sent = median(self.chain.iter().map(|s| s.sent as f64 / s.seconds));
         let took = median(self.chain.iter().map(|s| 1.0 / s.rate()));
         let ceiling = median(self.bare.iter().map(|s| s.rate()));
+        let writing = match self.unwritten.is_empty() {
+            true => 0.0,
+            false => {
+                (1.0 / ceiling - median(self.unwritten.iter().map(|s| 1.0 / s.rate()))).max(0.0)
+            }
+        };
         let nanos = |cycles: u64| cycles as f64 * 1e9 / cycles_per_second() as f64;
         let at = |q| nanos(latency.value_at_quantile(q)).round() as u64;
         let clocks = workers as f64 * cycles_per_second() as f64;
         Measured {
             mpps: round(sent / 1e6),
             gbps: round(bytes as f64 * 8.0 / seconds / 1e9),
-            ns_per_packet: round(took * 1e9),
-            clocks_per_packet: round(took * clocks),
+            ns_per_packet: round((took - writing) * 1e9),
+            clocks_per_packet: round((took - writing) * clocks),
             clocks_above_ceiling: round((took - 1.0 / ceiling) * clocks),
             offered_packets: all.offered,
             lost_packets: all.offered.saturating_sub(all.sent),
             ceiling_mpps: round(ceiling / 1e6),
+            writing_ns: round(writing * 1e9),
             workers,
+            cpu_share: round(seconds / self.chain.iter().map(|s| s.wall).sum::<f64>()),
             latency_ns: Latency {
                 p50: at(0.5),
                 p99: at(0.99),
                 p999: at(0.999),
                 max: nanos(latency.max()).round() as u64,
+            },
+            flows: FlowRates {
+                opened,
+                begun_per_second: (sum(|s| s.begun) as f64 / seconds).round(),
+                ended_per_second: (sum(|s| s.ended) as f64 / seconds).round(),
+                evicted: sum(|s| s.evicted),
             },
         }
     }
@@ -300,14 +467,14 @@ fn round(n: f64) -> f64 {
     (n * 1000.0).round() / 1000.0
 }
 
-/// What a bench measured.
+/// What a bench measured. A second is one for which each worker had its CPU.
 #[derive(Clone, Debug, Serialize)]
 struct Measured {
     /// Million packets sent a second, by all workers; the median of the windows.
     mpps: f64,
     /// Of the frames without checksum, preamble and gap.
     gbps: f64,
-    /// Of a packet received, whether it is sent or not.
+    /// Of a packet received, whether it is sent or not; without `writing_ns`.
     ns_per_packet: f64,
     /// Of all workers' cores, by the time-stamp counter.
     clocks_per_packet: f64,
@@ -317,8 +484,38 @@ struct Measured {
     lost_packets: u64,
     /// The same without a chain, in the same run.
     ceiling_mpps: f64,
+    /// What it costs to write the flow into a packet, which `mpps` and `ceiling_mpps` have in them.
+    writing_ns: f64,
     workers: usize,
+    /// The part of the time for which the workers had their CPUs: 1, if nothing else ran there.
+    cpu_share: f64,
     latency_ns: Latency,
+    flows: FlowRates,
+}
+
+/// Flows of chains that keep any.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct FlowRates {
+    /// By `--established`: those of which both sides heard.
+    opened: Option<u64>,
+    begun_per_second: f64,
+    ended_per_second: f64,
+    /// Not established, ended to make room for new ones.
+    evicted: u64,
+}
+
+impl FlowRates {
+    /// A line of the table, if there is anything to say.
+    fn line(&self) -> String {
+        let Self { opened, begun_per_second: begun, ended_per_second: ended, evicted } = self;
+        let opened = opened.map_or_else(String::new, |n| format!("{n} opened before, "));
+        if *begun == 0.0 && opened.is_empty() {
+            return String::new();
+        }
+        format!(
+            "flows        {opened}{begun} begun and {ended} ended a second, {evicted} evicted\n"
+        )
+    }
 }
 
 /// Of a burst, from receive to transmit.
@@ -334,6 +531,12 @@ impl Measured {
     fn table(&self) -> String {
         let Latency { p50, p99, p999, max } = self.latency_ns;
         let lost = 100.0 * self.lost_packets as f64 / self.offered_packets.max(1) as f64;
+        let share = if self.cpu_share < 0.95 {
+            let share = 100.0 * self.cpu_share;
+            format!("CPUs         the workers had {share:.0} % of them; rates are of whole ones\n")
+        } else {
+            String::new()
+        };
         let hint = if self.lost_packets == self.offered_packets {
             "no packet was sent: the chains drop this traffic; see `nfv replay --explain`, and --traffic\n"
         } else {
@@ -344,7 +547,7 @@ impl Measured {
              a packet     {:.2} ns, {:.0} clocks, {:.0} of them above the ceiling\n\
              ceiling      {:.2} Mpps: the same without a chain\n\
              not sent     {} of {} ({lost:.2} %)\n\
-             a burst      p50 {p50} ns, p99 {p99} ns, p999 {p999} ns, max {max} ns\n{hint}",
+             a burst      p50 {p50} ns, p99 {p99} ns, p999 {p999} ns, max {max} ns\n{}{share}{hint}",
             self.mpps,
             self.gbps,
             self.workers,
@@ -354,6 +557,7 @@ impl Measured {
             self.ceiling_mpps,
             self.lost_packets,
             self.offered_packets,
+            self.flows.line(),
         )
     }
 }
@@ -366,3 +570,9 @@ const IDLE: u32 = 0;
 const CHAIN: u32 = 1;
 const BARE: u32 = 2;
 const END: u32 = 3;
+const OPEN: u32 = 4;
+const UNWRITTEN: u32 = 5;
+/// Loops after which a worker says for how long it has had its CPU: a fraction of a millisecond, for a call of 200 ns.
+const TURNS_TO_TELL: u64 = 128;
+/// Longest life of a flow for whose end a bench waits.
+const SETTLE_MAX: Duration = Duration::from_secs(10);
