@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import ipaddress
 import json
 import os
 import platform
@@ -130,14 +131,16 @@ def write_chain(path, functions, unreplied="30s"):
     return path
 
 
-def full_chain(protocol):
-    """Firewall, NAT and balancer; and the types that this nfv does not have, which are left out."""
+def full_chain(protocol, count=10_000):
+    """Firewall, NAT and balancer for so many flows; and the types that this nfv does not have, which are left out."""
     backends = ", ".join(f"{{ address: 192.0.2.{i} }}" for i in range(1, 11))
     lb = f"type: lb\n    virtual: {VIP}\n    port: 80\n    protocol: {protocol}\n    backends: [ {backends} ]\n"
+    # Half as many outside ports again as flows: a flow has one of its own, and not any will do (docs/nf/nat.md).
+    first = ipaddress.IPv4Address("198.51.100.0")
+    pool = f"{first}-{first + max(8, -(-count // 40_000)) - 1}"
     functions = {
         "edge": firewall(100),
-        # As many outside ports as the most flows of a run need: 256 addresses.
-        "nat": "    type: nat\n    external: [ 198.51.100.0-198.51.100.255 ]\n    internal: [ 10.0.0.0/8 ]\n",
+        "nat": f"    type: nat\n    external: [ {pool} ]\n    internal: [ 10.0.0.0/8 ]\n",
         "balance": f"    {lb}",
     }
     known = types()
@@ -243,8 +246,8 @@ def flows(folder, memory):
     """The same chain with more and more flows, in random order; and their memory."""
     runs = {}
     for protocol in ("udp", "tcp"):
-        file = write_chain(f"{folder}/flows-{protocol}.yaml", full_chain(protocol)[0])
         for name, count in COUNTS.items():
+            file = write_chain(f"{folder}/flows-{protocol}-{count}.yaml", full_chain(protocol, count)[0])
             traffic = f"{protocol},size=64,flows={count},order=random,{TO_VIP}"
             runs[f"{name} flows, {protocol}"] = lambda f=file, t=traffic: nfv(f, memory, t, established=True)
     return runs
@@ -265,7 +268,7 @@ def flows_promises(runs):
 
 def new(folder, memory):
     """Flows of one packet, which live for a second."""
-    file = write_chain(f"{folder}/new.yaml", full_chain("udp")[0], unreplied="1s")
+    file = write_chain(f"{folder}/new.yaml", full_chain("udp", 4_000_000)[0], unreplied="1s")
     return {"new flows": lambda: nfv(file, memory, f"udp,flows=new,{TO_VIP}")}
 
 

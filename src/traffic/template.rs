@@ -111,7 +111,7 @@ impl Template {
     #[inline]
     pub fn write(&self, frame: &mut [u8], flow: u64, step: u64) {
         let to = if self.dsts == 1 { 0 } else { flow % self.dsts };
-        let sport = (1024 + flow % 60_000) as u16;
+        let sport = source_port(flow);
         let [.., a, b, c] = flow.to_be_bytes();
         let ends = match self.dst {
             IpAddr::V4(first) => {
@@ -159,6 +159,14 @@ impl Template {
     fn checksum(&self) -> usize {
         self.upper() + if self.tcp { 16 } else { 6 }
     }
+}
+
+/// Of a flow: no two that have the same address have the same port, and nothing about the port follows from the address.
+/// What is spread by a hash that is linear, as the NIC's is, would not be spread at all if both counted on together.
+#[inline(always)]
+fn source_port(flow: u64) -> u16 {
+    let of_address = (flow as u32 & 0xff_ffff).wrapping_mul(0x9e37_79b1) >> 16;
+    (1024 + (u64::from(of_address) + (flow >> 24) * 7919) % 60_000) as u16
 }
 
 #[inline(always)]
@@ -252,6 +260,24 @@ mod tests {
         assert_eq!((seq(0), seq(1)), (5, 11));
         assert!((0..20_000).all(|step| seq(step) - 5 < u32::from(WINDOW) / 2));
         assert!((0..20_000).any(|step| seq(step) - 5 > u32::from(WINDOW) / 3));
+    }
+
+    #[test]
+    fn flows_spread_over_all_shards_alike() {
+        let template = Template::new(&made("udp,dsts=1"), [2; 6], Stage::Open).unwrap();
+        let mut shards = [0; 128];
+        for flow in 0..12_800 {
+            let h = parse(&template.frame(flow), 60).unwrap();
+            shards[nfv_core::packet::flow_hash(&h) as usize % 128] += 1;
+        }
+        assert!(shards.iter().all(|n| (50..150).contains(n)), "{shards:?}");
+    }
+
+    #[test]
+    fn flows_of_one_address_have_ports_of_their_own() {
+        let ports: std::collections::HashSet<_> =
+            (0..60_000).map(|i| source_port(5 + (i << 24))).collect();
+        assert_eq!(ports.len(), 60_000);
     }
 
     #[test]
