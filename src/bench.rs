@@ -12,7 +12,6 @@ mod hosts;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -78,7 +77,8 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     let clock = Tsc::start();
     let busy: Arc<[AtomicU64]> = (0..of).map(|_| AtomicU64::new(0)).collect();
     let (latencies, taken) = std::sync::mpsc::channel();
-    let (opened, openings) = std::sync::mpsc::channel();
+    let opened: Arc<[AtomicU64]> = (0..of).map(|_| AtomicU64::new(0)).collect();
+    let mut known = 0;
     let mates = Arc::new(Mates::new(of, file.flows.max)?);
     for (index, (lcore, seeds)) in (0..of).zip(lcores.into_iter().zip(seeds)) {
         let ties = Ties { kernel: Vec::new(), desk: Arc::default(), mates: mates.clone() };
@@ -89,6 +89,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         let (latencies, opened) = (latencies.clone(), opened.clone());
         let writer = args.traffic.writer(MAC, index, of)?;
         let opening = if args.established { args.traffic.opening(MAC, index)? } else { None };
+        known += opening.as_ref().map_or(0, |(_, flows)| flows.end - flows.start);
         let body = move || -> Result<(), ReserveError> {
             let seat = Seat { index, of };
             let bench = Bench {
@@ -105,14 +106,13 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         };
         running.push(eal.launch(lcore, body)?);
     }
-    drop((latencies, opened));
+    drop(latencies);
     let opened = if args.established {
         if args.step {
             wait_for_line("flows are about to be opened")?;
         }
         phase.store(OPEN, Ordering::Relaxed);
-        // One from each worker, or the end of one that failed.
-        let opened = openings.iter().take(usize::from(of)).sum::<u64>();
+        let opened = wait_for_flows(&opened, known);
         if args.step {
             wait_for_line(&format!("{opened} flows are open"))?;
         }
@@ -140,6 +140,9 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
             windows.unwritten.push(measure(&phase, UNWRITTEN, window, &busy, alone));
         }
     }
+    // What a worker handed over is to come to its end, too.
+    phase.store(DRAIN, Ordering::Relaxed);
+    std::thread::sleep(DRAIN_TIME);
     phase.store(END, Ordering::Relaxed);
     let mut latency = new_histogram();
     for own in taken {
@@ -161,6 +164,20 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         say(&result.table());
     }
     Ok(())
+}
+
+/// Waits until so many flows are open, or no more of them are opened: the chains drop the rest. Returns how many are.
+fn wait_for_flows(opened: &[AtomicU64], known: u64) -> u64 {
+    let count = || opened.iter().map(|o| o.load(Ordering::Relaxed)).sum::<u64>();
+    let (mut seen, mut since) = (0, Instant::now());
+    while seen < known && since.elapsed() < OPENING_STALLS {
+        std::thread::sleep(Duration::from_millis(10));
+        let now = count();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+    }
+    seen
 }
 
 /// Lets whoever started the bench look at the process from outside.
@@ -195,8 +212,8 @@ struct Bench {
     bare: (Arc<Cells>, CellId),
     /// What opens its flows, and their numbers.
     opening: Option<(Template, Range<u64>)>,
-    /// Where it says how many it opened.
-    opened: Sender<u64>,
+    /// Flows that each worker saw opened.
+    opened: Arc<[AtomicU64]>,
     /// Nanoseconds for which each worker had a CPU.
     busy: Arc<[AtomicU64]>,
     index: u16,
@@ -217,9 +234,11 @@ impl Bench {
                 }
                 OPEN => {
                     if let Some((template, flows)) = self.opening.take() {
-                        let opened = self.open(template, flows, clock);
-                        let _ = self.opened.send(opened);
+                        self.open(template, flows, phase, clock);
                     }
+                }
+                DRAIN => {
+                    self.worker.poll(&mut Quiet(&mut self.io.source), clock.now());
                 }
                 which @ (BARE | UNWRITTEN) => {
                     for port in (0..self.io.source.len()).filter_map(|p| u8::try_from(p).ok()) {
@@ -257,14 +276,28 @@ impl Bench {
         }
     }
 
-    /// Opens flows one burst after another; returns how many are open.
-    fn open(&mut self, template: Template, flows: Range<u64>, clock: Tsc) -> u64 {
+    /// Opens flows one burst after another, as long as the phase lasts: other workers may have some of their packets.
+    fn open(&mut self, template: Template, flows: Range<u64>, phase: &AtomicU32, clock: Tsc) {
         let ports = self.io.source.len();
         let mut hosts = Hosts::new(&mut self.io.source.queues, ports, template, flows);
-        while hosts.are_busy() {
+        while phase.load(Ordering::Relaxed) == OPEN {
             self.worker.poll(&mut hosts, clock.now());
+            if let Some(opened) = self.opened.get(usize::from(self.index)) {
+                opened.store(hosts.opened(), Ordering::Relaxed);
+            }
         }
-        hosts.opened()
+        hosts.leave();
+    }
+}
+
+/// Queues that nothing is received from.
+struct Quiet<'q>(&'q mut Source);
+
+impl Io for Quiet<'_> {
+    fn receive(&mut self, _: PortIndex, _: &mut Packets) {}
+
+    fn transmit(&mut self, port: PortIndex, packets: &mut Packets) {
+        self.0.transmit(port, packets);
     }
 }
 
@@ -572,6 +605,11 @@ const BARE: u32 = 2;
 const END: u32 = 3;
 const OPEN: u32 = 4;
 const UNWRITTEN: u32 = 5;
+const DRAIN: u32 = 6;
+/// For as long packets may be between two workers.
+const DRAIN_TIME: Duration = Duration::from_millis(50);
+/// After so long without another open flow no more are waited for.
+const OPENING_STALLS: Duration = Duration::from_secs(1);
 /// Loops after which a worker says for how long it has had its CPU: a fraction of a millisecond, for a call of 200 ns.
 const TURNS_TO_TELL: u64 = 128;
 /// Longest life of a flow for whose end a bench waits.

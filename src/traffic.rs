@@ -187,6 +187,9 @@ impl Traffic {
         let Self::Made(made) = self else { return Ok(None) };
         let (Flows::Loop(flows) | Flows::Random(flows)) = made.flows else { return Ok(None) };
         let first = made.first_flow(worker);
+        // A loop is received by all workers; one opens its flows.
+        let is_shared = matches!(made.flows, Flows::Loop(_)) && worker > 0;
+        let flows = if is_shared { 0 } else { flows };
         let template = Template::new(made, mac, Stage::Opening)?;
         Ok(Some((template, first..first + u64::from(flows))))
     }

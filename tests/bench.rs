@@ -58,6 +58,21 @@ fn connections_are_opened_through_the_chains_and_their_data_pass_a_firewall_that
 }
 
 #[test]
+fn two_workers_open_the_flows_between_them() {
+    for order in ["loop", "random"] {
+        let traffic = format!("tcp,size=64,dport=80,flows=3000,order={order}");
+        let eal = ["bench", "--lcores", "0@0,1@0,2@0", "--no-pci", "--no-huge", "-m", "512", "--"];
+        let words = ["tests/data/bench-flows.yaml", "--seconds", "0.5", "--json", "--established"];
+        let output =
+            Command::new(NFV).args(eal).args(words).args(["--traffic", &traffic]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let all = if order == "loop" { 3000 } else { 6000 };
+        assert_eq!((&result["flows"]["opened"], &result["workers"]), (&all.into(), &2.into()));
+    }
+}
+
+#[test]
 fn flows_that_never_come_back_begin_and_end() {
     let traffic = "udp,dport=53,flows=new";
     let words = ["tests/data/bench-flows.yaml", "--seconds", "1", "--json", "--traffic", traffic];

@@ -56,14 +56,16 @@ impl<'q, Q: Io> Hosts<'q, Q> {
         Self { queues, opening, flows, answers, opened: 0 }
     }
 
-    /// Whether there is anything left to say.
-    pub fn are_busy(&self) -> bool {
-        !self.flows.is_empty() || self.answers.iter().any(|a| !a.is_empty())
-    }
-
     /// Flows whose last opening packet arrived.
     pub fn opened(&self) -> u64 {
         self.opened
+    }
+
+    /// Says no more: what waits is not sent.
+    pub fn leave(&mut self) {
+        for packet in self.answers.iter_mut().flat_map(|a| a.drain(..)) {
+            packet.free();
+        }
     }
 }
 
