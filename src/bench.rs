@@ -3,31 +3,44 @@
 //! The first port receives the traffic over and over from memory (net_pcap), the others take what is sent and drop it
 //! (net_null): no NIC, no wire, and nothing waits for anything. Windows with the chains and windows without are taken by
 //! turns, so that what the machine does besides falls on both.
+//!
+//! With more flows than a capture holds, the flow is written into each packet as it is received, in both kinds of window;
+//! and windows of a third kind, with neither chains nor writing, tell what that costs.
 
+mod hosts;
+mod measured;
+
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use hdrhistogram::Histogram;
 use nfv_core::account::{CellId, Cells, Counter, Ledger, Side};
-use nfv_core::chain::compile::Plan;
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
-use nfv_core::dpdk::{Packets, ReserveError, cycles, cycles_per_second};
+use nfv_core::dpdk::{Packets, ReserveError, cycles};
 use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Purpose};
 use nfv_core::worker::{Io, Mates, Seat, Ties, Worker};
-use serde::Serialize;
 
+use self::hosts::Hosts;
+use self::measured::{Sample, Windows};
 use crate::cli::BenchArgs;
 use crate::config::Config;
 use crate::dataplane::{Queues, open_ports, start_eal};
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::say::say;
+use crate::traffic::{Template, Writer};
 
 /// Runs the bench and prints what it measured.
 pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
+    if args.established && args.traffic.opening(MAC, 0)?.is_none() {
+        let why =
+            "--established wants flows that are known: not those of a capture, and not `flows=new`";
+        return Err(Failure::User(format!("nfv: {why}")));
+    }
     let mut config = Config::read(&args.config)?;
     let folder = tempfile::tempdir().context("making a folder for the traffic")?;
     let mut options = eal_options.to_vec();
@@ -62,20 +75,31 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     let (mut running, mut cells, mut bare_cells) = (Vec::new(), Vec::new(), Vec::new());
     let of = u16::try_from(lcores.len().min(seeds.len())).context("too many workers")?;
     let clock = Tsc::start();
+    let busy: Arc<[AtomicU64]> = (0..of).map(|_| AtomicU64::new(0)).collect();
     let (latencies, taken) = std::sync::mpsc::channel();
+    let opened: Arc<[AtomicU64]> = (0..of).map(|_| AtomicU64::new(0)).collect();
+    let mut known = 0;
     let mates = Arc::new(Mates::new(of, file.flows.max)?);
     for (index, (lcore, seeds)) in (0..of).zip(lcores.into_iter().zip(seeds)) {
         let ties = Ties { kernel: Vec::new(), desk: Arc::default(), mates: mates.clone() };
         let (own, own_bare) = (plan.ledger.cells(), ledger.cells());
         cells.push(own.clone());
         bare_cells.push(own_bare.clone());
-        let (plan, phase, latencies) = (plan.clone(), phase.clone(), latencies.clone());
+        let (plan, phase, busy) = (plan.clone(), phase.clone(), busy.clone());
+        let (latencies, opened) = (latencies.clone(), opened.clone());
+        let writer = args.traffic.writer(MAC, index, of)?;
+        let opening = if args.established { args.traffic.opening(MAC, index)? } else { None };
+        known += opening.as_ref().map_or(0, |(_, flows)| flows.end - flows.start);
         let body = move || -> Result<(), ReserveError> {
             let seat = Seat { index, of };
             let bench = Bench {
                 worker: Worker::new(plan, own, pool, seat, ties, clock.now())?,
-                io: Sampled::new(Queues::claim(seeds)),
+                io: Sampled::new(Source { queues: Queues::claim(seeds), writer }),
                 bare: (own_bare, bare),
+                opening,
+                opened,
+                busy,
+                index,
             };
             let _ = latencies.send(bench.work(&phase, clock));
             Ok(())
@@ -83,15 +107,42 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         running.push(eal.launch(lcore, body)?);
     }
     drop(latencies);
-    let window = Duration::from_secs_f64(args.seconds / (2 * WINDOWS) as f64);
+    let opened = if args.established {
+        if args.step {
+            wait_for_line("flows are about to be opened")?;
+        }
+        phase.store(OPEN, Ordering::Relaxed);
+        let opened = wait_for_flows(&opened, known);
+        if args.step {
+            wait_for_line(&format!("{opened} flows are open"))?;
+        }
+        Some(opened)
+    } else {
+        None
+    };
+    if args.traffic.is_new_flows() {
+        // Until flows end as fast as they begin.
+        let lives = file.flows.idle.udp_unreplied.min(SETTLE_MAX);
+        phase.store(CHAIN, Ordering::Relaxed);
+        std::thread::sleep(lives * 2);
+    }
+    let writes = args.traffic.is_written();
+    let kinds = if writes { 3 } else { 2 };
+    let window = Duration::from_secs_f64(args.seconds / f64::from(kinds * WINDOWS));
     let mut windows = Windows::default();
     for _ in 0..WINDOWS {
         let chain = || Sample::of(&plan, &plan.ledger.totals(&cells));
-        windows.chain.push(measure(&phase, CHAIN, window, chain));
+        windows.chain.push(measure(&phase, CHAIN, window, &busy, chain));
         let alone =
             || Sample { offered: ledger.totals(&bare_cells).get(bare), ..Sample::default() };
-        windows.bare.push(measure(&phase, BARE, window, alone));
+        windows.bare.push(measure(&phase, BARE, window, &busy, alone));
+        if writes {
+            windows.unwritten.push(measure(&phase, UNWRITTEN, window, &busy, alone));
+        }
     }
+    // What a worker handed over is to come to its end, too.
+    phase.store(DRAIN, Ordering::Relaxed);
+    std::thread::sleep(DRAIN_TIME);
     phase.store(END, Ordering::Relaxed);
     let mut latency = new_histogram();
     for own in taken {
@@ -106,12 +157,34 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     if totals.balance(&plan.ledger) != 0 {
         return Err(anyhow!("the account does not balance; please report this").into());
     }
-    let result = windows.result(usize::from(of), Sample::of(&plan, &totals), &latency);
+    let result = windows.result(usize::from(of), Sample::of(&plan, &totals), opened, &latency);
     if args.json {
         say(&(serde_json::to_string_pretty(&result)? + "\n"));
     } else {
         say(&result.table());
     }
+    Ok(())
+}
+
+/// Waits until so many flows are open, or no more of them are opened: the chains drop the rest. Returns how many are.
+fn wait_for_flows(opened: &[AtomicU64], known: u64) -> u64 {
+    let count = || opened.iter().map(|o| o.load(Ordering::Relaxed)).sum::<u64>();
+    let (mut seen, mut since) = (0, Instant::now());
+    while seen < known && since.elapsed() < OPENING_STALLS {
+        std::thread::sleep(Duration::from_millis(10));
+        let now = count();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+    }
+    seen
+}
+
+/// Lets whoever started the bench look at the process from outside.
+fn wait_for_line(what: &str) -> anyhow::Result<()> {
+    eprintln!("nfv: process {}: {what}; press Enter to go on", std::process::id());
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).context("waiting for a line on stdin")?;
     Ok(())
 }
 
@@ -137,61 +210,142 @@ struct Bench {
     worker: Worker,
     io: Sampled,
     bare: (Arc<Cells>, CellId),
+    /// What opens its flows, and their numbers.
+    opening: Option<(Template, Range<u64>)>,
+    /// Flows that each worker saw opened.
+    opened: Arc<[AtomicU64]>,
+    /// Nanoseconds for which each worker had a CPU.
+    busy: Arc<[AtomicU64]>,
+    index: u16,
 }
 
 impl Bench {
     /// Polls as the phase says, until the end; returns the latencies.
     fn work(mut self, phase: &AtomicU32, clock: Tsc) -> Histogram<u64> {
         let mut packets = Packets::new();
-        loop {
+        for turn in 0u64.. {
+            if turn.is_multiple_of(TURNS_TO_TELL) {
+                self.tell_busy();
+            }
             match phase.load(Ordering::Relaxed) {
                 CHAIN => {
                     self.io.polls = self.io.polls.wrapping_add(1);
                     self.worker.poll(&mut self.io, clock.now());
                 }
-                BARE => {
-                    for port in (0..self.io.queues.len()).filter_map(|p| u8::try_from(p).ok()) {
-                        self.io.queues.receive(PortIndex(port), &mut packets);
+                OPEN => {
+                    if let Some((template, flows)) = self.opening.take() {
+                        self.open(template, flows, phase, clock);
+                    }
+                }
+                DRAIN => {
+                    self.worker.poll(&mut Quiet(&mut self.io.source), clock.now());
+                }
+                which @ (BARE | UNWRITTEN) => {
+                    for port in (0..self.io.source.len()).filter_map(|p| u8::try_from(p).ok()) {
+                        if which == BARE {
+                            self.io.source.receive(PortIndex(port), &mut packets);
+                        } else {
+                            self.io.source.queues.receive(PortIndex(port), &mut packets);
+                        }
                         if packets.is_empty() {
                             continue;
                         }
                         let (cells, id) = &self.bare;
                         cells.add(*id, packets.len() as u64);
-                        let last = self.io.queues.len().saturating_sub(1);
+                        let last = self.io.source.len().saturating_sub(1);
                         let to = PortIndex(u8::try_from(last).unwrap_or(0));
                         while !packets.is_empty() {
-                            self.io.queues.transmit(to, &mut packets);
+                            self.io.source.transmit(to, &mut packets);
                         }
                     }
                 }
-                END => {
-                    self.worker.end();
-                    return self.io.latency;
-                }
+                END => break,
                 _ => std::hint::spin_loop(),
             }
         }
+        self.worker.end();
+        self.io.latency
+    }
+
+    /// Says for how long it has had a CPU.
+    fn tell_busy(&self) {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let nanos = Duration::try_from(time).unwrap_or_default().as_nanos();
+        if let Some(busy) = self.busy.get(usize::from(self.index)) {
+            busy.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// Opens flows one burst after another, as long as the phase lasts: other workers may have some of their packets.
+    fn open(&mut self, template: Template, flows: Range<u64>, phase: &AtomicU32, clock: Tsc) {
+        let ports = self.io.source.len();
+        let mut hosts = Hosts::new(&mut self.io.source.queues, ports, template, flows);
+        while phase.load(Ordering::Relaxed) == OPEN {
+            self.worker.poll(&mut hosts, clock.now());
+            if let Some(opened) = self.opened.get(usize::from(self.index)) {
+                opened.store(hosts.opened(), Ordering::Relaxed);
+            }
+        }
+        hosts.leave();
+    }
+}
+
+/// Queues that nothing is received from.
+struct Quiet<'q>(&'q mut Source);
+
+impl Io for Quiet<'_> {
+    fn receive(&mut self, _: PortIndex, _: &mut Packets) {}
+
+    fn transmit(&mut self, port: PortIndex, packets: &mut Packets) {
+        self.0.transmit(port, packets);
+    }
+}
+
+/// Queues, and who writes flows into what the first port receives.
+struct Source {
+    queues: Queues,
+    writer: Option<Writer>,
+}
+
+impl Source {
+    fn len(&self) -> usize {
+        self.queues.len()
+    }
+}
+
+impl Io for Source {
+    #[inline]
+    fn receive(&mut self, port: PortIndex, packets: &mut Packets) {
+        self.queues.receive(port, packets);
+        if let Some(writer) = self.writer.as_mut().filter(|_| port.index() == 0) {
+            writer.write(packets);
+        }
+    }
+
+    #[inline]
+    fn transmit(&mut self, port: PortIndex, packets: &mut Packets) {
+        self.queues.transmit(port, packets);
     }
 }
 
 /// Queues that take the time of one burst in 64, from receive to transmit.
 struct Sampled {
-    queues: Queues,
+    source: Source,
     polls: u32,
     received: Option<u64>,
     latency: Histogram<u64>,
 }
 
 impl Sampled {
-    fn new(queues: Queues) -> Self {
-        Self { queues, polls: 0, received: None, latency: new_histogram() }
+    fn new(source: Source) -> Self {
+        Self { source, polls: 0, received: None, latency: new_histogram() }
     }
 }
 
 impl Io for Sampled {
     #[inline]
     fn receive(&mut self, port: PortIndex, packets: &mut Packets) {
-        self.queues.receive(port, packets);
+        self.source.receive(port, packets);
         if self.polls.is_multiple_of(64) {
             self.received = if packets.is_empty() { None } else { Some(cycles()) };
         }
@@ -199,7 +353,7 @@ impl Io for Sampled {
 
     #[inline]
     fn transmit(&mut self, port: PortIndex, packets: &mut Packets) {
-        self.queues.transmit(port, packets);
+        self.source.transmit(port, packets);
         if let Some(received) = self.received.take() {
             self.latency.saturating_record(cycles().wrapping_sub(received));
         }
@@ -211,150 +365,32 @@ fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 1 << 36, 3).expect("the bounds are in order")
 }
 
-/// Packets in a window, or up to a time.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sample {
-    offered: u64,
-    sent: u64,
-    sent_bytes: u64,
-    seconds: f64,
-}
-
-impl Sample {
-    fn of(plan: &Plan, totals: &nfv_core::account::Totals) -> Self {
-        let sum = |metric| {
-            totals.iter(&plan.ledger).filter(|(c, _)| c.metric == metric).map(|(_, v)| v).sum()
-        };
-        Self {
-            offered: sum("received_packets"),
-            sent: sum("sent_packets"),
-            sent_bytes: sum("sent_bytes"),
-            seconds: 0.0,
-        }
-    }
-
-    fn rate(self) -> f64 {
-        self.offered as f64 / self.seconds
-    }
-}
-
 /// Puts the workers into a phase, lets them warm up, and counts for a window.
-fn measure(phase: &AtomicU32, which: u32, window: Duration, count: impl Fn() -> Sample) -> Sample {
+///
+/// Its seconds are those for which the workers had their CPUs: on a machine that does nothing else, all of them.
+fn measure(
+    phase: &AtomicU32,
+    which: u32,
+    window: Duration,
+    busy: &[AtomicU64],
+    count: impl Fn() -> Sample,
+) -> Sample {
+    let had = || busy.iter().map(|b| b.load(Ordering::Relaxed)).sum::<u64>();
     phase.store(which, Ordering::Relaxed);
     std::thread::sleep(window / 10);
-    let (before, start) = (count(), Instant::now());
+    let (before, had_before, start) = (count(), had(), Instant::now());
     std::thread::sleep(window);
-    let (after, seconds) = (count(), start.elapsed().as_secs_f64());
+    let (after, had_after, wall) = (count(), had(), start.elapsed().as_secs_f64());
+    let seconds = had_after.saturating_sub(had_before) as f64 / 1e9 / busy.len().max(1) as f64;
     Sample {
         offered: after.offered - before.offered,
         sent: after.sent - before.sent,
         sent_bytes: after.sent_bytes - before.sent_bytes,
+        begun: after.begun - before.begun,
+        ended: after.ended - before.ended,
+        evicted: after.evicted - before.evicted,
+        wall,
         seconds,
-    }
-}
-
-#[derive(Debug, Default)]
-struct Windows {
-    chain: Vec<Sample>,
-    bare: Vec<Sample>,
-}
-
-impl Windows {
-    /// `all`: what was counted from start to end, when no packet was under way any more.
-    fn result(&self, workers: usize, all: Sample, latency: &Histogram<u64>) -> Measured {
-        let bytes: u64 = self.chain.iter().map(|s| s.sent_bytes).sum();
-        let seconds: f64 = self.chain.iter().map(|s| s.seconds).sum();
-        let sent = median(self.chain.iter().map(|s| s.sent as f64 / s.seconds));
-        let took = median(self.chain.iter().map(|s| 1.0 / s.rate()));
-        let ceiling = median(self.bare.iter().map(|s| s.rate()));
-        let nanos = |cycles: u64| cycles as f64 * 1e9 / cycles_per_second() as f64;
-        let at = |q| nanos(latency.value_at_quantile(q)).round() as u64;
-        let clocks = workers as f64 * cycles_per_second() as f64;
-        Measured {
-            mpps: round(sent / 1e6),
-            gbps: round(bytes as f64 * 8.0 / seconds / 1e9),
-            ns_per_packet: round(took * 1e9),
-            clocks_per_packet: round(took * clocks),
-            clocks_above_ceiling: round((took - 1.0 / ceiling) * clocks),
-            offered_packets: all.offered,
-            lost_packets: all.offered.saturating_sub(all.sent),
-            ceiling_mpps: round(ceiling / 1e6),
-            workers,
-            latency_ns: Latency {
-                p50: at(0.5),
-                p99: at(0.99),
-                p999: at(0.999),
-                max: nanos(latency.max()).round() as u64,
-            },
-        }
-    }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut all: Vec<f64> = values.collect();
-    all.sort_by(f64::total_cmp);
-    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn round(n: f64) -> f64 {
-    (n * 1000.0).round() / 1000.0
-}
-
-/// What a bench measured.
-#[derive(Clone, Debug, Serialize)]
-struct Measured {
-    /// Million packets sent a second, by all workers; the median of the windows.
-    mpps: f64,
-    /// Of the frames without checksum, preamble and gap.
-    gbps: f64,
-    /// Of a packet received, whether it is sent or not.
-    ns_per_packet: f64,
-    /// Of all workers' cores, by the time-stamp counter.
-    clocks_per_packet: f64,
-    /// Beside the same receive and transmit without a chain.
-    clocks_above_ceiling: f64,
-    offered_packets: u64,
-    lost_packets: u64,
-    /// The same without a chain, in the same run.
-    ceiling_mpps: f64,
-    workers: usize,
-    latency_ns: Latency,
-}
-
-/// Of a burst, from receive to transmit.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Latency {
-    p50: u64,
-    p99: u64,
-    p999: u64,
-    max: u64,
-}
-
-impl Measured {
-    fn table(&self) -> String {
-        let Latency { p50, p99, p999, max } = self.latency_ns;
-        let lost = 100.0 * self.lost_packets as f64 / self.offered_packets.max(1) as f64;
-        let hint = if self.lost_packets == self.offered_packets {
-            "no packet was sent: the chains drop this traffic; see `nfv replay --explain`, and --traffic\n"
-        } else {
-            ""
-        };
-        format!(
-            "sent         {:.2} Mpps, {:.2} Gbit/s by {} workers\n\
-             a packet     {:.2} ns, {:.0} clocks, {:.0} of them above the ceiling\n\
-             ceiling      {:.2} Mpps: the same without a chain\n\
-             not sent     {} of {} ({lost:.2} %)\n\
-             a burst      p50 {p50} ns, p99 {p99} ns, p999 {p999} ns, max {max} ns\n{hint}",
-            self.mpps,
-            self.gbps,
-            self.workers,
-            self.ns_per_packet,
-            self.clocks_per_packet,
-            self.clocks_above_ceiling,
-            self.ceiling_mpps,
-            self.lost_packets,
-            self.offered_packets,
-        )
     }
 }
 
@@ -366,3 +402,14 @@ const IDLE: u32 = 0;
 const CHAIN: u32 = 1;
 const BARE: u32 = 2;
 const END: u32 = 3;
+const OPEN: u32 = 4;
+const UNWRITTEN: u32 = 5;
+const DRAIN: u32 = 6;
+/// For as long packets may be between two workers.
+const DRAIN_TIME: Duration = Duration::from_millis(50);
+/// After so long without another open flow no more are waited for.
+const OPENING_STALLS: Duration = Duration::from_secs(1);
+/// Loops after which a worker says for how long it has had its CPU: a fraction of a millisecond, for a call of 200 ns.
+const TURNS_TO_TELL: u64 = 128;
+/// Longest life of a flow for whose end a bench waits.
+const SETTLE_MAX: Duration = Duration::from_secs(10);

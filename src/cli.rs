@@ -54,12 +54,19 @@ pub struct SchemaArgs {
 pub struct BenchArgs {
     /// The chain file; its devices are replaced by ones in memory
     pub config: PathBuf,
-    /// What to send: pcap=FILE | udp|tcp|udp6|tcp6[,size=64][,flows=10000][,dport=53][,dst=198.18.0.1][,skew=zipf:1.1]
+    /// What to send: pcap=FILE | udp|tcp|udp6|tcp6[,size=64][,flows=10000|new][,order=loop|random][,dport=53]
+    /// [,dst=198.18.0.1][,dsts=250][,skew=zipf:1.1]
     #[arg(long, value_name = "SPEC", default_value = "udp,size=64,flows=10000")]
     pub traffic: Traffic,
     /// How long to measure
     #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
     pub seconds: f64,
+    /// Open every flow first: TCP's handshake, a datagram and its answer
+    #[arg(long)]
+    pub established: bool,
+    /// Wait for a line on stdin before the flows are opened, and behind it
+    #[arg(long, requires = "established")]
+    pub step: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

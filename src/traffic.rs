@@ -1,19 +1,24 @@
 //! The traffic of a bench: a line that says what it is, and the capture that has it.
 
+mod template;
+mod writer;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context;
-use etherparse::PacketBuilder;
 use pcap_file::pcap::{PcapPacket, PcapWriter};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_distr::Zipf;
 
-/// What packets a bench sends: `udp,size=64,flows=10000`, `tcp6,skew=zipf:1.1`, `pcap=FILE`.
+pub use self::template::{SERVER_ISN, Stage, Template, WINDOW};
+pub use self::writer::{Order, Writer};
+
+/// What packets a bench sends: `udp,size=64,flows=10000`, `tcp6,skew=zipf:1.1`, `udp,flows=new`, `pcap=FILE`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Traffic {
     /// A capture, over and over.
@@ -29,13 +34,25 @@ pub struct Made {
     v6: bool,
     /// Bytes of a frame, its checksum among them (RFC 2544); 64 to 1,518.
     size: usize,
-    /// Different five-tuples.
-    flows: u32,
+    flows: Flows,
     dport: u16,
-    /// Of the first flow; others go to the 249 addresses behind it, too.
+    /// Of the first flow.
     dst: IpAddr,
+    /// Addresses from `dst` on to which flows go by turns.
+    dsts: u32,
     /// Exponent of Zipf's law; none: all flows alike.
     zipf: Option<f64>,
+}
+
+/// How many different five-tuples, and whose packet is next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Flows {
+    /// So many, shuffled once: a capture, over and over.
+    Loop(u32),
+    /// So many, each time in another order: written into packets as they are received.
+    Random(u32),
+    /// Each packet is a flow's first; written likewise.
+    New,
 }
 
 impl FromStr for Traffic {
@@ -58,12 +75,18 @@ impl FromStr for Traffic {
         };
         let dst = if v6 { IpAddr::V6(BENCHMARK_V6) } else { IpAddr::V4(BENCHMARK_V4) };
         let (size, dport) = (if v6 || tcp { 78 } else { 64 }, if tcp { 80 } else { 53 });
-        let mut made = Made { tcp, v6, size, flows: 10_000, dport, dst, zipf: None };
+        let flows = Flows::Loop(10_000);
+        let mut made = Made { tcp, v6, size, flows, dport, dst, dsts: 250, zipf: None };
+        let (mut count, mut order) = (None, None);
         for word in words {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             match key {
                 "size" => made.size = number(key, value, made.least_size(), 1518)?,
-                "flows" => made.flows = number(key, value, 1, FLOWS_MAX)?,
+                "flows" if value == "new" => made.flows = Flows::New,
+                "flows" => count = Some(number(key, value, 1, FLOWS_MAX)?),
+                "order" if ["loop", "random"].contains(&value) => order = Some(value),
+                "order" => return Err(format!("`{word}`: it is loop or random")),
+                "dsts" => made.dsts = number(key, value, 1, 65_536)?,
                 "dport" => made.dport = number(key, value, 1, u16::MAX)?,
                 "dst" => match value.parse::<IpAddr>() {
                     Ok(dst) if dst.is_ipv6() == v6 => made.dst = dst,
@@ -73,8 +96,30 @@ impl FromStr for Traffic {
                     Some(Ok(s)) if (0.0..=10.0).contains(&s) => made.zipf = Some(s),
                     _ => return Err(format!("`{word}`: write it as skew=zipf:1.1, 0 to 10")),
                 },
-                _ => return Err(format!("`{word}`: the keys are size, flows, dport, dst, skew")),
+                _ => {
+                    let keys = "size, flows, order, dport, dst, dsts, skew";
+                    return Err(format!("`{word}`: the keys are {keys}"));
+                }
             }
+        }
+        let count = count.unwrap_or(10_000);
+        made.flows = match (made.flows, order) {
+            (Flows::New, None) => Flows::New,
+            (Flows::New, Some(_)) => {
+                return Err("`order` with `flows=new`: each flow has one packet".to_owned());
+            }
+            (_, Some("random")) => Flows::Random(count),
+            (_, None) if count > LOOP_MAX && made.zipf.is_none() => Flows::Random(count),
+            _ if count > LOOP_MAX => {
+                let why = "a capture has at most that; say order=random, without a skew";
+                return Err(format!("`flows={count}`: {LOOP_MAX} at most in a loop: {why}"));
+            }
+            _ => Flows::Loop(count),
+        };
+        if made.zipf.is_some() && !matches!(made.flows, Flows::Loop(_)) {
+            return Err(
+                "`skew` is for flows in a loop; leave `order` or `flows=new` out".to_owned()
+            );
         }
         Ok(Self::Made(made))
     }
@@ -109,72 +154,86 @@ impl Traffic {
         let file = std::fs::File::create(&path).context("making the traffic")?;
         let mut writer =
             PcapWriter::new(std::io::BufWriter::new(file)).context("making the traffic")?;
+        let template = Template::new(made, mac, Stage::Open)?;
         let order = made.order();
         for flow in &order {
-            let frame = made.frame(*flow, mac)?;
+            let frame = template.frame(u64::from(*flow));
             let packet = PcapPacket::new(Duration::ZERO, u32::try_from(frame.len())?, &frame);
             writer.write_packet(&packet).context("making the traffic")?;
         }
         Ok((path, u32::try_from(order.len())?))
     }
+
+    /// Who writes the flow into each packet that a worker of so many receives; `None`: they come as they are.
+    pub fn writer(&self, mac: [u8; 6], worker: u16, of: u16) -> anyhow::Result<Option<Writer>> {
+        let Self::Made(made) = self else { return Ok(None) };
+        let order = match made.flows {
+            Flows::Loop(_) => return Ok(None),
+            Flows::Random(flows) => Order::random(made.first_flow(worker), flows),
+            Flows::New => Order::New { next: u64::from(worker), by: u64::from(of) },
+        };
+        // What is never answered is a flow's first packet each time.
+        let new = made.flows == Flows::New;
+        let stage = if new { Stage::Opening } else { Stage::Open };
+        Ok(Some(Writer::new(Template::new(made, mac, stage)?, order)))
+    }
+
+    /// The first packets of a worker's flows, and the flows' numbers; `None` where they are not known.
+    pub fn opening(
+        &self,
+        mac: [u8; 6],
+        worker: u16,
+    ) -> anyhow::Result<Option<(Template, std::ops::Range<u64>)>> {
+        let Self::Made(made) = self else { return Ok(None) };
+        let (Flows::Loop(flows) | Flows::Random(flows)) = made.flows else { return Ok(None) };
+        let first = made.first_flow(worker);
+        // A loop is received by all workers; one opens its flows.
+        let is_shared = matches!(made.flows, Flows::Loop(_)) && worker > 0;
+        let flows = if is_shared { 0 } else { flows };
+        let template = Template::new(made, mac, Stage::Opening)?;
+        Ok(Some((template, first..first + u64::from(flows))))
+    }
+
+    /// Whether packets get their flow as they are received.
+    pub fn is_written(&self) -> bool {
+        matches!(self, Self::Made(Made { flows: Flows::Random(_) | Flows::New, .. }))
+    }
+
+    /// Whether each packet is of another flow.
+    pub fn is_new_flows(&self) -> bool {
+        matches!(self, Self::Made(Made { flows: Flows::New, .. }))
+    }
 }
 
 impl Made {
     fn least_size(&self) -> usize {
-        let ip = if self.v6 { 40 } else { 20 };
-        let upper = if self.tcp { 20 } else { 8 };
-        (14 + ip + upper + FCS).max(64)
+        (self.least_size_of_headers() + FCS).max(64)
     }
 
-    /// The flows, in the order of their packets: the same each time.
+    /// The flows, in the order of their packets: the same each time. Where flows are written into the packets, one
+    /// packet is as good as another.
     fn order(&self) -> Vec<u32> {
-        let mut random = SmallRng::seed_from_u64(u64::from(self.flows));
-        match self.zipf.map(|s| Zipf::new(f64::from(self.flows), s)) {
+        let Flows::Loop(flows) = self.flows else { return vec![0; TEMPLATES] };
+        let mut random = SmallRng::seed_from_u64(u64::from(flows));
+        match self.zipf.map(|s| Zipf::new(f64::from(flows), s)) {
             Some(Ok(zipf)) => {
-                let count = self.flows.max(10_000);
+                let count = flows.max(10_000);
                 (0..count).map(|_| random.sample(zipf) as u32 - 1).collect()
             }
             _ => {
-                let mut all: Vec<u32> = (0..self.flows).collect();
+                let mut all: Vec<u32> = (0..flows).collect();
                 all.shuffle(&mut random);
                 all
             }
         }
     }
 
-    fn frame(&self, flow: u32, mac: [u8; 6]) -> anyhow::Result<Vec<u8>> {
-        let ethernet = PacketBuilder::ethernet2([2, 0x10, 0x20, 0x30, 0x40, 0x50], mac);
-        let [_, a, b, c] = flow.to_be_bytes();
-        let last = flow % 250;
-        let ip = match self.dst {
-            IpAddr::V4(dst) => {
-                let dst = Ipv4Addr::from_bits(dst.to_bits().wrapping_add(last));
-                ethernet.ipv4([10, a, b, c], dst.octets(), 64)
-            }
-            IpAddr::V6(dst) => {
-                let src = Ipv6Addr::new(
-                    0xfd00,
-                    0x10,
-                    0,
-                    0,
-                    0,
-                    0,
-                    u16::from(a),
-                    u16::from_be_bytes([b, c]),
-                );
-                let dst = Ipv6Addr::from_bits(dst.to_bits().wrapping_add(u128::from(last)));
-                ethernet.ipv6(src.octets(), dst.octets(), 64)
-            }
-        };
-        let sport = 1024 + (flow % 60_000) as u16;
-        let payload = vec![0; self.size - FCS - (self.least_size_of_headers())];
-        let mut frame = Vec::with_capacity(self.size);
-        if self.tcp {
-            ip.tcp(sport, self.dport, flow, 65_535).ack(1).write(&mut frame, &payload)?;
-        } else {
-            ip.udp(sport, self.dport).write(&mut frame, &payload)?;
+    /// Of a worker: each has its own, but all receive the same loop.
+    fn first_flow(&self, worker: u16) -> u64 {
+        match self.flows {
+            Flows::Random(flows) => u64::from(worker) * u64::from(flows),
+            _ => 0,
         }
-        Ok(frame)
     }
 
     fn least_size_of_headers(&self) -> usize {
@@ -184,8 +243,12 @@ impl Made {
 
 /// Bytes of a frame's checksum, which no mbuf has.
 const FCS: usize = 4;
+/// More have no five-tuple of their own.
+const FLOWS_MAX: u32 = 10_000_000;
 /// Each takes an mbuf of 2 KiB.
-const FLOWS_MAX: u32 = 500_000;
+const LOOP_MAX: u32 = 500_000;
+/// Packets of a capture into which flows are written.
+const TEMPLATES: usize = 64;
 /// RFC 2544, appendix C.2.2, and RFC 5180, section 8.
 const BENCHMARK_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const BENCHMARK_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0x2, 0, 0, 0, 0, 0, 1);
@@ -196,7 +259,7 @@ mod tests {
 
     use super::*;
 
-    fn made(text: &str) -> Made {
+    pub(super) fn made(text: &str) -> Made {
         match text.parse().unwrap() {
             Traffic::Made(made) => made,
             Traffic::Capture(_) => panic!("{text}"),
@@ -208,7 +271,8 @@ mod tests {
         for (text, bytes) in
             [("udp", 60), ("udp,size=1518", 1514), ("tcp6", 74), ("udp6,size=128", 124)]
         {
-            let frame = made(text).frame(7, [2, 0, 0, 0, 0, 9]).unwrap();
+            let template = Template::new(&made(text), [2, 0, 0, 0, 0, 9], Stage::Open).unwrap();
+            let frame = template.frame(7);
             assert_eq!((frame.len(), &frame[..6]), (bytes, &[2, 0, 0, 0, 0, 9][..]), "{text}");
             assert!(parse(&frame, frame.len() as u32).is_ok(), "{text}");
         }
@@ -220,8 +284,9 @@ mod tests {
         let mut order = made.order();
         order.sort_unstable();
         assert!(order.iter().copied().eq(0..70_000));
+        let template = Template::new(&made, [2; 6], Stage::Open).unwrap();
         let tuple = |flow| {
-            let frame = made.frame(flow, [2; 6]).unwrap();
+            let frame = template.frame(flow);
             let h = parse(&frame, frame.len() as u32).unwrap();
             (h.src, h.dst, h.sport, h.dport)
         };
@@ -238,6 +303,25 @@ mod tests {
     }
 
     #[test]
+    fn more_flows_than_a_capture_holds_are_written_as_they_come() {
+        let flows = |text| made(text).flows;
+        assert_eq!(flows("udp,flows=500000"), Flows::Loop(500_000));
+        assert_eq!(flows("udp,flows=500001"), Flows::Random(500_001));
+        assert_eq!(flows("tcp,flows=10,order=random"), Flows::Random(10));
+        assert_eq!(flows("udp,flows=new"), Flows::New);
+    }
+
+    #[test]
+    fn all_flows_go_to_one_address_when_there_is_one() {
+        for (text, different) in [("udp,dsts=1", 1), ("udp", 250), ("tcp6,dsts=3", 3)] {
+            let template = Template::new(&made(text), [2; 6], Stage::Open).unwrap();
+            let dst = |flow| parse(&template.frame(flow), 1514).map(|h| h.dst).unwrap();
+            let found: std::collections::HashSet<_> = (0..1000).map(dst).collect();
+            assert_eq!(found.len(), different, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_not_traffic_is_said_so() {
         for wrong in [
             "",
@@ -245,6 +329,14 @@ mod tests {
             "udp,size=63",
             "udp,size=1519",
             "udp,flows=0",
+            "udp,flows=10000001",
+            "udp,flows=old",
+            "udp,flows=new,order=random",
+            "udp,flows=new,skew=zipf:1",
+            "udp,flows=600000,skew=zipf:1",
+            "udp,flows=600000,order=loop",
+            "udp,order=sorted",
+            "udp,dsts=0",
             "udp,hops=3",
             "udp,dst=::1",
             "udp,skew=1",
