@@ -80,6 +80,15 @@ fn a_pool_that_is_used_up_says_so_and_its_ports_come_back() {
     assert_eq!(again, 2_000);
 }
 
+/// A worker waits for another's mark for as long as that needs it on a core of its own; here threads share cores.
+fn bind_in_time(m: &Mappings, inside: End) -> (MappingId, End) {
+    let tries = || {
+        std::thread::yield_now();
+        m.bind(protocol::TCP, inside, NOW).ok()
+    };
+    std::iter::repeat_with(tries).take(100_000).flatten().next().expect("there are ports")
+}
+
 #[test]
 fn workers_that_bind_one_inside_end_at_once_get_one_mapping() {
     let m = mappings(&["192.0.2.1-192.0.2.2"], (1024, 65_535), Pooling::Arbitrary);
@@ -91,8 +100,8 @@ fn workers_that_bind_one_inside_end_at_once_get_one_mapping() {
                 move || {
                     let mut own = Vec::new();
                     for i in 0..64 {
-                        let other = m.bind(protocol::TCP, inside(1_000 * w + i), NOW).unwrap().0;
-                        own.push(m.bind(protocol::TCP, inside(100_000 + round * 64 + i), NOW).ok());
+                        let other = bind_in_time(m, inside(1_000 * w + i)).0;
+                        own.push(bind_in_time(m, inside(100_000 + round * 64 + i)));
                         m.release(other, NOW);
                     }
                     own
@@ -102,10 +111,9 @@ fn workers_that_bind_one_inside_end_at_once_get_one_mapping() {
             all.into_iter().map(|t| t.join().unwrap()).collect()
         });
         for (i, first) in bound[0].iter().enumerate() {
-            assert!(first.is_some());
             assert!(bound.iter().all(|own| own[i] == *first), "{bound:?}");
         }
-        bound.iter().flatten().flatten().for_each(|(id, _)| m.release(*id, NOW));
+        bound.iter().flatten().for_each(|(id, _)| m.release(*id, NOW));
     }
     assert_eq!(m.in_use(), 0);
 }
