@@ -234,6 +234,11 @@ pub trait FlowNf: Send + Sync + Debug + 'static {
     /// What is kept with a flow. `()` for an NF without state.
     type Flow: FlowState;
 
+    /// Whether it keeps anything with a flow, as it is configured; `kept` is zero otherwise, and takes no room.
+    fn keeps(&self) -> bool {
+        true
+    }
+
     /// Cuts a shard's part. The parts are disjoint and cover the whole.
     fn slice(&self, shard: Shard) -> Self::Slice;
 
@@ -618,7 +623,7 @@ impl<T: FlowNf> AnyFlowNf for T {
     }
 
     fn kept_bytes(&self) -> usize {
-        size_of::<T::Flow>()
+        if self.keeps() { size_of::<T::Flow>() } else { 0 }
     }
 
     fn decide_flow(
@@ -627,19 +632,15 @@ impl<T: FlowNf> AnyFlowNf for T {
         kept: &mut [u8],
         slice: &mut (dyn Any + Send),
     ) -> Decision {
-        let (Some(slice), Ok(state)) =
-            (slice.downcast_mut::<T::Slice>(), T::Flow::read_from_bytes(kept))
-        else {
-            return Decision::PASS;
-        };
-        let mut state = state;
+        let Some(slice) = slice.downcast_mut::<T::Slice>() else { return Decision::PASS };
+        let mut state = T::Flow::read_from_bytes(kept).unwrap_or_else(|_| T::Flow::new_zeroed());
         let FlowView { headers, in_port, direction, .. } = *flow;
         let mut hint = [0];
         let headers = std::slice::from_ref(headers);
         self.look_up(Lookup { headers, in_port, direction }, &mut hint);
         let [hint] = hint;
         let decision = self.decide(flow, hint, &mut state, slice);
-        // Of the length that it was read from.
+        // Of the length that it was read from, or it keeps nothing.
         let _ = state.write_to(kept);
         decision
     }

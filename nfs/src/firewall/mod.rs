@@ -299,6 +299,10 @@ impl FlowNf for Firewall {
     type Slice = ();
     type Flow = Kept;
 
+    fn keeps(&self) -> bool {
+        self.sources.is_some()
+    }
+
     fn slice(&self, _: Shard) {}
 
     fn look_up(&self, packets: Lookup<'_>, hints: &mut [u32]) {
