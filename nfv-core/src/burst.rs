@@ -291,6 +291,13 @@ impl Burst {
         self.packets.iter().zip(&self.headers)
     }
 
+    /// Its headers, and the flows that its packets are of.
+    #[inline]
+    pub(crate) fn flows(&self) -> (&[Headers], &[FlowRef]) {
+        let n = self.packets.len();
+        (self.headers.get(..n).unwrap_or_default(), self.flows.get(..n).unwrap_or_default())
+    }
+
     /// Its headers, and where the flows that its packets are of are written.
     #[inline]
     pub(crate) fn flows_mut(&mut self) -> (&[Headers], &mut [FlowRef; BURST_MAX]) {

@@ -245,6 +245,12 @@ pub trait FlowNf: Send + Sync + Debug + 'static {
     /// Looks up packets at once what `decide` then reads as `hint`: tables are fastest in bulk.
     fn look_up(&self, _packets: Lookup<'_>, _hints: &mut [u32]) {}
 
+    /// Asks the CPU for what `decide` will read of a flow's first packet: there are others to be decided before it.
+    fn prefetch(&self, _headers: &Headers) {}
+
+    /// Asks the CPU for what `release` will write.
+    fn prefetch_kept(&self, _kept: &Self::Flow) {}
+
     /// Answers for a flow's first packet, and again when the NF changed its mind. `hint`: what [`FlowNf::look_up`] found.
     ///
     /// Same arguments, same answer: what `kept` holds (a NAT binding) survives a reload.
@@ -557,6 +563,12 @@ pub trait AnyFlowNf: Send + Sync + Debug {
     /// How many bytes it keeps with a flow.
     fn kept_bytes(&self) -> usize;
 
+    /// As [`FlowNf::prefetch`].
+    fn prefetch_flow(&self, headers: &Headers);
+
+    /// As [`FlowNf::prefetch_kept`].
+    fn prefetch_release(&self, kept: &[u8]);
+
     /// Decides for one flow, of which it keeps `kept`: as many bytes as it said.
     fn decide_flow(
         &self,
@@ -619,6 +631,16 @@ impl<T: FlowNf> AnyFlowNf for T {
                 Routing::Detour => Routing::DecidedWithDetours,
                 _ => Routing::Decided,
             };
+        }
+    }
+
+    fn prefetch_flow(&self, headers: &Headers) {
+        self.prefetch(headers);
+    }
+
+    fn prefetch_release(&self, kept: &[u8]) {
+        if let Ok(state) = T::Flow::read_from_bytes(kept) {
+            self.prefetch_kept(&state);
         }
     }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use nfv_core::clock::Time;
+use nfv_core::dpdk::prefetch;
 use nfv_core::packet::protocol;
 
 use super::classes::{Classes, PLACES, class_of_end};
@@ -216,6 +217,31 @@ impl Mappings {
         bound
     }
 
+    /// Asks the CPU for what [`Mappings::bind`] reads first.
+    pub fn prefetch(&self, proto: u8, inside: End) {
+        let Some(search) = self.search(proto, inside) else { return };
+        let Some((_, _, outside)) = self.homes(&search).next() else { return };
+        if let Some(block) = outside.block(search.space, search.class) {
+            prefetch(block);
+        }
+        let words = outside.words(search.space, search.class);
+        if let Some(word) = words.and_then(|w| w.get(search.start)) {
+            prefetch(word);
+        }
+    }
+
+    /// Asks the CPU for what [`Mappings::release`] writes.
+    pub fn prefetch_held(&self, id: MappingId) {
+        if let Some((_, word)) = self.word(id) {
+            prefetch(word);
+        }
+    }
+
+    fn word(&self, id: MappingId) -> Option<(&Arc<Outside>, &AtomicU64)> {
+        let outside = self.outsides.get(id.outside())?.as_ref()?;
+        Some((outside, outside.word(id.space()?, id.at())?))
+    }
+
     fn search(&self, proto: u8, inside: End) -> Option<Search> {
         let (key, subscriber) = (key_of(inside), inside.address);
         Some(Search {
@@ -398,9 +424,7 @@ impl Mappings {
 
     /// A flow that held a mapping has ended.
     pub fn release(&self, id: MappingId, now: Time) {
-        let outside = self.outsides.get(id.outside()).and_then(Option::as_ref);
-        let word = outside.zip(id.space()).and_then(|(o, space)| o.word(space, id.at()));
-        let (Some(outside), Some(word)) = (outside, word) else { return };
+        let Some((outside, word)) = self.word(id) else { return };
         loop {
             let seen = word.load(Ordering::Relaxed);
             if seen & FLOWS == 0 {

@@ -208,6 +208,19 @@ impl FlowNf for Nat {
         }
     }
 
+    fn prefetch(&self, h: &Headers) {
+        let src = End::of(h.src, h.sport);
+        if h.kind == L3::Ipv4 && self.internal.has(src.address) {
+            self.mappings.prefetch(h.protocol, src);
+        }
+    }
+
+    fn prefetch_kept(&self, kept: &Kept) {
+        if let Some(id) = MappingId::of(kept.source) {
+            self.mappings.prefetch_held(id);
+        }
+    }
+
     fn release(&self, kept: &Kept, (): &mut (), now: Time) {
         let source = MappingId::of(kept.source);
         if let (Some(limit), Some(id)) = (&self.limit, source.filter(|_| kept.is_counted()))

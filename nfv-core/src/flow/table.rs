@@ -17,6 +17,7 @@ use zerocopy::FromZeros;
 use super::key::{Address, FlowKey, Scope, Secret, Tuple};
 use super::tcp::TcpTrack;
 use crate::dpdk::{BURST_MAX, ReserveError, Reserved, prefetch};
+use crate::packet::protocol;
 
 /// A flow.
 #[derive(Clone, Copy, Debug, FromZeros)]
@@ -278,7 +279,7 @@ impl<A: Address> Table<A> {
                 prefetch(bucket);
             }
         }
-        for ((_, hash), found) in keys.iter().zip(&hashes).zip(found.iter_mut()) {
+        for ((key, hash), found) in keys.iter().zip(&hashes).zip(found.iter_mut()) {
             *found = FlowRef::NONE;
             let Some(bucket) = self.buckets.get(self.bucket_of(*hash)) else { continue };
             let tag = Tag::of(*hash);
@@ -288,6 +289,9 @@ impl<A: Address> Table<A> {
                 *found = tag.reference(*reference);
                 if let Some(entry) = self.get(found.entry()) {
                     prefetch(entry);
+                    if key.scope.protocol == protocol::TCP {
+                        prefetch(&entry.track);
+                    }
                 }
             }
         }
@@ -380,6 +384,29 @@ impl<A: Address> Table<A> {
             self.split_next();
         }
         Ok(number)
+    }
+
+    /// Asks the CPU for what a lookup of a key reads.
+    #[inline]
+    pub fn prefetch_key(&self, key: &FlowKey<A>) {
+        if let Some(bucket) = self.buckets.get(self.bucket_of(key.hash(self.secret))) {
+            prefetch(bucket);
+        }
+    }
+
+    /// Asks the CPU for a flow.
+    #[inline]
+    pub fn prefetch_entry(&self, number: u32) {
+        if let Some(entry) = self.get(number) {
+            prefetch(entry);
+            prefetch(&entry.track);
+        }
+    }
+
+    /// Where the next flow goes.
+    #[inline]
+    pub fn next_free(&self) -> u32 {
+        if self.free == 0 { self.fresh } else { self.free }
     }
 
     /// Forgets a flow, which is on no wheel. Returns what it was.

@@ -326,6 +326,7 @@ impl FlowEngine {
             forgotten: self.common.forgotten,
             bytes: Cell::new(0),
         };
+        self.prefetch_unknown(&seat, burst);
         let (mut back, mut longer) = (0u32, false);
         for (i, mut slot) in burst.slots().enumerate() {
             let result = match slot.headers.kind {
@@ -353,6 +354,25 @@ impl FlowEngine {
             burst.allow_detours();
             for (_, slot) in burst.slots().enumerate().filter(|(i, _)| back & (1 << i) != 0) {
                 *slot.out = in_port;
+            }
+        }
+    }
+
+    /// Asks the CPU for what the functions will read of flows that begin in this burst.
+    #[inline]
+    fn prefetch_unknown(&self, seat: &Seat<'_>, burst: &Burst) {
+        let (headers, found) = burst.flows();
+        if found.iter().all(|flow| flow.is_some()) {
+            return;
+        }
+        self.v4.prefetch_entry(self.v4.next_free());
+        let functions = seat.piece.functions.iter().filter_map(|f| f.at);
+        for nf in functions.filter_map(|at| match &seat.plan.functions.get(at)?.built.nf {
+            Nf::Flow(nf) => Some(nf),
+            Nf::Packet(_) => None,
+        }) {
+            for (h, _) in headers.iter().zip(found).filter(|(_, flow)| !flow.is_some()) {
+                nf.prefetch_flow(h);
             }
         }
     }
@@ -541,7 +561,7 @@ impl Common {
 }
 
 /// A segment of a connection that is known.
-#[inline]
+#[inline(always)]
 fn follow<A: Address>(
     entry: &mut Entry<A>,
     seat: &Seat<'_>,
@@ -570,7 +590,7 @@ fn follow<A: Address>(
 }
 
 /// A TCP packet's segment; `None` for what is not TCP.
-#[inline]
+#[inline(always)]
 fn segment(slot: &Slot<'_>) -> Option<Segment> {
     let h = &*slot.headers;
     // What follows a first fragment has no header.

@@ -7,8 +7,8 @@ use crate::burst::{Slot, Verdict};
 use crate::chain::compile::{Plan, ProgramId};
 use crate::chain::piece::Piece;
 use crate::flow::{
-    Address, Entry, FUNCTIONS_MAX, FlowKey, FlowRef, FlowRefusal, Invalid, KEPT, Side, Table,
-    TcpTrack, Tuple, deltas, flag, rewrite, shard_of,
+    Address, Entry, FUNCTIONS_MAX, FlowKey, FlowRef, FlowRefusal, Invalid, KEPT, Scope, Side,
+    Table, TcpTrack, Tuple, deltas, flag, rewrite, shard_of,
 };
 use crate::nf::{
     Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, PortIndex, Tracking, Via, upper,
@@ -47,6 +47,10 @@ impl Common {
         let decided = self.decide(seat, about, &mut headers, &mut kept, shard)?;
         let after = Tuple::<A>::of(&headers);
         let changes = after != key.tuple;
+        let turned_place = seat.piece.place(turned(seat.direction));
+        let scope = Scope { place: turned_place, ..key.scope };
+        table.prefetch_key(&FlowKey { tuple: after.turned(), scope });
+        table.prefetch_entry(table.next_free());
         let backwards = seat.direction == Direction::Reverse;
         let mut entry = Entry::<A> {
             tuples: [key.tuple, after.turned()],
@@ -56,7 +60,7 @@ impl Common {
                 | if changes { flag::REWRITE } else { 0 }
                 | if backwards { flag::BACKWARDS } else { 0 }
                 | one_way(decided.via),
-            places: [seat.place, seat.piece.place(turned(seat.direction))],
+            places: [seat.place, turned_place],
             generation: self.generation,
             last_seen: seat.tick.0,
             paths: [0, 0],

@@ -106,6 +106,7 @@ impl Common {
             let due = self.wheel::<A>(shard, established).and_then(|w| w.due(seat.tick));
             let Some(number) = due else { return };
             *budget -= 1;
+            self.prefetch_next(table, seat.plan, number);
             let idle = self.idle_ticks(table, number);
             let passed = table.get(number).map_or(0, |e| seat.tick.since(Tick(e.last_seen)));
             let wait = self.wait_ticks(table, number, passed);
@@ -115,6 +116,29 @@ impl Common {
                 wheel.unlink(table, number);
                 wheel.link(table, number, seat.tick, wait);
             }
+        }
+    }
+
+    /// Asks the CPU for what the end of the flow behind this one on its wheel reads, and for the one behind that.
+    #[inline]
+    fn prefetch_next<A: Address>(&self, table: &Table<A>, plan: &Plan, number: u32) {
+        let behind = |n: u32| table.get(n).map(|e| e.next).filter(|next| *next != 0);
+        let Some(next) = behind(number) else { return };
+        if let Some(entry) = table.get(next) {
+            table.prefetch_key(&entry.key(Side::First));
+            table.prefetch_key(&entry.key(Side::Answer));
+            let functions =
+                plan.pieces.get(usize::from(entry.piece)).map_or(&[][..], |p| &p.functions);
+            for function in functions {
+                let nf = function.at.and_then(|at| plan.functions.get(at)).map(|f| &f.built.nf);
+                let own = entry.kept.get(function.kept.clone()).filter(|own| !own.is_empty());
+                if let (Some(Nf::Flow(nf)), Some(own)) = (nf, own) {
+                    nf.prefetch_release(own);
+                }
+            }
+        }
+        if let Some(then) = behind(next) {
+            table.prefetch_entry(then);
         }
     }
 
