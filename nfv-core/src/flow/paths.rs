@@ -26,6 +26,10 @@ pub(crate) struct Paths {
     /// By path: where its packets and bytes are added.
     cells: Vec<PathCells>,
     known: HashMap<Box<[u32]>, u32>,
+    /// By path, what it is known by.
+    keys: Vec<Box<[u32]>>,
+    /// The ones that flows took last: most new ones take them too.
+    recent: [u32; 4],
     vias: Vec<Via>,
     /// Paths that packets took since they were added up.
     dirty: Vec<u32>,
@@ -109,15 +113,27 @@ impl Paths {
             n += 1;
         }
         let key = key.get(..n).unwrap_or_default();
-        if let Some(path) = self.known.get(key) {
+        let is_it = |path: &&u32| self.keys.get(**path as usize).is_some_and(|k| **k == *key);
+        if let Some(path) = self.recent.iter().find(is_it) {
             return *path;
+        }
+        if let Some(path) = self.known.get(key).copied() {
+            self.remember(path);
+            return path;
         }
         let number = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
         let (packets, bytes) = cells();
         self.paths.push(Path { packets: 0, bytes: 0, via: via as u16 });
         self.cells.push(PathCells { packets, bytes });
         self.known.insert(key.into(), number);
+        self.keys.push(key.into());
+        self.remember(number);
         number
+    }
+
+    fn remember(&mut self, path: u32) {
+        let [a, b, c, _] = self.recent;
+        self.recent = [path, a, b, c];
     }
 }
 

@@ -354,20 +354,22 @@ impl<A: Address> Table<A> {
             return Err(NotKept::Full);
         }
         let (first, answer) = (flow.key(Side::First), flow.key(Side::Answer));
-        if self.look_up(&answer).is_some() || self.look_up(&first).is_some() {
+        let mirrored = first == answer;
+        let of_first = first.hash(self.secret);
+        let of_answer = if mirrored { of_first } else { answer.hash(self.secret) };
+        if self.find(&answer, of_answer).is_some() || self.find(&first, of_first).is_some() {
             return Err(NotKept::Clash);
         }
-        let mirrored = first == answer;
         flow.flags |= flag::USED | if mirrored { flag::MIRRORED } else { 0 };
         let number = match self.free {
             0 => self.fresh,
             used => used,
         };
-        if !self.put(first.hash(self.secret), FlowRef::of(number, Side::First)) {
+        if !self.put(of_first, FlowRef::of(number, Side::First)) {
             return Err(NotKept::Full);
         }
-        if !mirrored && !self.put(answer.hash(self.secret), FlowRef::of(number, Side::Answer)) {
-            self.take_out(first.hash(self.secret), FlowRef::of(number, Side::First));
+        if !mirrored && !self.put(of_answer, FlowRef::of(number, Side::Answer)) {
+            self.take_out(of_first, FlowRef::of(number, Side::First));
             return Err(NotKept::Full);
         }
         if self.free == 0 {
