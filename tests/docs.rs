@@ -48,3 +48,21 @@ fn every_chain_file_in_the_pages_is_right() {
     }
     assert!(count >= 4, "{count} chain files were found");
 }
+
+#[test]
+fn every_reason_why_a_packet_is_of_no_flow_and_every_key_of_flows_is_in_the_page() {
+    let page = std::fs::read_to_string("docs/flows.md").unwrap();
+    let read = |file: &str| std::fs::read_to_string(format!("nfv-core/src/{file}")).unwrap();
+    let reasons =
+        ["flow/limits.rs", "flow/fragment/refused.rs", "flow/tcp/invalid.rs"].map(read).concat();
+    let keys = read("chain/file_keys.rs");
+    let keys = keys.split("const FLOWS").nth(1).and_then(|k| k.split("};").next()).unwrap();
+    let names = |text: &str| -> Vec<String> {
+        text.split("name: \"").skip(1).map(|n| n.split('"').next().unwrap().to_owned()).collect()
+    };
+    let (reasons, keys) = (names(&reasons), names(keys));
+    assert!(reasons.len() >= 27 && keys.len() >= 7, "{reasons:?} {keys:?}");
+    for name in reasons.iter().chain(&keys) {
+        assert!(page.contains(&format!("| `{name}` |")), "`{name}` has no line in docs/flows.md");
+    }
+}
