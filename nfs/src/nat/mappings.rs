@@ -9,12 +9,18 @@
 //! (RFC 4787, REQ-1), whose flows fall into all shards. It is read and written at a flow's first packet and at its end
 //! only, a word at a time. The one rejected: ports cut up by shard, which gives an inside end another mapping in each.
 //!
-//! Flows join and leave a mapping by one exchange of its word. Only a new mapping is made under a mark of the inside
-//! end's first block, so that two workers never make two for one end; whoever finds the mark set for longer than that
-//! takes gives up, so a worker that the kernel stopped holds up nobody.
+//! Flows join and leave a mapping by one exchange of its word. A new mapping is proposed first: a word with a number
+//! instead of a count. Then whoever looks for the inside end takes the first proposal for it, once a second look has shown
+//! it to be the first still and the others are taken away, and makes it the mapping. So two workers that see an inside end
+//! at once, each with another place free, end up with one mapping, and a worker that the kernel stops holds up nobody.
+//!
+//! Why never two: of two proposals that are made mappings, take that which lies first. Its maker has looked at the other's
+//! place before the other was there, else it would have taken it away; so the other's maker, whose second look began
+//! later, has seen the first. A proposal that was taken away is known by its number.
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -26,7 +32,7 @@ use super::classes::{Classes, PLACES, class_of_end};
 use super::ends::{End, MappingId};
 use super::layout::{Layout, Pooling};
 use super::log::{Happened, Log, Record};
-use super::outside::{Outside, swap};
+use super::outside::{Outside, step, swap};
 use super::ranges::Ranges;
 use super::shares::Shares;
 
@@ -84,7 +90,11 @@ pub struct Plot {
 /// Mappings in use, of the classes with one remainder: a line of its own, so that workers seldom meet.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Tally(AtomicI64);
+struct Tally {
+    in_use: AtomicI64,
+    /// Proposals made.
+    proposals: AtomicU64,
+}
 
 /// What is looked for, and where it would be.
 #[derive(Clone, Copy)]
@@ -99,11 +109,25 @@ struct Search {
     start: usize,
 }
 
-enum Found {
-    Nowhere,
-    Held(MappingId, End),
-    /// As many flows have it as can be counted.
-    Full,
+/// A word that has an inside end that is looked for.
+#[derive(Clone, Copy)]
+struct Seen<'m> {
+    outside: &'m Outside,
+    /// Of the address.
+    at: u16,
+    place: usize,
+    word: &'m AtomicU64,
+    value: u64,
+}
+
+impl Seen<'_> {
+    fn is_proposed(&self) -> bool {
+        self.value & FLOWS > FLOWS_MAX
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self.word, other.word) && self.value == other.value
+    }
 }
 
 /// Which ports of an address are looked at.
@@ -199,22 +223,23 @@ impl Mappings {
     /// One or two lines of memory, as long as the pool is not nearly used up; a new mapping looks twice.
     pub fn bind(&self, proto: u8, inside: End, now: Time) -> Result<(MappingId, End), Exhausted> {
         let search = self.search(proto, inside).ok_or(Exhausted::Pool)?;
-        let mut found = self.find(&search);
-        let mut mark = None;
-        if matches!(found, Found::Nowhere) {
-            let home = self.homes(&search).next().ok_or(Exhausted::Pool)?.2;
-            let block = home.block(search.space, search.class).ok_or(Exhausted::Pool)?;
-            mark = Some(block.mark().ok_or(Exhausted::Pool)?);
-            // Another worker may have made it in between.
-            found = self.find(&search);
+        for _ in 0..TRIES_MAX {
+            match self.first(&search) {
+                None => self.propose(&search, now)?,
+                Some(seen) if seen.is_proposed() => {
+                    if self.settle(&search, &seen, now) {
+                        return Ok(self.held(&search, &seen));
+                    }
+                }
+                Some(seen) if seen.value & FLOWS == FLOWS_MAX => return Err(Exhausted::Subscriber),
+                Some(seen) => {
+                    if swap(seen.word, seen.value, seen.value + 1) {
+                        return Ok(self.held(&search, &seen));
+                    }
+                }
+            }
         }
-        let bound = match found {
-            Found::Held(id, outside) => Ok((id, outside)),
-            Found::Nowhere => self.insert(&search, now),
-            Found::Full => Err(Exhausted::Subscriber),
-        };
-        drop(mark);
-        bound
+        Err(Exhausted::Pool)
     }
 
     /// Asks the CPU for what [`Mappings::bind`] reads first.
@@ -254,72 +279,94 @@ impl Mappings {
         })
     }
 
-    /// A mapping that there is, for one more flow.
-    fn find(&self, search: &Search) -> Found {
+    /// The mapping of the inside end; without one, the first proposal.
+    fn first<'m>(&'m self, search: &Search) -> Option<Seen<'m>> {
+        let mut first = None;
+        let _ = self.look(search, |seen| match seen.is_proposed() {
+            true => {
+                first.get_or_insert(seen);
+                ControlFlow::Continue(())
+            }
+            false => {
+                first = Some(seen);
+                ControlFlow::Break(())
+            }
+        });
+        first
+    }
+
+    /// Makes a proposal the mapping, with one flow, when it is still the first one. False: look again.
+    fn settle(&self, search: &Search, chosen: &Seen<'_>, now: Time) -> bool {
+        let mut is_first = false;
+        let looked = self.look(search, |seen| {
+            if seen.is_same(chosen) {
+                is_first = true;
+            } else if !(is_first && seen.is_proposed() && self.take_away(search, &seen, now)) {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        let mapping = search.key << 16 | 1;
+        let made = is_first && looked.is_continue() && swap(chosen.word, chosen.value, mapping);
+        if made {
+            self.common.count(search.class, 1);
+        }
+        made
+    }
+
+    fn take_away(&self, search: &Search, seen: &Seen<'_>, now: Time) -> bool {
+        let gone = swap(seen.word, seen.value, search.key << 16);
+        if gone {
+            let address = seen.outside.address;
+            let port = self.common.classes.port(address, search.class, seen.place);
+            self.leave(seen.outside, port, now);
+        }
+        gone
+    }
+
+    /// Looks at all words that have the inside end and are in use, in order.
+    fn look<'m>(
+        &'m self,
+        search: &Search,
+        mut each: impl FnMut(Seen<'m>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         for layout in [&self.layout].into_iter().chain(&self.earlier) {
             let home = layout.home(search.subscriber, search.hash);
             for (address, at) in home.into_iter().flat_map(|home| layout.addresses(home)) {
-                let Some(outside) = self.at(at).filter(|o| o.address == address) else { break };
-                match self.find_at(outside, at, search) {
-                    Found::Nowhere => {}
-                    found => return found,
+                let outside = self.at(at).filter(|o| o.address == address);
+                let Some((outside, block, words)) = outside.and_then(|o| {
+                    let block = o.block(search.space, search.class)?;
+                    Some((o, block, o.words(search.space, search.class)?))
+                }) else {
+                    break;
+                };
+                for turn in 0..usize::from(block.reach.load(Ordering::SeqCst)) {
+                    let place = (search.start + turn) % PLACES;
+                    let Some(word) = words.get(place) else { continue };
+                    step();
+                    let value = word.load(Ordering::SeqCst);
+                    if value >> 16 == search.key && value & FLOWS != 0 {
+                        each(Seen { outside, at, place, word, value })?;
+                    }
                 }
-                let block = outside.block(search.space, search.class);
-                if block.is_none_or(|b| b.spilled.load(Ordering::Relaxed) == 0) {
+                if block.spilled.load(Ordering::SeqCst) == 0 {
                     break;
                 }
             }
         }
-        Found::Nowhere
+        ControlFlow::Continue(())
     }
 
-    fn find_at(&self, outside: &Outside, at: u16, search: &Search) -> Found {
-        let (Some(block), Some(words)) =
-            (outside.block(search.space, search.class), outside.words(search.space, search.class))
-        else {
-            return Found::Nowhere;
-        };
-        for turn in 0..usize::from(block.reach.load(Ordering::Relaxed)) {
-            let place = (search.start + turn) % PLACES;
-            let Some(word) = words.get(place) else { continue };
-            match self.join(word, search) {
-                Join::Another => {}
-                Join::Full => return Found::Full,
-                Join::Joined => {
-                    let (id, end) = self.held(search, at, outside.address, place);
-                    return Found::Held(id, end);
-                }
-            }
-        }
-        Found::Nowhere
-    }
-
-    fn join(&self, word: &AtomicU64, search: &Search) -> Join {
-        loop {
-            let seen = word.load(Ordering::Relaxed);
-            if seen >> 16 != search.key || seen == 0 {
-                return Join::Another;
-            }
-            match seen & FLOWS {
-                // It has ended, and its port may be another's to have now.
-                0 => return Join::Another,
-                FLOWS => return Join::Full,
-                _ if swap(word, seen, seen + 1) => return Join::Joined,
-                _ => {}
-            }
-        }
-    }
-
-    /// A new mapping, in the first place that is free.
-    fn insert(&self, search: &Search, now: Time) -> Result<(MappingId, End), Exhausted> {
+    /// Proposes the first place that is free.
+    fn propose(&self, search: &Search, now: Time) -> Result<(), Exhausted> {
         let mut why = Exhausted::Pool;
-        for (ports, at, outside) in self.homes(search) {
+        for (ports, outside) in self.homes(search) {
             let Some(block) = outside.block(search.space, search.class) else { break };
-            let mut place = self.take(outside, search, ports, Look::Own, now);
+            let mut taken = self.take(outside, search, ports, Look::Own, now);
             match self.layout.shares {
-                Shares::Given { most, .. } if place.is_none() => {
+                Shares::Given { most, .. } if !taken => {
                     if outside.shares_of(search.subscriber) < usize::from(most) {
-                        place = self.take(outside, search, ports, Look::Nobodys, now);
+                        taken = self.take(outside, search, ports, Look::Nobodys, now);
                     } else {
                         why = Exhausted::Subscriber;
                     }
@@ -327,16 +374,15 @@ impl Mappings {
                 Shares::Computed { .. } => why = Exhausted::Subscriber,
                 _ => {}
             }
-            if let Some(place) = place {
-                self.common.count(search.class, 1);
-                return Ok(self.held(search, at, outside.address, place));
+            if taken {
+                return Ok(());
             }
-            block.spilled.store(1, Ordering::Relaxed);
+            block.spilled.store(1, Ordering::SeqCst);
         }
         Err(why)
     }
 
-    /// Takes a place that is free.
+    /// Puts a proposal where there is room. Whether there is.
     fn take(
         &self,
         outside: &Outside,
@@ -344,13 +390,16 @@ impl Mappings {
         (first, last): (u16, u16),
         look: Look,
         now: Time,
-    ) -> Option<usize> {
-        let block = outside.block(search.space, search.class)?;
-        let words = outside.words(search.space, search.class)?;
+    ) -> bool {
+        let (Some(block), Some(words)) =
+            (outside.block(search.space, search.class), outside.words(search.space, search.class))
+        else {
+            return false;
+        };
         for turn in 0..PLACES {
             let place = (search.start + turn) % PLACES;
             let port = self.common.classes.port(outside.address, search.class, place);
-            let word = words.get(place)?;
+            let Some(word) = words.get(place) else { continue };
             let seen = word.load(Ordering::Relaxed);
             if seen & FLOWS != 0
                 || port < first
@@ -372,25 +421,20 @@ impl Mappings {
                     self.note(Happened::Given, search.subscriber, outside.address, share, now);
                 }
             }
-            block.reach.fetch_max(turn as u16 + 1, Ordering::Relaxed);
-            // Else another worker's mapping is there now.
-            if swap(word, seen, search.key << 16 | 1) {
-                return Some(place);
+            block.reach.fetch_max(turn as u16 + 1, Ordering::SeqCst);
+            // Else another worker's is there now.
+            if swap(word, seen, search.key << 16 | self.common.proposal(search.class)) {
+                return true;
             }
             self.leave(outside, port, now);
         }
-        None
+        false
     }
 
-    fn held(
-        &self,
-        search: &Search,
-        outside: u16,
-        address: Ipv4Addr,
-        place: usize,
-    ) -> (MappingId, End) {
-        let port = self.common.classes.port(address, search.class, place);
-        let id = MappingId::new(search.space, outside, at_of(search.class, place));
+    fn held(&self, search: &Search, seen: &Seen<'_>) -> (MappingId, End) {
+        let address = seen.outside.address;
+        let port = self.common.classes.port(address, search.class, seen.place);
+        let id = MappingId::new(search.space, seen.at, at_of(search.class, seen.place));
         (id, End { address, port })
     }
 
@@ -404,7 +448,7 @@ impl Mappings {
         let word = own.word(space, at)?;
         loop {
             let seen = word.load(Ordering::Relaxed);
-            if matches!(seen & FLOWS, 0 | FLOWS) {
+            if !(1..FLOWS_MAX).contains(&(seen & FLOWS)) {
                 return None;
             }
             if swap(word, seen, seen + 1) {
@@ -427,7 +471,7 @@ impl Mappings {
         let Some((outside, word)) = self.word(id) else { return };
         loop {
             let seen = word.load(Ordering::Relaxed);
-            if seen & FLOWS == 0 {
+            if !(1..=FLOWS_MAX).contains(&(seen & FLOWS)) {
                 return;
             }
             if swap(word, seen, seen - 1) {
@@ -485,7 +529,7 @@ impl Mappings {
 
     /// Mappings that flows hold.
     pub fn in_use(&self) -> u64 {
-        let all = self.common.tallies.iter().map(|t| t.0.load(Ordering::Relaxed));
+        let all = self.common.tallies.iter().map(|t| t.in_use.load(Ordering::Relaxed));
         u64::try_from(all.sum::<i64>()).unwrap_or_default()
     }
 
@@ -494,12 +538,12 @@ impl Mappings {
         self.outsides.iter().flatten().map(|o| o.shares_given()).sum()
     }
 
-    /// The addresses that may have a new mapping, in order: which ports, which place, and what is kept of it.
-    fn homes(&self, search: &Search) -> impl Iterator<Item = ((u16, u16), u16, &Outside)> {
+    /// The addresses that may have a new mapping, in order, each with its ports.
+    fn homes(&self, search: &Search) -> impl Iterator<Item = ((u16, u16), &Outside)> {
         let home = self.layout.home(search.subscriber, search.hash);
         home.into_iter().flat_map(move |home| {
             let all = self.layout.addresses(home);
-            all.filter_map(move |(_, at)| Some((home.ports, at, self.at(at)?)))
+            all.filter_map(move |(_, at)| Some((home.ports, self.at(at)?)))
         })
     }
 
@@ -517,8 +561,15 @@ impl Common {
 
     fn count(&self, class: u16, more: i64) {
         if let Some(tally) = self.tallies.get(usize::from(class) % TALLIES) {
-            tally.0.fetch_add(more, Ordering::Relaxed);
+            tally.in_use.fetch_add(more, Ordering::Relaxed);
         }
+    }
+
+    /// What stands for the count in a proposal: another one each time.
+    fn proposal(&self, class: u16) -> u64 {
+        let tally = self.tallies.get(usize::from(class) % TALLIES);
+        let number = tally.map_or(0, |t| t.proposals.fetch_add(1, Ordering::Relaxed));
+        FLOWS_MAX + 1 + number % (FLOWS - FLOWS_MAX)
     }
 
     /// So that nobody outside knows which ports lie together.
@@ -526,12 +577,6 @@ impl Common {
         let product = u128::from(key ^ self.secret) * u128::from(SPREAD);
         (product >> 64) as u64 ^ product as u64
     }
-}
-
-enum Join {
-    Joined,
-    Another,
-    Full,
 }
 
 fn at_of(class: u16, place: usize) -> u16 {
@@ -559,8 +604,11 @@ fn space_of(proto: u8) -> Option<usize> {
     }
 }
 
-/// How many flows hold a mapping, in its word.
+/// How many flows hold a mapping, in its word; above [`FLOWS_MAX`], the number of a proposal.
 const FLOWS: u64 = 0xffff;
+const FLOWS_MAX: u64 = 0xefff;
+/// Looks for an inside end before giving up: each but the first few means that another worker got on.
+const TRIES_MAX: usize = 1000;
 /// Layouts before this one in which mappings are looked for.
 const EARLIER_MAX: usize = 3;
 /// Addresses at a time, those of earlier pools among them: as many as a [`MappingId`] tells apart.

@@ -29,8 +29,6 @@ struct Space {
 /// What is known of 512 places. Their words never become empty again, so a look for a mapping needs a bound.
 #[derive(Debug, FromZeros)]
 pub struct Block {
-    /// 1 while a worker makes a mapping of an inside end whose first block it is.
-    mark: AtomicU8,
     /// 1 when mappings of its inside ends may be in the next address' block.
     pub spilled: AtomicU8,
     /// How many places from where it should be any mapping has been put.
@@ -121,33 +119,10 @@ impl Outside {
     }
 }
 
-impl Block {
-    /// Sets the mark, until what is returned is gone. `None`: another worker has it for longer than it needs it.
-    pub fn mark(&self) -> Option<Mark<'_>> {
-        for _ in 0..MARK_TRIES {
-            let free = self.mark.compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed);
-            if free.is_ok() {
-                return Some(Mark(self));
-            }
-            std::hint::spin_loop();
-        }
-        None
-    }
-}
-
-/// The mark of a block, which is set as long as this is there.
-#[derive(Debug)]
-pub struct Mark<'b>(&'b Block);
-
-impl Drop for Mark<'_> {
-    fn drop(&mut self) {
-        self.0.mark.store(0, Ordering::Release);
-    }
-}
-
 /// Replaces a word by another, unless it has changed.
 pub fn swap(word: &AtomicU64, from: u64, to: u64) -> bool {
-    word.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    step();
+    word.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
 }
 
 fn owner(share: u64) -> Option<Ipv4Addr> {
@@ -155,5 +130,37 @@ fn owner(share: u64) -> Option<Ipv4Addr> {
 }
 
 const MAPPINGS: u64 = 0xffff_ffff;
-/// Looks at a mark before giving up: some 100 us.
-const MARK_TRIES: u32 = 10_000;
+
+/// Where one worker may get ahead of another. Nothing, but in a test that wants them to.
+#[inline(always)]
+pub fn step() {
+    #[cfg(test)]
+    steps::step();
+}
+
+#[cfg(test)]
+pub mod steps {
+    use std::cell::Cell;
+
+    thread_local! {
+        static RANDOM: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// From now on this thread lets others go first now and then.
+    pub fn disturb(seed: u64) {
+        RANDOM.set(seed | 1);
+    }
+
+    pub(super) fn step() {
+        let mut x = RANDOM.get();
+        if x != 0 {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            RANDOM.set(x);
+            if x.is_multiple_of(4) {
+                std::thread::yield_now();
+            }
+        }
+    }
+}

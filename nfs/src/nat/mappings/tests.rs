@@ -4,6 +4,7 @@ use nfv_core::chain::value::{AddressRange, Scalar};
 use proptest::prelude::*;
 
 use super::*;
+use crate::nat::outside::steps::disturb;
 
 const NOW: Time = Time(1_700_000_000_000_000_000);
 
@@ -80,43 +81,63 @@ fn a_pool_that_is_used_up_says_so_and_its_ports_come_back() {
     assert_eq!(again, 2_000);
 }
 
-/// A worker waits for another's mark for as long as that needs it on a core of its own; here threads share cores.
-fn bind_in_time(m: &Mappings, inside: End) -> (MappingId, End) {
-    let tries = || {
-        std::thread::yield_now();
-        m.bind(protocol::TCP, inside, NOW).ok()
-    };
-    std::iter::repeat_with(tries).take(100_000).flatten().next().expect("there are ports")
-}
-
 #[test]
 fn workers_that_bind_one_inside_end_at_once_get_one_mapping() {
-    let m = mappings(&["192.0.2.1-192.0.2.2"], (1024, 65_535), Pooling::Arbitrary);
-    for round in 0..200 {
-        // Others come and go, so that places before the one in question become free in between.
-        let bound: Vec<_> = std::thread::scope(|scope| {
-            let worker = |w: u32| {
-                let m = &m;
-                move || {
-                    let mut own = Vec::new();
-                    for i in 0..64 {
-                        let other = bind_in_time(m, inside(1_000 * w + i)).0;
-                        own.push(bind_in_time(m, inside(100_000 + round * 64 + i)));
-                        m.release(other, NOW);
+    // All of one class, which has few ports: what others give back in between is where the next one goes.
+    let m = mappings(&["192.0.2.1"], (1024, 3071), Pooling::Paired);
+    let class = |end: &End| class_of_end(end.address, end.port);
+    let ends: Vec<End> =
+        (0..20_000).map(inside).filter(|e| class(e) == class(&inside(0))).collect();
+    let (others, shared) = ends.split_at(12);
+    assert!(shared.len() > 60);
+    let turns = std::sync::atomic::AtomicUsize::new(0);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let two = std::thread::scope(|scope| {
+        let (m, turns, stop) = (&m, &turns, &stop);
+        let churn = |own: &'static [usize]| {
+            move || {
+                disturb(1);
+                while !stop.load(Ordering::Relaxed) {
+                    for i in own {
+                        let id = m.bind(protocol::TCP, others[*i], NOW).map(|(id, _)| id);
+                        id.into_iter().for_each(|id| m.release(id, NOW));
                     }
-                    own
                 }
-            };
-            let all: Vec<_> = (1..=3).map(|w| scope.spawn(worker(w))).collect();
-            all.into_iter().map(|t| t.join().unwrap()).collect()
-        });
-        for (i, first) in bound[0].iter().enumerate() {
-            assert!(bound.iter().all(|own| own[i] == *first), "{bound:?}");
+            }
+        };
+        scope.spawn(churn(&[0, 1, 2, 3, 4, 5]));
+        // Two that bind the same end in the same turn.
+        let bind = move |who: u64| {
+            disturb(7 + who);
+            let mut bound = Vec::new();
+            for turn in 0..TURNS {
+                turns.fetch_add(1, Ordering::SeqCst);
+                while turns.load(Ordering::SeqCst) < 2 * turn + 2 {
+                    std::thread::yield_now();
+                }
+                bound.push(m.bind(protocol::TCP, shared[turn % shared.len()], NOW).ok());
+                // Each gives back only when the other has bound too.
+                let given = bound.len().checked_sub(4).and_then(|at| bound[at]);
+                given.into_iter().for_each(|(id, _)| m.release(id, NOW));
+            }
+            bound
+        };
+        let all: Vec<_> = (0..2).map(|who| scope.spawn(move || bind(who))).collect();
+        let all: Vec<_> = all.into_iter().map(|t| t.join().unwrap()).collect();
+        stop.store(true, Ordering::Relaxed);
+        all
+    });
+    for (turn, (a, b)) in two[0].iter().zip(&two[1]).enumerate() {
+        if let (Some(a), Some(b)) = (a, b) {
+            assert_eq!(a, b, "turn {turn}");
         }
-        bound.iter().flatten().for_each(|(id, _)| m.release(*id, NOW));
     }
+    assert!(two[0].iter().flatten().count() > TURNS / 2);
+    two.iter().flat_map(|own| &own[TURNS - 3..]).flatten().for_each(|(id, _)| m.release(*id, NOW));
     assert_eq!(m.in_use(), 0);
 }
+
+const TURNS: usize = 3_000;
 
 #[test]
 fn an_end_that_is_reserved_is_never_given() {
