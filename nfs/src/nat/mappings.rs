@@ -245,7 +245,7 @@ impl Mappings {
     /// Asks the CPU for what [`Mappings::bind`] reads first.
     pub fn prefetch(&self, proto: u8, inside: End) {
         let Some(search) = self.search(proto, inside) else { return };
-        let Some((_, _, outside)) = self.homes(&search).next() else { return };
+        let Some((_, outside)) = self.homes(&search).next() else { return };
         if let Some(block) = outside.block(search.space, search.class) {
             prefetch(block);
         }
