@@ -4,10 +4,7 @@
 //! program's steps are functions, its end is a port. A reason to drop may lead to another program (`on:`), so programs
 //! form a graph; the compiler keeps it without cycles, so every packet ends.
 
-use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
-
-use ipnet::IpNet;
 
 use crate::account::{CellId, Counter, Ledger, Side};
 pub use crate::chain::cells::{EngineCells, FunctionCells, PortCells};
@@ -16,8 +13,8 @@ use crate::chain::claims::{Claim, Claims};
 use crate::chain::key::FunctionType;
 use crate::chain::matching::Match;
 use crate::chain::piece::{Piece, Pieces, Run, folded};
-use crate::chain::port::Mode;
 use crate::chain::report::{Report, nearest, quoted};
+use crate::chain::routing::route_table;
 use crate::chain::source::{Span, Spanned};
 use crate::chain::spec::{ChainFile, ChainSpec, FunctionSpec};
 use crate::dispatch::Classifier;
@@ -516,56 +513,6 @@ fn mirrored(one: &Match) -> Match {
     std::mem::swap(&mut m.sport, &mut m.dport);
     m.in_port = None;
     m
-}
-
-/// The forwarding table with what the ports' section says, when anything routes.
-fn route_table(
-    file: &ChainFile,
-    kinds: &[&'static Kind],
-    report: &mut Report,
-) -> Option<Arc<RouteTable>> {
-    let routes = |name: &str| kinds.iter().any(|k| k.name == name && k.profile.routes);
-    let routed = file.ports.iter().any(|p| p.mode == Mode::Routed);
-    let span = file.ports.first()?.name.span;
-    if !routed && !file.functions.iter().any(|f| routes(f.kind.name)) {
-        return None;
-    }
-    let table = match RouteTable::create(file.ports.len()) {
-        Ok(table) => table,
-        Err(why) => {
-            let hint = "it takes 200 MiB: give EAL more memory, `-m 1024`";
-            report.error(span, format!("no forwarding table: {why}")).hint(hint);
-            return None;
-        }
-    };
-    for (index, port) in (0..=u8::MAX).map(PortIndex).zip(&file.ports) {
-        for address in &port.addresses {
-            if let Err(why) = table.add_port_address(index, address.value) {
-                report.error(address.span, why.to_string());
-            }
-        }
-        for (address, mac) in &port.neighbours {
-            let on_link = |net: &IpNet| net.contains(&address.value);
-            if !port.addresses.iter().any(|a| on_link(&a.value)) && !is_link_local(address.value) {
-                let (port, address_text) = (quoted(&port.name.value), address.value);
-                report
-                    .error(address.span, format!("{address_text} is in no network of port {port}"))
-                    .hint("a neighbour is on the port's link: give the port an address in its network");
-                continue;
-            }
-            if let Err(why) = table.neighbour(index, address.value, Some(mac.value.bytes())) {
-                report.error(address.span, why.to_string());
-            }
-        }
-    }
-    Some(Arc::new(table))
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(a) => a.is_link_local(),
-        IpAddr::V6(a) => a.is_unicast_link_local(),
-    }
 }
 
 /// A packet's port is a byte of its classification key.

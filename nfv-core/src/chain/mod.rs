@@ -18,6 +18,7 @@ pub mod node;
 pub mod piece;
 pub mod port;
 pub mod report;
+mod routing;
 pub mod schema;
 pub mod section;
 pub mod source;

@@ -6,6 +6,7 @@
 //!   not found                          --> ask all functions, keep the flow                         (first)
 //! ```
 
+mod act;
 mod decide;
 mod errors;
 mod life;
@@ -17,10 +18,9 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use self::decide::{About, count_once};
+use self::act::undo;
 use super::Seat as WorkerSeat;
 use super::mates::Mates;
-use super::tunnel::{encapsulate, send_to};
 use crate::account::Cells;
 use crate::burst::{Burst, Slot, Verdict};
 use crate::chain::compile::{Plan, ProgramId};
@@ -28,12 +28,11 @@ use crate::chain::piece::Piece;
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, ReserveError};
 use crate::flow::{
-    Address, Change, Entry, FlowKey, FlowLimits, FlowPage, FlowRef, FlowRefusal, KEPT, Paths,
-    SHARDS, Secret, Segment, Side, Strictness, Table, TcpTrack, Tick, Tuple, Way, Wheel, flag,
-    is_tracked, quoted, rewrite,
+    Address, FlowKey, FlowLimits, FlowPage, FlowRef, Paths, SHARDS, Secret, Side, Table, Tick,
+    Wheel, flag, is_tracked, quoted,
 };
-use crate::nf::{Direction, FlowStage, Nf, PortIndex, Shard, Tracking, Via, upper};
-use crate::packet::{Fragment, Headers, L3, is_icmp_error, protocol};
+use crate::nf::{Direction, Nf, PortIndex, Shard, Tracking};
+use crate::packet::{Headers, L3, is_icmp_error};
 
 /// The flows of a worker.
 #[derive(Debug)]
@@ -438,227 +437,6 @@ struct Sweeping<'p> {
     cells: &'p Cells,
     now: Time,
     tick: Tick,
-}
-
-impl Common {
-    /// One packet at a piece.
-    #[inline(always)]
-    fn packet<A: Address>(
-        &mut self,
-        table: &mut Table<A>,
-        seat: &Seat<'_>,
-        slot: &mut Slot<'_>,
-    ) -> Result<Leaves, Refused> {
-        let found = *slot.flow;
-        let known = table.get(found.entry()).is_some_and(|e| {
-            found.is_some()
-                && e.generation == self.generation
-                && (self.forgotten == seat.forgotten
-                    || e.key(found.side()) == FlowKey::of(slot.headers, seat.place))
-        });
-        if !known {
-            return self.unknown(table, seat, slot);
-        }
-        self.act(table, seat, slot, found)
-    }
-
-    /// A packet of a flow that was decided under what is true now.
-    #[inline(always)]
-    fn act<A: Address>(
-        &mut self,
-        table: &mut Table<A>,
-        seat: &Seat<'_>,
-        slot: &mut Slot<'_>,
-        found: FlowRef,
-    ) -> Result<Leaves, Refused> {
-        let side = found.side();
-        let Some(entry) = table.get_mut(found.entry()) else { return Ok(Leaves::ByChain) };
-        let before = entry.last_seen;
-        entry.last_seen = seat.tick.0;
-        let path = match side {
-            Side::First => entry.paths[0],
-            Side::Answer => entry.paths[1],
-        };
-        if entry.protocol == protocol::TCP {
-            let changed = follow(entry, seat, slot, side);
-            match changed {
-                Ok(Change::Same) => {}
-                Ok(Change::State(_)) => self.move_on(table, seat, found.entry()),
-                Ok(Change::Reopened) => return self.reopened(table, seat, slot, found),
-                Err(refused) => {
-                    entry.last_seen = before;
-                    return Err(refused);
-                }
-            }
-        } else if side == Side::Answer && !entry.is(flag::REPLIED) {
-            entry.flags |= flag::REPLIED;
-            self.move_on(table, seat, found.entry());
-        }
-        self.paths.count(path, slot.packet.len());
-        let Some(entry) = table.get(found.entry()) else { return Ok(Leaves::ByChain) };
-        if entry.is(flag::REWRITE) {
-            let (to, deltas) = (entry.becomes(side), entry.deltas);
-            rewrite(slot.packet.data_mut(), slot.headers, to, deltas, side);
-        }
-        if self.paths.get(path).is_some_and(|p| p.via != 0) {
-            return leave_by(seat, self.paths.via(path), slot);
-        }
-        Ok(Leaves::ByChain)
-    }
-
-    /// A packet whose flow is not known, or was decided before something changed, or that is of none.
-    #[cold]
-    fn unknown<A: Address>(
-        &mut self,
-        table: &mut Table<A>,
-        seat: &Seat<'_>,
-        slot: &mut Slot<'_>,
-    ) -> Result<Leaves, Refused> {
-        if is_icmp_error(slot.headers)
-            && let Some(leaves) = self.error(table, seat, slot)?
-        {
-            return Ok(leaves);
-        }
-        if !is_tracked(slot.headers) {
-            return self.alone(seat, slot);
-        }
-        seat.bytes.set(slot.packet.len());
-        let key = FlowKey::of(slot.headers, seat.place);
-        // A packet before this one in the burst may have begun it.
-        let found = table.look_up(&key);
-        *slot.flow = found;
-        if !found.is_some() {
-            return self.first(table, seat, slot, key);
-        }
-        if table.get(found.entry()).is_some_and(|e| e.generation != self.generation) {
-            self.again(table, seat, found)?;
-            // It may have found another place.
-            *slot.flow = table.look_up(&key);
-            if !slot.flow.is_some() {
-                return Err(unkept(FlowRefusal::Clash));
-            }
-        }
-        let found = *slot.flow;
-        self.act(table, seat, slot, found)
-    }
-
-    /// A packet that is of no flow: each function is asked about it alone.
-    #[cold]
-    fn alone(&mut self, seat: &Seat<'_>, slot: &Slot<'_>) -> Result<Leaves, Refused> {
-        seat.bytes.set(slot.packet.len());
-        let mut headers = *slot.headers;
-        let shard = 0;
-        let about = About {
-            upper: upper(slot.packet, slot.headers),
-            state: FlowStage::Packet,
-            direction: seat.direction,
-        };
-        let decided = self.decide(seat, about, &mut headers, &mut [0; KEPT], shard);
-        let rules = decided?.rules;
-        count_once(seat, seat.direction, &rules);
-        Ok(Leaves::ByChain)
-    }
-}
-
-/// A segment of a connection that is known.
-#[inline(always)]
-fn follow<A: Address>(
-    entry: &mut Entry<A>,
-    seat: &Seat<'_>,
-    slot: &Slot<'_>,
-    side: Side,
-) -> Result<Change, Refused> {
-    let Some(segment) = segment(slot) else { return Ok(Change::Same) };
-    let way = match side {
-        Side::First => Way::Original,
-        Side::Answer => Way::Reply,
-    };
-    match entry.track.next(way, &segment, strictness(seat.tracking)) {
-        Ok(change) => Ok(change),
-        // An ACK that answers what went another way: the handshake is over, or the window has moved on.
-        Err(_) if entry.is(flag::ONE_WAY) && side == Side::First => {
-            let Ok(track) = TcpTrack::start(&segment, Strictness::Loose) else {
-                return Ok(Change::Same);
-            };
-            let was = std::mem::replace(&mut entry.track, track).state();
-            let now = entry.track.state().filter(|now| Some(*now) != was);
-            Ok(now.map_or(Change::Same, Change::State))
-        }
-        Err(_) if seat.tracking <= Tracking::Follow => Ok(Change::Same),
-        Err(invalid) => Err(unkept(FlowRefusal::Tcp(invalid))),
-    }
-}
-
-/// A TCP packet's segment; `None` for what is not TCP.
-#[inline(always)]
-fn segment(slot: &Slot<'_>) -> Option<Segment> {
-    let h = &*slot.headers;
-    // What follows a first fragment has no header.
-    if h.protocol != protocol::TCP || h.l4 == 0 {
-        return None;
-    }
-    let tcp = slot.packet.data().get(usize::from(h.l4)..)?;
-    let header = u32::from(tcp.get(12)? >> 4) * 4;
-    let here = u32::from(h.l3_end.saturating_sub(h.l4)).saturating_sub(header);
-    // How much more there is of a segment that was cut is not known yet: no more than a datagram holds.
-    let payload = if h.fragment == Fragment::First { u32::from(u16::MAX) - header } else { here };
-    Segment::read(tcp, payload)
-}
-
-fn strictness(tracking: Tracking) -> Strictness {
-    match tracking {
-        Tracking::Check => Strictness::Strict,
-        _ => Strictness::Loose,
-    }
-}
-
-fn undo<A: Address>(table: &Table<A>, slot: &mut Slot<'_>) {
-    let found = *slot.flow;
-    let rewritten = |e: &&Entry<A>| {
-        found.is_some() && e.is(flag::REWRITE) && e.becomes(found.side()) == Tuple::of(slot.headers)
-    };
-    let Some(entry) = table.get(found.entry()).filter(rewritten) else { return };
-    let [first, answer] = entry.tuples;
-    // The one side's change backwards is the other side's.
-    let (was, other) = match found.side() {
-        Side::First => (first, Side::Answer),
-        Side::Answer => (answer, Side::First),
-    };
-    rewrite(slot.packet.data_mut(), slot.headers, was, entry.deltas, other);
-}
-
-/// Makes a packet ready to leave by its flow's way.
-#[cold]
-fn leave_by(seat: &Seat<'_>, via: Via, slot: &mut Slot<'_>) -> Result<Leaves, Refused> {
-    let program = seat.piece.programs.map(|[forward, reverse]| match seat.direction {
-        Direction::Forward => forward,
-        Direction::Reverse => reverse,
-    });
-    let to = program.and_then(|p| seat.plan.programs.get(usize::from(p.0))).and_then(|p| p.to);
-    match via {
-        Via::Chain => Ok(Leaves::ByChain),
-        Via::Back => Ok(Leaves::Back),
-        Via::Station(mac) => {
-            send_to(seat.plan, to, mac, slot);
-            Ok(Leaves::ByChain)
-        }
-        Via::Tunnel(tunnel) => match encapsulate(seat.plan, to, &tunnel, slot) {
-            Ok(()) => Ok(Leaves::InTunnel),
-            Err(verdict) => Err(Refused(verdict)),
-        },
-    }
-}
-
-/// Whether the answers of a flow that leaves so go another way.
-fn one_way(via: Via) -> u8 {
-    match via {
-        Via::Chain | Via::Back => 0,
-        Via::Station(_) | Via::Tunnel(_) => flag::ONE_WAY,
-    }
-}
-
-fn unkept(why: FlowRefusal) -> Refused {
-    Refused(Verdict::Unkept(why))
 }
 
 /// The sum of the functions' generations: it changes when any of them does.

@@ -2,7 +2,8 @@
 
 use arrayvec::ArrayVec;
 
-use super::{Common, Leaves, Refused, Seat, leave_by, one_way, segment, strictness, unkept};
+use super::act::{leave_by, one_way, segment, strictness, unkept};
+use super::{Common, Leaves, Refused, Seat};
 use crate::burst::{Slot, Verdict};
 use crate::chain::compile::{Plan, ProgramId};
 use crate::chain::piece::Piece;

@@ -1,6 +1,7 @@
 //! ICMP errors belong to the flow whose packet they quote: they take its chain and its way, and are rewritten as it is.
 
-use super::{Common, FlowEngine, Leaves, Refused, Seat, leave_by, unkept};
+use super::act::{leave_by, unkept};
+use super::{Common, FlowEngine, Leaves, Refused, Seat};
 use crate::burst::Slot;
 use crate::chain::compile::{Plan, ProgramId};
 use crate::flow::{

@@ -8,8 +8,9 @@
 
 use arrayvec::ArrayVec;
 
+use super::act::{one_way, unkept};
 use super::decide::{About, begun, headers_of, turned};
-use super::{Common, Refused, Seat, one_way, unkept};
+use super::{Common, Refused, Seat};
 use crate::chain::compile::FunctionId;
 use crate::flow::{
     Address, Entry, FlowKey, KEPT, Scope, Side, Table, Tuple, deltas, flag, shard_of,

@@ -1,0 +1,152 @@
+//! A flow NF whose types the engine does not know: one virtual call a burst, or one a flow.
+
+use std::any::Any;
+use std::fmt::Debug;
+
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+use super::{Decision, FlowNf, FlowStage, FlowView, Forward, Lookup, NO_RULE, Shard};
+use crate::burst::{Burst, Routing};
+use crate::clock::Time;
+use crate::dpdk::{BURST_MAX, Packet};
+use crate::packet::Headers;
+
+/// The engine's erased twin of [`FlowNf`]: one virtual call a burst, or one a flow.
+pub trait AnyFlowNf: Send + Sync + Debug {
+    /// A shard's slice.
+    fn any_slice(&self, shard: Shard) -> Box<dyn Any + Send>;
+
+    /// Decides for each packet of the burst, and writes into `rules` which rule did; [`NO_RULE`] for none.
+    fn decide_burst(
+        &self,
+        burst: &mut Burst,
+        slice: &mut (dyn Any + Send),
+        rules: &mut [u32; BURST_MAX],
+        now: Time,
+    );
+
+    /// How many bytes it keeps with a flow.
+    fn kept_bytes(&self) -> usize;
+
+    /// As [`FlowNf::prefetch`].
+    fn prefetch_flow(&self, headers: &Headers);
+
+    /// As [`FlowNf::prefetch_kept`].
+    fn prefetch_release(&self, kept: &[u8]);
+
+    /// Decides for one flow, of which it keeps `kept`: as many bytes as it said.
+    fn decide_flow(
+        &self,
+        flow: &FlowView<'_>,
+        kept: &mut [u8],
+        slice: &mut (dyn Any + Send),
+    ) -> Decision;
+
+    /// Both ends of a flow have spoken.
+    fn flow_opened(&self, kept: &mut [u8], slice: &mut (dyn Any + Send), now: Time);
+
+    /// A flow has ended.
+    fn release_flow(&self, kept: &[u8], slice: &mut (dyn Any + Send), now: Time);
+}
+
+/// A packet's bytes from the upper layer's header to the end of its IP datagram; none without one.
+#[inline]
+pub(crate) fn upper<'p>(packet: &'p Packet, h: &Headers) -> &'p [u8] {
+    let (l4, end) = (usize::from(h.l4), usize::from(h.l3_end).min(packet.data().len()));
+    if l4 == 0 { &[] } else { packet.data().get(l4..end).unwrap_or_default() }
+}
+
+impl<T: FlowNf> AnyFlowNf for T {
+    fn any_slice(&self, shard: Shard) -> Box<dyn Any + Send> {
+        Box::new(self.slice(shard))
+    }
+
+    fn decide_burst(
+        &self,
+        burst: &mut Burst,
+        slice: &mut (dyn Any + Send),
+        rules: &mut [u32; BURST_MAX],
+        now: Time,
+    ) {
+        let Some(slice) = slice.downcast_mut::<T::Slice>() else { return };
+        let mut hints = [0; BURST_MAX];
+        let (in_port, direction) = (burst.in_port, burst.direction);
+        self.look_up(burst.lookup(), &mut hints);
+        let mut routed = false;
+        for ((mut slot, hint), decided) in burst.slots().zip(hints).zip(rules.iter_mut()) {
+            let state = FlowStage::Packet;
+            let upper = upper(slot.packet, slot.headers);
+            let flow = FlowView { headers: slot.headers, upper, in_port, direction, now, state };
+            let rule = match self.decide(&flow, hint, &mut T::Flow::new_zeroed(), slice) {
+                Decision::Forward(Forward { rule, hop: None, .. }) => rule,
+                Decision::Forward(Forward { rule, hop: Some(hop), .. }) => {
+                    *slot.hop = hop;
+                    routed = true;
+                    rule
+                }
+                Decision::Drop { why, rule } => {
+                    slot.drop(why);
+                    rule
+                }
+            };
+            *decided = rule.unwrap_or(NO_RULE);
+        }
+        if routed {
+            burst.routing = match burst.routing {
+                Routing::Detour => Routing::DecidedWithDetours,
+                _ => Routing::Decided,
+            };
+        }
+    }
+
+    fn prefetch_flow(&self, headers: &Headers) {
+        self.prefetch(headers);
+    }
+
+    fn prefetch_release(&self, kept: &[u8]) {
+        if let Ok(state) = T::Flow::read_from_bytes(kept) {
+            self.prefetch_kept(&state);
+        }
+    }
+
+    fn kept_bytes(&self) -> usize {
+        if self.keeps() { size_of::<T::Flow>() } else { 0 }
+    }
+
+    fn decide_flow(
+        &self,
+        flow: &FlowView<'_>,
+        kept: &mut [u8],
+        slice: &mut (dyn Any + Send),
+    ) -> Decision {
+        let Some(slice) = slice.downcast_mut::<T::Slice>() else { return Decision::PASS };
+        let mut state = T::Flow::read_from_bytes(kept).unwrap_or_else(|_| T::Flow::new_zeroed());
+        let FlowView { headers, in_port, direction, .. } = *flow;
+        let mut hint = [0];
+        let headers = std::slice::from_ref(headers);
+        self.look_up(Lookup { headers, in_port, direction }, &mut hint);
+        let [hint] = hint;
+        let decision = self.decide(flow, hint, &mut state, slice);
+        // Of the length that it was read from, or it keeps nothing.
+        let _ = state.write_to(kept);
+        decision
+    }
+
+    fn flow_opened(&self, kept: &mut [u8], slice: &mut (dyn Any + Send), now: Time) {
+        if let (Some(slice), Ok(mut state)) =
+            (slice.downcast_mut::<T::Slice>(), T::Flow::read_from_bytes(kept))
+        {
+            self.opened(&mut state, slice, now);
+            // Of the length that it was read from.
+            let _ = state.write_to(kept);
+        }
+    }
+
+    fn release_flow(&self, kept: &[u8], slice: &mut (dyn Any + Send), now: Time) {
+        if let (Some(slice), Ok(state)) =
+            (slice.downcast_mut::<T::Slice>(), T::Flow::read_from_bytes(kept))
+        {
+            self.release(&state, slice, now);
+        }
+    }
+}
