@@ -35,12 +35,18 @@ pub trait AnyFlowNf: Send + Sync + Debug {
     fn prefetch_release(&self, kept: &[u8]);
 
     /// Decides for one flow, of which it keeps `kept`: as many bytes as it said.
+    ///
+    /// `hint`: what [`AnyFlowNf::hint_burst`] found for the packet, if it was asked; it is looked up otherwise.
     fn decide_flow(
         &self,
         flow: &FlowView<'_>,
+        hint: Option<u32>,
         kept: &mut [u8],
         slice: &mut (dyn Any + Send),
     ) -> Decision;
+
+    /// As [`FlowNf::look_up`].
+    fn hint_burst(&self, packets: Lookup<'_>, hints: &mut [u32; BURST_MAX]);
 
     /// Both ends of a flow have spoken.
     fn flow_opened(&self, kept: &mut [u8], slice: &mut (dyn Any + Send), now: Time);
@@ -113,19 +119,27 @@ impl<T: FlowNf> AnyFlowNf for T {
         if self.keeps() { size_of::<T::Flow>() } else { 0 }
     }
 
+    fn hint_burst(&self, packets: Lookup<'_>, hints: &mut [u32; BURST_MAX]) {
+        self.look_up(packets, hints);
+    }
+
     fn decide_flow(
         &self,
         flow: &FlowView<'_>,
+        hint: Option<u32>,
         kept: &mut [u8],
         slice: &mut (dyn Any + Send),
     ) -> Decision {
         let Some(slice) = slice.downcast_mut::<T::Slice>() else { return Decision::PASS };
         let mut state = T::Flow::read_from_bytes(kept).unwrap_or_else(|_| T::Flow::new_zeroed());
-        let FlowView { headers, in_port, direction, .. } = *flow;
-        let mut hint = [0];
-        let headers = std::slice::from_ref(headers);
-        self.look_up(Lookup { headers, in_port, direction }, &mut hint);
-        let [hint] = hint;
+        let hint = hint.unwrap_or_else(|| {
+            let FlowView { headers, in_port, direction, .. } = *flow;
+            let mut hint = [0];
+            let headers = std::slice::from_ref(headers);
+            self.look_up(Lookup { headers, in_port, direction }, &mut hint);
+            let [hint] = hint;
+            hint
+        });
         let decision = self.decide(flow, hint, &mut state, slice);
         // Of the length that it was read from, or it keeps nothing.
         let _ = state.write_to(kept);

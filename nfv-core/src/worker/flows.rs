@@ -19,6 +19,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use self::act::undo;
+use self::decide::in_order;
 use super::Seat as WorkerSeat;
 use super::mates::Mates;
 use crate::account::Cells;
@@ -31,7 +32,7 @@ use crate::flow::{
     Address, FlowKey, FlowLimits, FlowPage, FlowRef, Paths, SHARDS, Secret, Side, Table, Tick,
     Wheel, flag, is_tracked, quoted,
 };
-use crate::nf::{Direction, Nf, PortIndex, Shard, Tracking};
+use crate::nf::{Direction, Lookup, Nf, PortIndex, Shard, Tracking};
 use crate::packet::{Headers, L3, is_icmp_error};
 
 /// The flows of a worker.
@@ -103,6 +104,8 @@ struct Seat<'p> {
     tracking: Tracking,
     /// Flows forgotten when the burst was looked up.
     forgotten: u32,
+    /// What the piece's first function found for the packet at hand, if it was asked.
+    hint: Cell<Option<u32>>,
     /// Length of the packet at hand, where it is counted by itself.
     bytes: Cell<u32>,
 }
@@ -323,11 +326,16 @@ impl FlowEngine {
                 piece.tracking
             },
             forgotten: self.common.forgotten,
+            hint: Cell::new(None),
             bytes: Cell::new(0),
         };
-        self.prefetch_unknown(&seat, burst);
+        let mut hints = [0; BURST_MAX];
+        let hinted = self.prepare_unknown(&seat, burst, &mut hints);
         let (mut back, mut longer) = (0u32, false);
         for (i, mut slot) in burst.slots().enumerate() {
+            if hinted {
+                seat.hint.set(hints.get(i).copied());
+            }
             let result = match slot.headers.kind {
                 L3::Ipv4 => {
                     self.common.others = self.v6.len();
@@ -357,23 +365,35 @@ impl FlowEngine {
         }
     }
 
-    /// Asks the CPU for what the functions will read of flows that begin in this burst.
+    /// For flows that begin in this burst: looks up for all what the first function looks up, and asks the CPU for what
+    /// the others will read. Whether there is any.
     #[inline]
-    fn prefetch_unknown(&self, seat: &Seat<'_>, burst: &Burst) {
+    fn prepare_unknown(
+        &self,
+        seat: &Seat<'_>,
+        burst: &Burst,
+        hints: &mut [u32; BURST_MAX],
+    ) -> bool {
         let (headers, found) = burst.flows();
         if found.iter().all(|flow| flow.is_some()) {
-            return;
+            return false;
         }
         self.v4.prefetch_entry(self.v4.next_free());
-        let functions = seat.piece.functions.iter().filter_map(|f| f.at);
-        for nf in functions.filter_map(|at| match &seat.plan.functions.get(at)?.built.nf {
+        let function = |at: usize| match &seat.plan.functions.get(at)?.built.nf {
             Nf::Flow(nf) => Some(nf),
             Nf::Packet(_) => None,
-        }) {
+        };
+        let functions = in_order(seat.piece, seat.direction).filter_map(|f| function(f.at?));
+        let (in_port, direction) = (seat.in_port, seat.direction);
+        for (i, nf) in functions.enumerate() {
+            if i == 0 {
+                nf.hint_burst(Lookup { headers, in_port, direction }, hints);
+            }
             for (h, _) in headers.iter().zip(found).filter(|(_, flow)| !flow.is_some()) {
                 nf.prefetch_flow(h);
             }
         }
+        true
     }
 
     /// Makes a packet what it was before its flow's rewrite: who sent it is to know it in what it is told about it.

@@ -123,6 +123,7 @@ impl Common {
             upper: upper(slot.packet, slot.headers),
             state: FlowStage::Packet,
             direction: seat.direction,
+            hint: None,
         };
         let decided = self.decide(seat, about, &mut headers, &mut [0; KEPT], shard);
         let rules = decided?.rules;

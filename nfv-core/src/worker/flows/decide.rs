@@ -44,6 +44,7 @@ impl Common {
             upper: upper(slot.packet, slot.headers),
             state: FlowStage::First,
             direction: seat.direction,
+            hint: seat.hint.get(),
         };
         let decided = self.decide(seat, about, &mut headers, &mut kept, shard)?;
         let after = Tuple::<A>::of(&headers);
@@ -166,7 +167,7 @@ impl Common {
         kept: &mut [u8; KEPT],
         shard: usize,
     ) -> Result<Decided, Refused> {
-        let About { upper, state, direction } = about;
+        let About { upper, state, direction, mut hint } = about;
         let mut decided = Decided { rules: ArrayVec::new(), via: Via::Chain };
         let (in_port, now) = (seat.in_port, seat.now);
         for function in in_order(seat.piece, direction) {
@@ -176,7 +177,8 @@ impl Common {
                 continue;
             };
             let view = FlowView { headers, upper, in_port, direction, now, state };
-            match nf.decide_flow(&view, own, slice) {
+            // Those behind it may see other headers.
+            match nf.decide_flow(&view, hint.take(), own, slice) {
                 Decision::Forward(forward) => {
                     if state != FlowStage::Packet {
                         put(headers, forward.rewrite.src, forward.rewrite.dst);
@@ -242,12 +244,14 @@ pub(super) struct About<'p> {
     pub(super) upper: &'p [u8],
     pub(super) state: FlowStage,
     pub(super) direction: Direction,
+    /// What the first function that is asked found already.
+    pub(super) hint: Option<u32>,
 }
 
 impl About<'_> {
     /// Nothing: the flow is decided again, and began in this direction.
     pub(super) fn again(direction: Direction) -> Self {
-        Self { upper: &[], state: FlowStage::Again, direction }
+        Self { upper: &[], state: FlowStage::Again, direction, hint: None }
     }
 }
 
