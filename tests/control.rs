@@ -122,7 +122,7 @@ fn a_handle_that_is_set_changes_what_becomes_of_packets() {
 fn mistakes_are_told_with_the_nearest_name_and_exit_2() {
     let run = Run::start(&[]);
     assert!(run.refused(&["get", "edge.defualt"]).contains("did you mean `edge.default`?"));
-    assert!(run.refused(&["set", "edge.default", "perhaps"]).contains("`allow` or `deny`"));
+    assert!(run.refused(&["set", "edge.default", "perhaps"]).contains("`allow`, `deny`"));
     assert!(run.refused(&["set", "edge.packets", "0"]).contains("read only"));
     assert!(run.ask(&["get"]).lines().any(|l| l.starts_with("edge.default") && l.contains("rw")));
     run.quit();
