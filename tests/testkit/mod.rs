@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses its own part of the kit")]
 
+pub mod conversation;
 pub mod packets;
 pub mod replayed;
 
@@ -83,6 +84,8 @@ pub const ROUTED: [Host; 2] = [
 pub enum Driver {
     /// Packet sockets on the near ends of veth pairs.
     AfPacket,
+    /// As those, two a port for two workers: the kernel spreads flows over them by a hash of its own.
+    AfPacketOfTwo,
     /// XDP sockets on them.
     AfXdp,
     /// Taps that nfv makes, and that become the hosts' interfaces.
@@ -94,8 +97,20 @@ impl Driver {
     fn device(self, name: &str, at: usize) -> String {
         match self {
             Self::AfPacket => format!("net_af_packet{at},iface={name}-veth"),
+            // Where a queue is full the kernel takes the other one, and packets overtake each other: much room.
+            Self::AfPacketOfTwo => {
+                format!("net_af_packet{at},iface={name}-veth,qpairs=2,framecnt=8192")
+            }
             Self::AfXdp => format!("net_af_xdp{at},iface={name}-veth"),
             Self::Tap => format!("net_tap{at},iface={name}-tap"),
+        }
+    }
+
+    /// The EAL's arguments for as many workers as there are queues.
+    fn lcores(self) -> [&'static str; 2] {
+        match self {
+            Self::AfPacketOfTwo => ["--lcores", "0@0,1@0,2@1"],
+            Self::AfPacket | Self::AfXdp | Self::Tap => ["-l", "0,1"],
         }
     }
 }
@@ -178,8 +193,9 @@ impl Rig {
         }
         let socket = rig.socket();
         let mut nfv = Command::new("ip")
-            .args(["netns", "exec", &middle, NFV, "run", "--no-pci", "-l", "0,1", "--", chain])
-            .args(["--control", &socket])
+            .args(["netns", "exec", &middle, NFV, "run", "--no-pci"])
+            .args(driver.lcores())
+            .args(["--", chain, "--control", &socket])
             .env("LAN", driver.device("lan", 0))
             .env("WAN", driver.device("wan", 1))
             .stdout(Stdio::piped())

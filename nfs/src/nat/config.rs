@@ -1,5 +1,6 @@
 //! What the chain file says, read into what cannot be wrong.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -56,10 +57,11 @@ pub(super) fn build(
     let writer = open_log(section, around, report);
     let log = Arc::new(if writer.is_some() { Log::kept() } else { Log::not_kept() });
     let before = around.heritage.and_then(|h| h.downcast_ref::<Inherited>());
-    let plot = Plot { pool, ports: ports?, pooling, shares, log: log.clone() };
+    let secret = secret(around.purpose);
+    let plot = Plot { pool, ports: ports?, pooling, shares, log: log.clone(), secret: secret[0] };
     let most = section.integer("subscriber-sessions").and_then(|n| u32::try_from(n).ok());
     let parts = Mappings::new(plot, before.map(|b| &*b.mappings))
-        .zip(filtering(section, before))
+        .zip(filtering(section, secret, before))
         .zip(limit(most, &internal, before));
     let Some(((mut mappings, filtering), limit)) = parts else {
         let message = "there is no memory for so many mappings";
@@ -109,14 +111,26 @@ struct Inherited {
     subscribers: Option<Arc<Subscribers>>,
 }
 
-fn filtering(section: &Section<'_>, before: Option<&Inherited>) -> Option<Filtering> {
+/// A replay makes the same choices every time.
+fn secret(purpose: Purpose) -> [u64; 2] {
+    match purpose {
+        Purpose::Run => [1u64, 2].map(|i| RandomState::new().hash_one(i) | 1),
+        Purpose::Check | Purpose::Replay => REPLAYED,
+    }
+}
+
+fn filtering(
+    section: &Section<'_>,
+    secret: [u64; 2],
+    before: Option<&Inherited>,
+) -> Option<Filtering> {
     Some(match section.choice("filtering") {
         Some("endpoint-independent") => Filtering::EndpointIndependent,
         Some("address-dependent") => {
             let inherited = before.and_then(|b| b.contacts.clone());
             Filtering::AddressDependent(match inherited {
                 Some(contacts) => contacts,
-                None => Arc::new(Contacts::new()?),
+                None => Arc::new(Contacts::new(secret)?),
             })
         }
         _ => Filtering::AddressAndPort,
@@ -550,6 +564,8 @@ const PRIVATE: [([u8; 4], [u8; 4]); 4] = [
     ([192, 168, 0, 0], [192, 168, 255, 255]),
     ([100, 64, 0, 0], [100, 127, 255, 255]),
 ];
+/// The secret of replays, which nobody attacks.
+const REPLAYED: [u64; 2] = [0x6e66_7620_7265_706d, 0x6c61_7965_642e_2e2f];
 const WRITE_EVERY: Duration = Duration::from_millis(200);
 /// Eight for each class, on average.
 const PORTS_FEW: u16 = 1023;

@@ -85,6 +85,8 @@ pub struct Plot {
     pub shares: Shares,
     /// Where ranges of ports that were given and came back are noted.
     pub log: Arc<Log>,
+    /// By which inside ends are spread over ports; mappings that are taken over keep theirs.
+    pub secret: u64,
 }
 
 /// Mappings in use, of the classes with one remainder: a line of its own, so that workers seldom meet.
@@ -142,7 +144,7 @@ enum Look {
 impl Mappings {
     /// No mapping yet, but those that flows hold of the mappings that these replace. `None`: there is no memory for it.
     pub fn new(plot: Plot, before: Option<&Self>) -> Option<Self> {
-        let Plot { pool, ports, pooling, shares, log } = plot;
+        let Plot { pool, ports, pooling, shares, log, secret } = plot;
         let alike = before.filter(|b| b.layout.shares.is_like(&shares));
         let share_count = match shares {
             Shares::Given { size, .. } => 65_536 / usize::from(size),
@@ -177,7 +179,7 @@ impl Mappings {
             };
             places.push(u16::try_from(place).ok().filter(|place| *place < OUTSIDES_MAX)?);
         }
-        let common = alike.map_or_else(|| Arc::new(Common::new()), |b| b.common.clone());
+        let common = alike.map_or_else(|| Arc::new(Common::new(secret)), |b| b.common.clone());
         let layout = Layout { pool, places: places.into(), ports, pooling, shares };
         let mut earlier = Vec::new();
         if let Some(alike) = alike {
@@ -553,8 +555,7 @@ impl Mappings {
 }
 
 impl Common {
-    fn new() -> Self {
-        let secret = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 1) | 1;
+    fn new(secret: u64) -> Self {
         let tallies = (0..TALLIES).map(|_| Tally::default()).collect();
         Self { classes: Classes::new(), tallies, secret }
     }

@@ -19,6 +19,12 @@ fn end(text: &str) -> End {
     End { address: address.parse().unwrap(), port: port.parse().unwrap() }
 }
 
+/// Another word every time.
+fn random() -> u64 {
+    use std::hash::BuildHasher;
+    std::hash::RandomState::new().hash_one(1) | 1
+}
+
 /// Inside: 10.0.0.0/8; pool: 192.0.2.1-192.0.2.2 with these ports.
 fn nat_of(ports: (u16, u16), filtering: Filtering) -> Nat {
     let range = |a: &str, b: &str| Ranges::of([(a.parse().unwrap(), b.parse().unwrap())]);
@@ -28,6 +34,7 @@ fn nat_of(ports: (u16, u16), filtering: Filtering) -> Nat {
         pooling: Pooling::Paired,
         shares: Shares::Common,
         log: Arc::new(Log::not_kept()),
+        secret: random(),
     };
     let mut mappings = Mappings::new(plot, None).unwrap();
     let mut forwards = Forwards::default();
@@ -156,7 +163,8 @@ fn what_is_not_one_of_a_flow_takes_nothing() {
 
 #[test]
 fn strangers_come_in_as_filtering_says() {
-    let contacts = || Filtering::AddressDependent(Arc::new(Contacts::new().unwrap()));
+    let contacts =
+        || Filtering::AddressDependent(Arc::new(Contacts::new([random(), random()]).unwrap()));
     // By whom: the peer itself from another port, and a stranger.
     for (filtering, peer, stranger) in [
         (Filtering::EndpointIndependent, true, true),
@@ -233,7 +241,8 @@ fn a_hairpin_goes_back_with_both_ends_replaced() {
 
 #[test]
 fn a_flow_that_is_decided_again_keeps_its_ends_and_takes_nothing_more() {
-    let contacts = Filtering::AddressDependent(Arc::new(Contacts::new().unwrap()));
+    let contacts =
+        Filtering::AddressDependent(Arc::new(Contacts::new([random(), random()]).unwrap()));
     for filtering in [Filtering::EndpointIndependent, contacts] {
         let nat = nat_of((1024, 65_535), filtering);
         let peer = tcp(&nat, "10.0.0.2:1000", "192.0.2.1:8080").unwrap();
@@ -364,7 +373,7 @@ proptest! {
     #[test]
     fn any_flows_keep_one_outside_end_an_inside_end_and_give_all_back(steps in steps(), dependent: bool) {
         let filtering = match dependent {
-            true => Filtering::AddressDependent(Arc::new(Contacts::new().unwrap())),
+            true => Filtering::AddressDependent(Arc::new(Contacts::new([random(), random()]).unwrap())),
             false => Filtering::EndpointIndependent,
         };
         // Few ports: the pool is used up now and then.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::account::{CellId, Cells};
 use crate::chain::compile::ProgramId;
-use crate::nf::Via;
+use crate::nf::{Direction, Via};
 
 /// A path: what a worker has to know for each packet.
 #[derive(Clone, Copy, Debug)]
@@ -88,11 +88,11 @@ impl Paths {
         }
     }
 
-    /// The path of a program for what `rules` decided, made when there is none. `key`: the program and the rules; `cells`
-    /// says where its packets and its bytes are counted.
+    /// The path of a piece in a program for what `rules` of its functions decided, asked in the direction in which a flow
+    /// began, made when there is none. `cells` says where its packets and its bytes are counted.
     pub fn intern(
         &mut self,
-        program: ProgramId,
+        (piece, began, program): (u16, Direction, ProgramId),
         via: Via,
         rules: &[u32],
         cells: impl FnOnce() -> (Box<[CellId]>, Box<[CellId]>),
@@ -107,8 +107,9 @@ impl Paths {
         };
         let mut key = [0; KEY_MAX];
         let mut n = 0;
-        for (to, from) in key.iter_mut().zip([u32::from(program.0), via as u32].iter().chain(rules))
-        {
+        let began = u32::from(began == Direction::Reverse);
+        let head = [u32::from(piece), began, u32::from(program.0), via as u32];
+        for (to, from) in key.iter_mut().zip(head.iter().chain(rules)) {
             *to = *from;
             n += 1;
         }
@@ -137,7 +138,33 @@ impl Paths {
     }
 }
 
-/// Program, via, and a rule for each function of a piece.
-const KEY_MAX: usize = 2 + FUNCTIONS_MAX;
+/// Piece, direction, program, via, and a rule for each function of the piece.
+const KEY_MAX: usize = 4 + FUNCTIONS_MAX;
 /// Most functions of a piece whose rules are told apart.
 pub(crate) const FUNCTIONS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_share_a_path_only_where_they_are_counted_alike() {
+        let mut paths = Paths::new();
+        let mut path = |piece, began, program, rules: &[u32]| {
+            let cells = || (Box::default(), Box::default());
+            paths.intern((piece, began, ProgramId(program)), Via::Chain, rules, cells)
+        };
+        let one = path(0, Direction::Forward, 1, &[7, 8]);
+        assert_eq!(path(0, Direction::Forward, 1, &[7, 8]), one);
+        let others = [
+            path(1, Direction::Forward, 1, &[7, 8]),
+            path(0, Direction::Reverse, 1, &[7, 8]),
+            path(0, Direction::Forward, 2, &[7, 8]),
+            path(0, Direction::Forward, 1, &[8, 7]),
+        ];
+        let mut all = [&[one][..], &others].concat();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 5, "{one} {others:?}");
+    }
+}

@@ -16,7 +16,8 @@ fn mappings_of(
     before: Option<&Mappings>,
 ) -> Mappings {
     let log = Arc::new(Log::kept());
-    Mappings::new(Plot { pool, ports, pooling, shares, log }, before).unwrap()
+    let secret = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 1) | 1;
+    Mappings::new(Plot { pool, ports, pooling, shares, log, secret }, before).unwrap()
 }
 
 fn mappings(ranges: &[&str], ports: (u16, u16), pooling: Pooling) -> Mappings {

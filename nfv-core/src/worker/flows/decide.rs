@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use super::act::{leave_by, one_way, segment, strictness, unkept};
 use super::{Common, Leaves, Refused, Seat};
 use crate::burst::{Slot, Verdict};
-use crate::chain::compile::{Plan, ProgramId};
+use crate::chain::compile::ProgramId;
 use crate::chain::piece::Piece;
 use crate::flow::{
     Address, Entry, FUNCTIONS_MAX, FlowKey, FlowRef, FlowRefusal, Invalid, KEPT, Scope, Side,
@@ -72,7 +72,7 @@ impl Common {
             kept,
             ..zerocopy::FromZeros::new_zeroed()
         };
-        entry.paths = self.paths_of(seat.plan, seat.piece, &decided, backwards);
+        entry.paths = self.paths_of(seat, &decided, backwards);
         if table.len() + self.others >= self.max && !self.make_room(table, seat, shard) {
             self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
             return Err(unkept(FlowRefusal::TableFull));
@@ -149,7 +149,7 @@ impl Common {
             }
             return self.renew(table, seat, found.entry());
         }
-        entry.paths = self.paths_of(seat.plan, seat.piece, &decided, backwards);
+        entry.paths = self.paths_of(seat, &decided, backwards);
         (entry.kept, entry.generation) = (kept, self.generation);
         entry.flags = entry.flags & !flag::ONE_WAY | one_way(decided.via);
         if let Some(place) = table.get_mut(found.entry()) {
@@ -204,11 +204,11 @@ impl Common {
     /// The paths of a flow's sides.
     pub(super) fn paths_of(
         &mut self,
-        plan: &Plan,
-        piece: &Piece,
+        seat: &Seat<'_>,
         decided: &Decided,
         backwards: bool,
     ) -> [u32; 2] {
+        let Seat { plan, piece, number, .. } = *seat;
         let [forward, reverse] = piece.programs.unwrap_or([ProgramId(u16::MAX); 2]);
         let direction = if backwards { Direction::Reverse } else { Direction::Forward };
         let cells = || {
@@ -232,8 +232,8 @@ impl Common {
         // Who answers a hairpin answers by the same port; other ways are for the first side only.
         let back = if decided.via == Via::Back { Via::Back } else { Via::Chain };
         [
-            self.paths.intern(first, decided.via, &decided.rules, cells),
-            self.paths.intern(answer, back, &decided.rules, cells),
+            self.paths.intern((number, direction, first), decided.via, &decided.rules, cells),
+            self.paths.intern((number, direction, answer), back, &decided.rules, cells),
         ]
     }
 }

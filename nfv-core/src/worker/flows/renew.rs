@@ -138,7 +138,7 @@ impl Common {
                 | one_way(decided.via),
             places: [seat.place, seat.piece.place(turned(direction))],
             generation: self.generation,
-            paths: self.paths_of(seat.plan, seat.piece, &decided, backwards),
+            paths: self.paths_of(seat, &decided, backwards),
             deltas: deltas(before, after, head.protocol),
             piece: seat.number,
             kept,
