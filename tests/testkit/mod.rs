@@ -96,7 +96,8 @@ impl Driver {
     /// The device for a host, the first or second one.
     fn device(self, name: &str, at: usize) -> String {
         match self {
-            Self::AfPacket => format!("net_af_packet{at},iface={name}-veth"),
+            // Room for the time in which a worker that shares its core with a test does not run.
+            Self::AfPacket => format!("net_af_packet{at},iface={name}-veth,framecnt=8192"),
             // Where a queue is full the kernel takes the other one, and packets overtake each other: much room.
             Self::AfPacketOfTwo => {
                 format!("net_af_packet{at},iface={name}-veth,qpairs=2,framecnt=8192")
