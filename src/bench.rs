@@ -20,6 +20,7 @@ use hdrhistogram::Histogram;
 use nfv_core::account::{CellId, Cells, Counter, Ledger, Side};
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
+use nfv_core::control::running::Running;
 use nfv_core::dpdk::{Packets, ReserveError, cycles};
 use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Purpose};
@@ -151,6 +152,8 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     for worker in running {
         worker.wait().ok_or_else(|| anyhow!("a worker panicked"))??;
     }
+    // What was under way between workers when the last one ended.
+    Running::first(plan.clone(), cells.clone()).count_lost(mates.empty());
     let totals = plan.ledger.totals(&cells);
     let _ = plan.finish();
     drop(ports);
