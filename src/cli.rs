@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use nfv_core::flow::SHARDS;
 
 use crate::traffic::Traffic;
 
@@ -130,8 +131,47 @@ pub enum CtlCommand {
         /// The chain file
         config: Option<PathBuf>,
     },
+    /// Show which worker has which shards, and how many flows
+    Shards {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Move shards with their flows to another worker, while packets pass
+    Move {
+        /// One, a range (0-63), or all
+        #[arg(value_parser = shards)]
+        shards: Shards,
+        /// The worker's number
+        worker: u16,
+    },
+    /// Move all of a worker's shards to the others, while packets pass
+    Drain {
+        /// The worker's number
+        worker: u16,
+    },
     /// End the run as SIGINT does
     Quit,
+}
+
+/// The first and the last of some shards.
+#[derive(Clone, Copy, Debug)]
+pub struct Shards {
+    pub first: u8,
+    pub last: u8,
+}
+
+/// `5`, `0-63`, `all`.
+fn shards(text: &str) -> Result<Shards, String> {
+    let end = (SHARDS - 1) as u8;
+    if text == "all" {
+        return Ok(Shards { first: 0, last: end });
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first <= last && last <= end => Ok(Shards { first, last }),
+        _ => Err(format!("a shard from 0 to {end}, a range such as `0-63`, or `all`")),
+    }
 }
 
 /// Arguments of `nfv run`, behind `--`.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use nfv_core::control::requests::{Answer, Flows, HandleValue, Request, Stats};
+use nfv_core::control::requests::{Answer, Flows, HandleValue, Request, Stats, WorkerShards};
 
-use crate::cli::{CtlArgs, CtlCommand};
+use crate::cli::{CtlArgs, CtlCommand, Shards};
 use crate::failure::{Failure, Outcome};
 use crate::say::say;
 use crate::stats::{Counters, Unit, tables};
@@ -33,6 +33,11 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
                 .map(|path| std::path::absolute(path).with_context(|| path.display().to_string()))
                 .transpose()?,
         },
+        CtlCommand::Shards { .. } => Request::Shards {},
+        CtlCommand::Move { shards: Shards { first, last }, worker } => {
+            Request::Move { first: *first, last: *last, worker: *worker }
+        }
+        CtlCommand::Drain { worker } => Request::Drain { worker: *worker },
         CtlCommand::Quit => Request::Quit {},
     };
     let value = match ask(&path, &request)? {
@@ -42,7 +47,8 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
     match &args.command {
         CtlCommand::Stats { json: true }
         | CtlCommand::Get { json: true, .. }
-        | CtlCommand::Flows { json: true, .. } => {
+        | CtlCommand::Flows { json: true, .. }
+        | CtlCommand::Shards { json: true } => {
             say(&format!("{}\n", serde_json::to_string_pretty(&value)?));
         }
         CtlCommand::Stats { .. } => say(&stats(serde_json::from_value(value)?)),
@@ -64,7 +70,14 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
                 say("and more: say --most, or filter them\n");
             }
         }
-        CtlCommand::Reload { .. } => {
+        CtlCommand::Shards { .. } => {
+            for own in serde_json::from_value::<Vec<WorkerShards>>(value)? {
+                let WorkerShards { worker, shards, flows } = own;
+                let (n, ranges) = (shards.len(), ranges(&shards));
+                say(&format!("worker {worker}: {n} shards, {flows} flows: {ranges}\n"));
+            }
+        }
+        CtlCommand::Reload { .. } | CtlCommand::Move { .. } | CtlCommand::Drain { .. } => {
             say(&format!("{}\n", serde_json::from_value::<String>(value)?));
         }
         CtlCommand::Quit => {}
@@ -125,6 +138,34 @@ fn stats(stats: Stats) -> String {
     text + &tables(&Counters::new(stats.counters), Unit::Total)
 }
 
+/// `0-3 6 8-9`; in steps of two and more, as at the start: `0,2..126`.
+fn ranges(shards: &[u8]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut rest = shards;
+    while let [first, tail @ ..] = rest {
+        let step = tail.first().map_or(1, |next| next - first);
+        let pairs = rest.windows(2).take_while(|pair| matches!(pair, [a, b] if b - a == step));
+        let steps = pairs.count();
+        let last = rest.get(steps).copied().unwrap_or(*first);
+        let taken = match (steps, step) {
+            (1.., 1) => {
+                parts.push(format!("{first}-{last}"));
+                steps + 1
+            }
+            (2.., _) => {
+                parts.push(format!("{first},{}..{last}", first + step));
+                steps + 1
+            }
+            _ => {
+                parts.push(first.to_string());
+                1
+            }
+        };
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    if parts.is_empty() { "none".to_owned() } else { parts.join(" ") }
+}
+
 /// Where a run listens, and is asked, when nothing else is said.
 pub fn default_path() -> PathBuf {
     default_folder().join("nfv.sock")
@@ -143,3 +184,20 @@ pub fn default_folder() -> PathBuf {
 
 /// A reload builds tables of rules.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_listed_by_ranges() {
+        assert_eq!(ranges(&[]), "none");
+        assert_eq!(ranges(&[7]), "7");
+        assert_eq!(ranges(&[0, 1, 2, 3]), "0-3");
+        assert_eq!(ranges(&[0, 1, 2, 6, 8, 9]), "0-2 6 8-9");
+        let even: Vec<u8> = (0..128).step_by(2).collect();
+        assert_eq!(ranges(&even), "0,2..126");
+        let less: Vec<u8> = even.into_iter().filter(|s| *s != 4).collect();
+        assert_eq!(ranges(&less), "0 2 6,8..126");
+    }
+}

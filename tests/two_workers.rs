@@ -4,6 +4,7 @@
 mod testkit;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde_json::Value;
 use testkit::{Driver, ROUTED, Rig, is_root, must, skip};
@@ -96,6 +97,48 @@ fn what_another_worker_received_is_handed_over_and_hosts_see_nothing_of_it() {
     let handed = handed_over(&rig);
     println!("{handed} packets were handed over");
     assert!(handed > 1000, "control: the way between workers was taken: {handed}");
+    assert_no_flow_is_lost(&rig);
+    println!("{}", rig.finish());
+}
+
+#[test]
+fn connections_go_on_while_their_shards_move_from_worker_to_worker() {
+    if !is_root() {
+        return skip("two_workers", "making namespaces needs root");
+    }
+    let mut rig = rig(Driver::AfPacketOfTwo);
+    let folder = tempfile::tempdir().unwrap();
+    let web = folder.path().display().to_string();
+    must(&format!("head -c 20000000 /dev/urandom > {web}/file"));
+    let sent = must(&format!("sha256sum < {web}/file"));
+    rig.serve("wan", 80, &["python3", "-m", "http.server", "--directory", &web, "80"]);
+    rig.serve("wan", 90, &["python3", "tests/testkit/many.py", "serve", "0.0.0.0", "90"]);
+    rig.serve("wan", 5201, &["iperf3", "-s"]);
+    let (talks, rounds) = (AtomicBool::new(true), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while talks.load(Ordering::Relaxed) {
+                for way in [["move", "0-63", "1"], ["move", "all", "0"], ["move", "40-127", "1"]] {
+                    rig.ask(&way);
+                }
+                rig.ask(&["drain", "0"]);
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let many = "python3 tests/testkit/many.py connect 192.0.2.80 90 300";
+        assert!(rig.on("lan", many).starts_with("300 connections, each echoed its own bytes"));
+        for from in ["192.0.2.80", "10.2.0.3"] {
+            let line = format!("curl -sS --max-time 60 http://{from}/file | sha256sum");
+            assert_eq!(rig.on("lan", &line), sent, "the file arrives from {from} as it was sent");
+        }
+        rig.iperf("lan", "10.2.0.2");
+        talks.store(false, Ordering::Relaxed);
+    });
+    let (rounds, shards) = (rounds.into_inner(), rig.ask(&["shards"]));
+    println!("{rounds} rounds of moves\n{shards}");
+    assert!(rounds > 10);
+    assert!(shards.starts_with("worker 0: 0 shards, 0 flows: none\nworker 1: 128 shards, "));
+    assert!(shards.contains(" flows: 0-127"));
     assert_no_flow_is_lost(&rig);
     println!("{}", rig.finish());
 }

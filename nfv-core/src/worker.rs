@@ -9,8 +9,10 @@ mod change;
 mod desk;
 mod flows;
 mod fragments;
+mod handed;
 mod kernel;
 mod mates;
+mod moves;
 mod output;
 mod sort;
 mod tunnel;
@@ -24,8 +26,9 @@ pub use self::desk::{Desk, Order};
 use self::flows::FlowEngine;
 use self::fragments::Reassembly;
 pub use self::kernel::KernelQueues;
+use self::mates::Came;
 pub use self::mates::Mates;
-use self::mates::{Came, Handed};
+pub use self::moves::{Hold, Left, Parcel};
 use crate::account::{CellId, Cells};
 use crate::burst::{Burst, Reason, Refused, Routing, Verdict};
 use crate::chain::compile::{Entry, Function, Plan, Program, ProgramId, Step};
@@ -114,6 +117,10 @@ struct Own {
     polls_left: u32,
     seat: Seat,
     mates: Arc<Mates>,
+    /// Packets that were taken from the inbox.
+    taken: u64,
+    /// While a shard comes to this worker.
+    hold: Option<Box<Hold>>,
     /// The flows, where a chain keeps any.
     flows: Option<Box<FlowEngine>>,
     /// Fragments, where flows are kept.
@@ -185,6 +192,8 @@ impl Worker {
             polls_left: if seat.index == 0 { 0 } else { u32::MAX },
             seat,
             mates,
+            taken: 0,
+            hold: None,
             fragments: flows.is_some().then(|| Box::new(Reassembly::new())),
             flows,
             polls_to_sum: POLLS_TO_SUM,
@@ -205,6 +214,7 @@ impl Worker {
     /// Ends what waits: no packet is under way then.
     pub fn end(&mut self) {
         self.own.end_fragments(&self.plan);
+        self.own.end_hold(&self.plan);
         self.settle();
     }
 
@@ -215,20 +225,31 @@ impl Worker {
         if self.polls_to_look == 0 {
             self.polls_to_look = POLLS_TO_LOOK;
             if let Some(order) = self.desk.next() {
-                self.carry_out(order, now);
+                self.carry_out(order, io, now);
             }
         }
         self.own.poll(&self.plan, io, now)
     }
 
     #[cold]
-    fn carry_out(&mut self, mut order: Order, now: Time) {
+    fn carry_out(&mut self, mut order: Order, io: &mut impl Io, now: Time) {
+        let Self { plan, own, .. } = self;
         match &mut order {
             Order::Change(next) => self.change(next, now),
-            Order::List(page) => match &self.own.flows {
+            Order::List(page) => match &own.flows {
                 Some(flows) => flows.list(page, now),
                 None => page.next = None,
             },
+            Order::Count(flows) => {
+                if let Some(engine) = &own.flows {
+                    engine.count(flows);
+                }
+            }
+            Order::See => {}
+            Order::Hold(hold) => own.hold = hold.take(),
+            Order::Export(parcel) => own.export(plan, parcel),
+            Order::Import(parcel) => own.import(plan, parcel, io, now),
+            Order::Release(hold) => *hold = own.release(plan, io, now),
         }
         self.desk.done(order);
     }
@@ -267,10 +288,10 @@ impl Own {
             seen += burst.len();
             self.dispatch(plan, port, &mut burst, io, now);
         }
-        if self.mates.several() {
-            seen += self.take_handed(plan, &mut burst, io, now);
-        }
         self.inbox = Some(burst);
+        if self.mates.several() {
+            seen += self.take_handed(plan, io, now);
+        }
         if !self.kernel.is_empty() {
             self.look_at_kernel(plan, io);
         }
@@ -314,42 +335,6 @@ impl Own {
         }
         self.take_in(plan, entry, (burst, Came::ByPort), port, io, now);
         self.flush(plan, io);
-    }
-
-    /// Takes in packets that others received; the burst is empty, and is so again then. Returns how many there were.
-    #[cold]
-    fn take_handed(
-        &mut self,
-        plan: &Plan,
-        burst: &mut Burst,
-        io: &mut impl Io,
-        now: Time,
-    ) -> usize {
-        let mut seen = 0;
-        let mut next = self.mates.next(self.seat.index);
-        while let Some(Handed { packet, headers, port, why }) = next.take() {
-            burst.push(packet, &headers, FlowRef::NONE);
-            while !burst.is_full() {
-                next = self.mates.next(self.seat.index);
-                match next.take() {
-                    Some(same) if (same.port, same.why) == (port, why) => {
-                        burst.push(same.packet, &same.headers, FlowRef::NONE);
-                    }
-                    other => {
-                        next = other;
-                        break;
-                    }
-                }
-            }
-            seen += burst.len();
-            let Some(entry) = plan.entries.get(port.index()) else { break };
-            self.take_in(plan, entry, (burst, why), port, io, now);
-            if seen >= HANDED_MAX && next.is_none() {
-                break;
-            }
-        }
-        self.flush(plan, io);
-        seen
     }
 
     /// Takes parsed packets to their programs, and runs these; then the fragments that waited for any of them.
@@ -623,8 +608,6 @@ impl Own {
     }
 }
 
-/// Packets of others that are taken in between two looks at the ports.
-const HANDED_MAX: usize = 128;
 /// Polls between two looks at the desk: some microseconds.
 const POLLS_TO_LOOK: u32 = 8;
 /// Polls after which what flows counted is added up, however busy it is: a fraction of a millisecond.

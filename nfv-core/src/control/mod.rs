@@ -2,6 +2,7 @@
 pub mod journal;
 pub mod learn;
 pub mod metrics;
+pub mod moving;
 pub mod netlink;
 pub mod requests;
 pub mod running;

@@ -52,6 +52,22 @@ pub enum Request {
         #[serde(default)]
         config: Option<PathBuf>,
     },
+    /// Which worker has which shards, and how many flows.
+    Shards {},
+    /// Moves shards with their flows to a worker.
+    Move {
+        /// The first one.
+        first: u8,
+        /// The last one.
+        last: u8,
+        /// To whom.
+        worker: u16,
+    },
+    /// Moves all of a worker's shards to the others, by turns.
+    Drain {
+        /// The worker.
+        worker: u16,
+    },
     /// Ends the run as SIGINT does.
     Quit {},
 }
@@ -159,6 +175,17 @@ pub struct Flows {
     pub more: bool,
 }
 
+/// What a worker has.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct WorkerShards {
+    /// Its number.
+    pub worker: u16,
+    /// Its shards, in order.
+    pub shards: Vec<u8>,
+    /// How many flows are in them, each with an entry for each part of its chain.
+    pub flows: u64,
+}
+
 impl Control {
     /// Answers a line.
     pub fn answer_line(&self, line: &[u8]) -> Answer {
@@ -179,6 +206,12 @@ impl Control {
                 self.flows(&filter, most.min(ROWS_MAX)).and_then(|v| json(&v))
             }
             Request::Reload { config } => (self.reload)(config).and_then(|v| json(&v)),
+            Request::Shards {} => self.shards().and_then(|v| json(&v)),
+            Request::Move { first, last, worker } => {
+                let moves: Vec<_> = (first..=last).map(|shard| (shard, worker)).collect();
+                self.workers.move_shards(&moves).map(moved).and_then(|v| json(&v))
+            }
+            Request::Drain { worker } => self.drain(worker).map(moved).and_then(|v| json(&v)),
             Request::Quit {} => {
                 self.stop.store(true, Ordering::Relaxed);
                 json(&"the run ends")
@@ -233,6 +266,37 @@ impl Control {
             true
         })?;
         Ok(found)
+    }
+
+    /// Who has which shards.
+    fn shards(&self) -> Result<Vec<WorkerShards>, String> {
+        let all = self.workers.shards()?;
+        let of = |worker: u16| {
+            let own = (0..).zip(&all).filter(|(_, (owner, _))| *owner == worker);
+            let flows = own.clone().map(|(_, (_, flows))| u64::from(*flows)).sum();
+            WorkerShards { worker, shards: own.map(|(shard, _)| shard).collect(), flows }
+        };
+        Ok((0..).take(self.workers.now().workers()).map(of).collect())
+    }
+
+    /// Takes all shards from a worker.
+    fn drain(&self, worker: u16) -> Result<usize, String> {
+        let all = self.workers.shards()?;
+        let others: Vec<u16> =
+            (0..).take(self.workers.now().workers()).filter(|other| *other != worker).collect();
+        if others.len() == self.workers.now().workers() {
+            return Err(format!(
+                "there is no worker {worker}; the last one is {}",
+                others.len() - 1
+            ));
+        }
+        if others.is_empty() {
+            return Err("it is the only worker: there is none to take its shards".to_owned());
+        }
+        let own = (0..=u8::MAX).zip(all).filter(|(_, (owner, _))| *owner == worker);
+        let moves: Vec<_> =
+            own.zip(others.iter().cycle()).map(|((shard, _), to)| (shard, *to)).collect();
+        self.workers.move_shards(&moves)
     }
 
     fn handles(&self) -> Vec<HandleValue> {
@@ -326,6 +390,13 @@ fn port_state(port: &OpenPort) -> PortState {
     }
 }
 
+fn moved(shards: usize) -> String {
+    match shards {
+        1 => "1 shard moved".to_owned(),
+        n => format!("{n} shards moved"),
+    }
+}
+
 /// How many flows are listed when nothing is said.
 fn rows() -> usize {
     1000
@@ -355,6 +426,10 @@ mod tests {
         assert_eq!(
             read(r#"{"do":"set","handle":"edge.default","value":"allow"}"#),
             Some(Request::Set { handle, value: "allow".to_owned() })
+        );
+        assert_eq!(
+            read(r#"{"do":"move","first":3,"last":5,"worker":1}"#),
+            Some(Request::Move { first: 3, last: 5, worker: 1 })
         );
         for wrong in ["", "[]", "{}", r#"{"do":"stop"}"#, r#"{"do":"stats","x":1}"#, "\u{0}"] {
             assert_eq!(read(wrong), None, "{wrong}");

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::moving::Move;
 use crate::account::{Cells, Totals};
 use crate::chain::compile::Plan;
 use crate::clock::Tsc;
-use crate::flow::FlowPage;
+use crate::flow::{FlowPage, SHARDS};
 use crate::nf::Task;
 use crate::worker::{Desk, Mates, Next, Order, Seat};
 
@@ -146,7 +147,7 @@ impl Workers {
                 desk.order(Order::List(page)).map_err(|_| BUSY)?;
                 page = match wait(desk)? {
                     Order::List(page) => page,
-                    Order::Change(_) => return Err(BUSY.to_owned()),
+                    _ => return Err(BUSY.to_owned()),
                 };
                 if !each(&running.plan, &page) {
                     return Ok(());
@@ -154,6 +155,55 @@ impl Workers {
             }
         }
         Ok(())
+    }
+
+    /// Moves shards to workers, one after the other; returns how many were not theirs already.
+    ///
+    /// # Errors
+    /// There is one worker only, or none of that number, or one that does not answer.
+    pub fn move_shards(&self, moves: &[(u8, u16)]) -> Result<usize, String> {
+        let _ordering = self.ordering.lock().unwrap_or_else(PoisonError::into_inner);
+        let workers = self.desks.len();
+        let unknown = moves
+            .iter()
+            .find(|(shard, to)| u16::from(*shard) >= SHARDS || usize::from(*to) >= workers);
+        if let Some((shard, to)) = unknown {
+            return Err(format!(
+                "shard {shard} to worker {to}: there are shards 0 to {} and workers 0 to {}",
+                SHARDS - 1,
+                workers.saturating_sub(1)
+            ));
+        }
+        let mut moved = 0;
+        for (shard, to) in moves {
+            let Some(mut under_way) = Move::new(&self.mates, *shard, *to) else { continue };
+            let start = Instant::now();
+            while !under_way.step(&self.desks, &self.mates)? {
+                if start.elapsed() > PATIENCE {
+                    return Err(format!("shard {shard}: a worker does not answer"));
+                }
+                std::thread::sleep(Duration::from_micros(20));
+            }
+            moved += 1;
+        }
+        Ok(moved)
+    }
+
+    /// By shard, the worker that it belongs to, and how many flows it has.
+    ///
+    /// # Errors
+    /// A worker does not answer.
+    pub fn shards(&self) -> Result<Vec<(u16, u32)>, String> {
+        let _ordering = self.ordering.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flows = Box::new([0; SHARDS as usize]);
+        for desk in self.desks.iter() {
+            desk.order(Order::Count(flows)).map_err(|_| BUSY)?;
+            flows = match wait(desk)? {
+                Order::Count(flows) => flows,
+                _ => return Err(BUSY.to_owned()),
+            };
+        }
+        Ok((0..=u8::MAX).zip(flows.iter()).map(|(s, n)| (self.mates.owner(s), *n)).collect())
     }
 
     /// Gives each worker an order, and waits until all are carried out.

@@ -44,7 +44,9 @@ pub struct Entry<A> {
     /// The piece of a chain that decided it.
     pub piece: u16,
     /// Its place on the shard's wheels.
-    pub slot: u16,
+    pub slot: u8,
+    /// The shard that it is of: that of its flow's first packet, where it came in.
+    pub shard: u8,
     /// Its neighbours in that place.
     pub(crate) next: u32,
     pub(crate) prev: u32,

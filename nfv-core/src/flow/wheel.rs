@@ -76,7 +76,6 @@ impl Wheel {
     }
 
     /// How many flows it has.
-    #[cfg(test)]
     pub fn len(&self) -> u32 {
         self.len
     }
@@ -103,7 +102,7 @@ impl Wheel {
         }
         self.len += 1;
         if let Some(entry) = table.get_mut(number) {
-            (entry.prev, entry.next, entry.slot) = (before, 0, at as u16);
+            (entry.prev, entry.next, entry.slot) = (before, 0, at as u8);
         }
         if before != 0
             && let Some(entry) = table.get_mut(before)
@@ -175,6 +174,7 @@ impl Wheel {
 const TICK_BITS: u32 = 24;
 /// Ticks a slot: 268 ms.
 const SLOT_TICKS: u32 = 16;
+/// As many as [`Entry::slot`](super::table::Entry::slot) tells apart.
 const SLOTS: usize = 256;
 /// Ticks of a turn, less the slot of the hand and the one of rounding.
 const HORIZON: u32 = (SLOTS as u32 - 2) * SLOT_TICKS;

@@ -3,7 +3,8 @@
 use crossbeam_queue::ArrayQueue;
 
 use super::change::Next;
-use crate::flow::FlowPage;
+use super::moves::{Hold, Parcel};
+use crate::flow::{FlowPage, SHARDS};
 
 /// A worker's desk. The control side writes orders, one at a time, and waits for the report.
 #[derive(Debug)]
@@ -19,6 +20,18 @@ pub enum Order {
     Change(Box<Next>),
     /// List flows.
     List(Box<FlowPage>),
+    /// Add the number of flows here, by shard.
+    Count(Box<[u32; SHARDS as usize]>),
+    /// Know what was so when it was given.
+    See,
+    /// Have a shard's packets wait; they do when it comes back empty.
+    Hold(Option<Box<Hold>>),
+    /// Let go a part of a shard's flows.
+    Export(Box<Parcel>),
+    /// Take in what another worker has let go.
+    Import(Box<Parcel>),
+    /// Let wait no more packets. What they waited in comes back.
+    Release(Option<Box<Hold>>),
 }
 
 impl Default for Desk {

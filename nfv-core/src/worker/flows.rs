@@ -10,6 +10,7 @@ mod act;
 mod decide;
 mod errors;
 mod life;
+mod moves;
 mod renew;
 
 use std::any::Any;
@@ -20,6 +21,7 @@ use arrayvec::ArrayVec;
 
 use self::act::undo;
 use self::decide::in_order;
+pub(super) use self::moves::Flows;
 use super::Seat as WorkerSeat;
 use super::mates::Mates;
 use crate::account::Cells;
@@ -49,7 +51,7 @@ struct Common {
     shards: Box<[FlowShard]>,
     paths: Paths,
     limits: FlowLimits,
-    /// Most flows of this worker.
+    /// Most flows of this worker: its shards' part.
     max: u32,
     /// Flows of the other family.
     others: u32,
@@ -131,7 +133,6 @@ impl FlowEngine {
         mates: Arc<Mates>,
         now: Time,
     ) -> Result<Self, ReserveError> {
-        let max = plan.flows.max.div_ceil(u32::from(seat.of.max(1)));
         let secret = Secret::random();
         let tick = Tick::of(now);
         let wheels =
@@ -148,13 +149,14 @@ impl FlowEngine {
         };
         let shard = |index| FlowShard { wheels: wheels(), slices: slices(index) };
         Ok(Self {
-            v4: Table::new(max, secret)?,
-            v6: Table::new(max, secret)?,
+            // Shards may all come to be this worker's.
+            v4: Table::new(plan.flows.max, secret)?,
+            v6: Table::new(plan.flows.max, secret)?,
             common: Common {
                 shards: (0..SHARDS).map(shard).collect(),
                 paths: Paths::new(),
                 limits: plan.flows,
-                max,
+                max: part_of(plan.flows.max, mates.shards_of(seat.index)),
                 others: 0,
                 generation: 1,
                 seen: generations(plan),
@@ -211,9 +213,9 @@ impl FlowEngine {
         };
     }
 
-    /// The worker that a packet's flow is of, when it is none of this one's known ones; `None`: it is of no flow.
+    /// The shard that a packet is of whose flow is not known here; `None`: it is of no flow.
     #[cold]
-    pub fn owner(&self, data: &[u8], h: &Headers) -> Option<u16> {
+    pub fn shard(&self, data: &[u8], h: &Headers) -> Option<u8> {
         // An error goes where the answers of the packet go that it quotes.
         let quote = is_icmp_error(h).then(|| quoted(data, h)).flatten();
         let h = match &quote {
@@ -223,8 +225,8 @@ impl FlowEngine {
         };
         let turned = quote.is_some();
         Some(match h.kind {
-            L3::Ipv4 => self.common.owner(looked_up::<[u8; 4]>(h, turned)),
-            _ => self.common.owner(looked_up::<[u8; 16]>(h, turned)),
+            L3::Ipv4 => self.common.shard(looked_up::<[u8; 4]>(h, turned)),
+            _ => self.common.shard(looked_up::<[u8; 16]>(h, turned)),
         })
     }
 
@@ -457,6 +459,11 @@ struct Sweeping<'p> {
     cells: &'p Cells,
     now: Time,
     tick: Tick,
+}
+
+/// How many of `max` flows so many shards may have.
+fn part_of(max: u32, shards: u16) -> u32 {
+    (u64::from(max) * u64::from(shards)).div_ceil(u64::from(SHARDS)) as u32
 }
 
 /// The sum of the functions' generations: it changes when any of them does.

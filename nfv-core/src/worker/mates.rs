@@ -1,22 +1,22 @@
-//! Several workers: each flow is one worker's, and what another receives of it is handed over.
+//! Several workers: each shard is one worker's, and what another receives of it is handed over.
 //!
 //! ```text
-//!   known here                  --> mine                                    costs nothing
-//!   unknown, and steered        --> the worker that steered it              its answers have other ends (a balancer's)
-//!   unknown                     --> the worker of its shard                 shard % workers, as NICs spread them
+//!   known here                  --> mine                                       costs nothing
+//!   unknown, and steered        --> the owner of the shard that it is steered to   its flow's other end is another (a balancer's)
+//!   unknown                     --> the owner of its shard                     at first shard % workers, as NICs spread them
 //! ```
 //!
 //! With a NIC that spreads by the symmetric key nothing is handed over but the answers of flows whose other end was
-//! replaced; with one that spreads otherwise all is still right, only slower. The packets of a flow that one queue
-//! receives are handed over in their order.
+//! replaced, and what is of shards that have moved; with one that spreads otherwise all is still right, only slower. The
+//! packets of a flow that one queue receives are handed over in their order. How shards move: [`super::moves`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use zerocopy::FromZeros;
 
 use crate::dpdk::{Packet, ReserveError, Reserved};
-use crate::flow::Secret;
+use crate::flow::{SHARDS, Secret};
 use crate::nf::PortIndex;
 use crate::packet::Headers;
 
@@ -26,6 +26,8 @@ pub struct Mates {
     /// By worker.
     inboxes: Box<[ArrayQueue<Handed>]>,
     steering: Option<Steering>,
+    /// By shard. Read where a packet's flow is not known; written when a shard moves.
+    owners: Box<[AtomicU16]>,
 }
 
 /// A packet that another worker received.
@@ -47,6 +49,8 @@ pub(super) enum Came {
     AsFragment,
     /// Its flow is this worker's.
     ForItsFlow,
+    /// The same, and none of those that are about to come.
+    ToStay,
 }
 
 impl Mates {
@@ -60,6 +64,7 @@ impl Mates {
         Ok(Self {
             inboxes: if several { (0..workers).map(inbox).collect() } else { Box::default() },
             steering: several.then(|| Steering::new(max)).transpose()?,
+            owners: (0..SHARDS).map(|shard| AtomicU16::new(shard % workers.max(1))).collect(),
         })
     }
 
@@ -69,9 +74,29 @@ impl Mates {
         self.steering.is_some()
     }
 
-    /// Which worker answers of a flow were steered to, by a hash of [`Mates::secret`].
+    /// The worker that a shard belongs to.
     #[inline]
-    pub(super) fn steered(&self, hash: u64) -> Option<u16> {
+    pub fn owner(&self, shard: u8) -> u16 {
+        self.owners.get(usize::from(shard)).map_or(0, |owner| owner.load(Ordering::Relaxed))
+    }
+
+    /// How many shards are a worker's.
+    pub(super) fn shards_of(&self, worker: u16) -> u16 {
+        let own = self.owners.iter().filter(|owner| owner.load(Ordering::Relaxed) == worker);
+        own.count() as u16
+    }
+
+    /// Makes a worker the owner of a shard: from now on others hand its packets to that one. Workers that have taken up
+    /// an order that was given after this know of it.
+    pub fn give(&self, shard: u8, worker: u16) {
+        if let Some(owner) = self.owners.get(usize::from(shard)) {
+            owner.store(worker, Ordering::Relaxed);
+        }
+    }
+
+    /// The shard that packets of a flow were steered to, by a hash of [`Mates::secret`].
+    #[inline]
+    pub(super) fn steered(&self, hash: u64) -> Option<u8> {
         self.steering.as_ref()?.get(hash)
     }
 
@@ -80,16 +105,21 @@ impl Mates {
         self.steering.as_ref().map(|s| s.secret)
     }
 
-    /// Steers packets to a worker. False: they are steered already, or there is no room.
-    pub(super) fn steer(&self, hash: u64, worker: u16) -> bool {
-        self.steering.as_ref().is_none_or(|s| s.insert(hash, worker))
+    /// Steers packets to a shard. False: they are steered already, or there is no room.
+    pub(super) fn steer(&self, hash: u64, shard: u8) -> bool {
+        self.steering.as_ref().is_none_or(|s| s.insert(hash, shard))
     }
 
     /// Steers them no more.
-    pub(super) fn unsteer(&self, hash: u64, worker: u16) {
+    pub(super) fn unsteer(&self, hash: u64, shard: u8) {
         if let Some(steering) = &self.steering {
-            steering.remove(hash, worker);
+            steering.remove(hash, shard);
         }
+    }
+
+    /// How many packets wait for a worker.
+    pub(super) fn waiting(&self, worker: u16) -> usize {
+        self.inboxes.get(usize::from(worker)).map_or(0, ArrayQueue::len)
     }
 
     /// Hands a packet over; it comes back when the other one has too many.
@@ -121,7 +151,8 @@ impl Mates {
     }
 }
 
-/// Whose answers are whose: `[hash: 48][worker + 1: 16]`, in lines of eight, each hash in one of two lines.
+/// Of which shard packets are that are not of their own: `[hash: 48][shard + 1: 16]`, in lines of eight, each hash in one
+/// of two lines. It names shards and no workers, so that nothing in it changes when a shard moves.
 #[derive(Debug)]
 struct Steering {
     lines: Reserved<Line>,
@@ -148,25 +179,25 @@ impl Steering {
     }
 
     #[inline]
-    fn get(&self, hash: u64) -> Option<u16> {
+    fn get(&self, hash: u64) -> Option<u8> {
         let words = self.slots(hash).map(|slot| slot.load(Ordering::Relaxed));
         let word = words.into_iter().find(|word| is_of(*word, hash))?;
-        (word as u16).checked_sub(1)
+        u8::try_from((word & SHARD).checked_sub(1)?).ok()
     }
 
-    fn insert(&self, hash: u64, worker: u16) -> bool {
+    fn insert(&self, hash: u64, shard: u8) -> bool {
         if self.get(hash).is_some() {
             return false;
         }
-        let word = (hash & !WORKER) | (u64::from(worker) + 1);
+        let word = (hash & !SHARD) | (u64::from(shard) + 1);
         let take = |slot: &AtomicU64| {
             slot.compare_exchange(0, word, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
         self.slots(hash).any(take)
     }
 
-    fn remove(&self, hash: u64, worker: u16) {
-        let word = (hash & !WORKER) | (u64::from(worker) + 1);
+    fn remove(&self, hash: u64, shard: u8) {
+        let word = (hash & !SHARD) | (u64::from(shard) + 1);
         for slot in self.slots(hash) {
             if slot.compare_exchange(word, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 return;
@@ -177,13 +208,13 @@ impl Steering {
 
 #[inline]
 fn is_of(word: u64, hash: u64) -> bool {
-    word != 0 && (word ^ hash) & !WORKER == 0
+    word != 0 && (word ^ hash) & !SHARD == 0
 }
 
-const WORKER: u64 = 0xffff;
+const SHARD: u64 = 0xffff;
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Packets under way to a worker; as many as a large receive ring has.
-const INBOX_MAX: usize = 4096;
+pub(super) const INBOX_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -194,13 +225,13 @@ mod tests {
         let mates = Mates::new(3, 100_000).unwrap();
         let hash = |i: u64| (i + 1).wrapping_mul(0xd6e8_feb8_6659_fd93);
         let all: Vec<u64> = (0..100_000).map(hash).collect();
-        let steered = all.iter().enumerate().filter(|(i, h)| mates.steer(**h, *i as u16 % 3));
+        let steered = all.iter().enumerate().filter(|(i, h)| mates.steer(**h, (*i % 128) as u8));
         assert_eq!(steered.count(), all.len());
         assert!(!mates.steer(all[5], 1), "it is steered already");
         for (i, h) in all.iter().enumerate() {
-            assert_eq!(mates.steered(*h), Some(i as u16 % 3));
+            assert_eq!(mates.steered(*h), Some((i % 128) as u8));
         }
-        all.iter().enumerate().for_each(|(i, h)| mates.unsteer(*h, i as u16 % 3));
+        all.iter().enumerate().for_each(|(i, h)| mates.unsteer(*h, (i % 128) as u8));
         assert!(all.iter().all(|h| mates.steered(*h).is_none()));
     }
 }

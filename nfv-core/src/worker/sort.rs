@@ -1,14 +1,12 @@
 //! Which program a packet takes: that of its flow, else the first chain that matches.
 
-use arrayvec::ArrayVec;
-
-use super::{Came, Handed, Io, Own};
+use super::{Came, Io, Own};
 use crate::burst::Burst;
 use crate::chain::compile::{Choice, Entry, Plan, ProgramId};
 use crate::clock::Time;
-use crate::dpdk::{BURST_MAX, Packet};
-use crate::flow::{FlowRef, FlowRefusal, SHARDS, is_tracked};
-use crate::packet::{Fragment, Headers, flow_hash, is_icmp_error};
+use crate::dpdk::BURST_MAX;
+use crate::flow::{FlowRefusal, is_tracked};
+use crate::packet::{Headers, is_icmp_error};
 use crate::port_index::PortIndex;
 
 impl Own {
@@ -58,9 +56,9 @@ impl Own {
         now: Time,
     ) {
         let fragments = burst.headers().iter().fold(0, |all, h| all | h.fragment as u8) != 0;
-        if fragments && came != Came::ForItsFlow {
+        if fragments && matches!(came, Came::ByPort | Came::AsFragment) {
             if self.mates.several() && came == Came::ByPort {
-                self.hand_over(plan, burst, port, Came::AsFragment);
+                self.hand_over_fragments(plan, burst, port);
             }
             self.follow_fragments(plan, burst, port, now);
         }
@@ -76,10 +74,11 @@ impl Own {
                 None => known = false,
             }
         }
-        if !known && self.mates.several() && came != Came::ForItsFlow {
-            self.hand_over(plan, burst, port, Came::ForItsFlow);
+        let may_be_others = came != Came::ForItsFlow || self.hold.is_some();
+        if !known && self.mates.several() && may_be_others && came != Came::ToStay {
+            self.hand_over(plan, (burst, came), port);
             // What is left is as it was, but stands elsewhere.
-            return self.sort_flows(plan, (first, all), (burst, Came::ForItsFlow), port, io, now);
+            return self.sort_flows(plan, (first, all), (burst, Came::ToStay), port, io, now);
         }
         if !known {
             for ((packet, h), to) in
@@ -109,38 +108,6 @@ impl Own {
             }
         }
     }
-}
-
-impl Own {
-    /// Hands packets of flows that are not known here to the workers that they are of; the others stay.
-    #[cold]
-    fn hand_over(&mut self, plan: &Plan, burst: &mut Burst, port: PortIndex, why: Came) {
-        let me = self.seat.index;
-        let all: ArrayVec<(Packet, Headers, FlowRef), BURST_MAX> =
-            burst.drain().map(|(packet, headers, flow)| (packet, *headers, flow)).collect();
-        for (packet, headers, flow) in all {
-            let engine = self.flows.as_ref();
-            let owner = match why {
-                Came::AsFragment => owner_of_fragment(&headers, self.seat.of).unwrap_or(me),
-                _ if flow.is_some() => me,
-                _ => engine.and_then(|e| e.owner(packet.data(), &headers)).unwrap_or(me),
-            };
-            if owner == me {
-                burst.push(packet, &headers, flow);
-                continue;
-            }
-            self.cells.add(plan.cells.handed_over, 1);
-            if let Err(packet) = self.mates.hand(owner, Handed { packet, headers, port, why }) {
-                self.drop(packet, plan.cells.inbox_full);
-            }
-        }
-    }
-}
-
-/// Who puts the fragments of a datagram together: by what all of them have.
-fn owner_of_fragment(h: &Headers, workers: u16) -> Option<u16> {
-    let cut = matches!(h.fragment, Fragment::First | Fragment::Later);
-    cut.then(|| (flow_hash(h) % u32::from(SHARDS)) as u16 % workers.max(1))
 }
 
 /// Chooses for the packets that have no program yet: a flow's first packet by `first`, what is of no flow by `all`.

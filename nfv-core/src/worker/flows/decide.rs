@@ -37,7 +37,7 @@ impl Common {
                 Err(invalid) => return Err(unkept(FlowRefusal::Tcp(invalid))),
             },
         };
-        let shard = usize::from(shard_of(key.tuple, key.scope.protocol));
+        let shard = self.shard_of_first(table, seat, &key);
         let mut headers = *slot.headers;
         let mut kept = [0; KEPT];
         let about = About {
@@ -68,6 +68,7 @@ impl Common {
             paths: [0, 0],
             deltas: deltas(key.tuple, after, key.scope.protocol),
             piece: seat.number,
+            shard: shard as u8,
             track,
             kept,
             ..zerocopy::FromZeros::new_zeroed()
@@ -92,6 +93,31 @@ impl Common {
             rewrite(slot.packet.data_mut(), slot.headers, after, entry.deltas, Side::First);
         }
         leave_by(seat, decided.via, slot)
+    }
+
+    /// The shard of a flow that begins here: behind a cut, the one that it has had since it came in.
+    fn shard_of_first<A: Address>(
+        &self,
+        table: &Table<A>,
+        seat: &Seat<'_>,
+        key: &FlowKey<A>,
+    ) -> usize {
+        let Seat { plan, piece, number, direction, .. } = *seat;
+        let before = || {
+            let at = piece.now.iter().position(|p| *p == number)?;
+            let before = match direction {
+                Direction::Forward => at.checked_sub(1)?,
+                Direction::Reverse => at + 1,
+            };
+            let place =
+                plan.pieces.get(usize::from(*piece.now.get(before)?))?.place(turned(direction));
+            let answers =
+                FlowKey { tuple: key.tuple.turned(), scope: Scope { place, ..key.scope } };
+            let found = table.look_up(&answers);
+            table.get(found.entry()).filter(|_| found.is_some()).map(|entry| entry.shard)
+        };
+        let known = if seat.place == 0 { None } else { before() };
+        usize::from(known.unwrap_or_else(|| shard_of(key.tuple, key.scope.protocol)))
     }
 
     /// The SYN of a new connection between the ends of one that is over.
@@ -125,7 +151,7 @@ impl Common {
             return self.renew(table, seat, found.entry());
         }
         let [first, answers] = entry.tuples;
-        let shard = usize::from(shard_of(first, entry.protocol));
+        let shard = usize::from(entry.shard);
         let backwards = entry.is(flag::BACKWARDS);
         let mut headers = headers_of(&entry, first);
         let mut kept = entry.kept;

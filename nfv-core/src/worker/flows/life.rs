@@ -26,7 +26,7 @@ impl Common {
         number: u32,
     ) {
         let Some(entry) = table.get(number) else { return };
-        let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
+        let shard = usize::from(entry.shard);
         let was = usize::from(!entry.is(flag::EMBRYO));
         if let Some(wheel) = self.wheel::<A>(shard, was) {
             wheel.unlink(table, number);
@@ -152,7 +152,7 @@ impl Common {
         now: Time,
     ) {
         if let Some(entry) = self.take_out(table, number) {
-            let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
+            let shard = usize::from(entry.shard);
             cells.add(plan.cells.flows_ended, 1);
             if let Some(piece) = plan.pieces.get(usize::from(entry.piece)) {
                 self.give_back(plan, piece, &entry.kept, shard, now);
@@ -178,7 +178,7 @@ impl Common {
             table.remove(number);
             return Err(FlowRefusal::Clash);
         }
-        let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
+        let shard = usize::from(entry.shard);
         let established = usize::from(!entry.is(flag::EMBRYO));
         let ticks = self.wait_ticks(table, number, 0);
         if let Some(wheel) = self.wheel::<A>(shard, established) {
@@ -193,55 +193,51 @@ impl Common {
         table: &mut Table<A>,
         number: u32,
     ) -> Option<Entry<A>> {
+        let entry = self.detach(table, number)?;
+        self.unsteer(&entry);
+        Some(entry)
+    }
+
+    /// The same, while its packets go on being steered to its shard.
+    pub(super) fn detach<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        number: u32,
+    ) -> Option<Entry<A>> {
         let entry = table.get(number)?;
-        let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
+        let shard = usize::from(entry.shard);
         let established = usize::from(!entry.is(flag::EMBRYO));
         if let Some(wheel) = self.wheel::<A>(shard, established) {
             wheel.unlink(table, number);
         }
         self.forgotten = self.forgotten.wrapping_add(1);
-        let entry = table.remove(number)?;
-        self.unsteer(&entry);
-        Some(entry)
+        table.remove(number)
     }
 
-    /// The worker that packets are of which no worker has steered: that of their shard.
-    pub(super) fn owner<A: Address>(&self, key: FlowKey<A>) -> u16 {
+    /// The shard that packets are of: the one that they are steered to, else their own.
+    pub(super) fn shard<A: Address>(&self, key: FlowKey<A>) -> u8 {
         let steered = self.mates.secret().and_then(|secret| self.mates.steered(key.hash(secret)));
-        steered.unwrap_or_else(|| self.owner_by_shard(&key))
+        steered.unwrap_or_else(|| shard_of(key.tuple, key.scope.protocol))
     }
 
-    fn owner_by_shard<A: Address>(&self, key: &FlowKey<A>) -> u16 {
-        shard_of(key.tuple, key.scope.protocol) % self.seat.of.max(1)
-    }
-
-    /// Has the other workers send the packets of a flow here that would be theirs. False: they are another flow's.
+    /// Has all workers send the packets of a flow to its shard that would be of another. False: they are another flow's.
     fn steer<A: Address>(&self, entry: &Entry<A>) -> bool {
         let Some(secret) = self.mates.secret() else { return true };
-        let mut sides = self.foreign(entry);
-        let done =
-            sides.iter().position(|key| !self.mates.steer(key.hash(secret), self.seat.index));
+        let mut sides = foreign(entry);
+        let done = sides.iter().position(|key| !self.mates.steer(key.hash(secret), entry.shard));
         if let Some(failed) = done {
             sides.truncate(failed);
-            sides.iter().for_each(|key| self.mates.unsteer(key.hash(secret), self.seat.index));
+            sides.iter().for_each(|key| self.mates.unsteer(key.hash(secret), entry.shard));
             return false;
         }
         true
     }
 
-    fn unsteer<A: Address>(&self, entry: &Entry<A>) {
+    pub(super) fn unsteer<A: Address>(&self, entry: &Entry<A>) {
         let Some(secret) = self.mates.secret() else { return };
-        for key in self.foreign(entry) {
-            self.mates.unsteer(key.hash(secret), self.seat.index);
+        for key in foreign(entry) {
+            self.mates.unsteer(key.hash(secret), entry.shard);
         }
-    }
-
-    /// By what a flow's packets come in that by their shard are another worker's.
-    fn foreign<A: Address>(&self, entry: &Entry<A>) -> ArrayVec<FlowKey<A>, 2> {
-        let keys = [entry.key(Side::First), entry.key(Side::Answer)];
-        let comes_in = |key: &FlowKey<A>| key.scope.place == 0;
-        let foreign = |key: &FlowKey<A>| self.owner_by_shard(key) != self.seat.index;
-        keys.into_iter().filter(|key| comes_in(key) && foreign(key)).collect()
     }
 
     /// Gives back to the functions what they took for a flow.
@@ -288,7 +284,7 @@ impl Common {
     /// After how many ticks a flow is looked at that has been idle for `passed`: when its time is up, or before.
     ///
     /// All that may be evicted wait as long, so that the first of a wheel is the oldest, whatever its state.
-    fn wait_ticks<A: Address>(&self, table: &Table<A>, number: u32, passed: u32) -> u32 {
+    pub(super) fn wait_ticks<A: Address>(&self, table: &Table<A>, number: u32, passed: u32) -> u32 {
         let left = self.idle_ticks(table, number).saturating_sub(passed);
         let embryo = table.get(number).is_some_and(|e| e.is(flag::EMBRYO));
         if embryo { left.min(EMBRYO_TICKS) } else { left }
@@ -312,6 +308,14 @@ impl Common {
         let family = usize::from(A::FAMILY == L3::Ipv6);
         self.shards.get_mut(shard)?.wheels.get_mut(family)?.get_mut(established)
     }
+}
+
+/// By what a flow's packets come in that by their own hash are of another shard.
+fn foreign<A: Address>(entry: &Entry<A>) -> ArrayVec<FlowKey<A>, 2> {
+    let keys = [entry.key(Side::First), entry.key(Side::Answer)];
+    let comes_in = |key: &FlowKey<A>| key.scope.place == 0;
+    let is_foreign = |key: &FlowKey<A>| shard_of(key.tuple, key.scope.protocol) != entry.shard;
+    keys.into_iter().filter(|key| comes_in(key) && is_foreign(key)).collect()
 }
 
 /// Whether both ends have said something: such a connection is not evicted.

@@ -11,10 +11,8 @@ use arrayvec::ArrayVec;
 use super::act::{one_way, unkept};
 use super::decide::{About, begun, headers_of, turned};
 use super::{Common, Refused, Seat};
-use crate::chain::compile::FunctionId;
-use crate::flow::{
-    Address, Entry, FlowKey, KEPT, Scope, Side, Table, Tuple, deltas, flag, shard_of,
-};
+use crate::chain::compile::{FunctionId, Plan};
+use crate::flow::{Address, Entry, FlowKey, KEPT, Scope, Side, Table, Tuple, deltas, flag};
 
 /// What functions kept with a flow, whatever piece they were in.
 #[derive(Debug, Default)]
@@ -58,7 +56,7 @@ impl Common {
         let backwards = found.is(flag::BACKWARDS);
         let mut bag = Bag::default();
         let mut head = found;
-        for number in self.whole(table, seat, number) {
+        for number in whole(table, seat.plan, number) {
             let Some(entry) = table.get(number).copied() else { continue };
             if let Some(piece) = seat.plan.pieces.get(usize::from(entry.piece)) {
                 for function in &piece.functions {
@@ -70,7 +68,7 @@ impl Common {
             }
             self.take_out(table, number);
         }
-        let shard = usize::from(shard_of(head.tuples[0], head.protocol));
+        let shard = usize::from(head.shard);
         // The chain that its packet takes now, which may be another one than it took.
         let mut pieces: ArrayVec<u16, BAG_MAX> =
             seat.piece.now.iter().copied().take(BAG_MAX).collect();
@@ -152,53 +150,50 @@ impl Common {
             }
         }
     }
+}
 
-    /// The numbers of all entries of a flow, one for each piece of its chain as that was.
-    fn whole<A: Address>(
-        &self,
-        table: &Table<A>,
-        seat: &Seat<'_>,
-        number: u32,
-    ) -> ArrayVec<u32, BAG_MAX> {
-        let mut all = ArrayVec::new();
-        let _ = all.try_push(number);
-        for (side, ahead) in [(Side::Answer, true), (Side::First, false)] {
-            let mut at = number;
-            while let Some(next) = self.next_of(table, seat, at, side, ahead) {
-                if all.contains(&next) || all.try_push(next).is_err() {
-                    break;
-                }
-                at = next;
+/// The numbers of all entries of a flow, one for each piece of its chain as that was.
+pub(super) fn whole<A: Address>(
+    table: &Table<A>,
+    plan: &Plan,
+    number: u32,
+) -> ArrayVec<u32, BAG_MAX> {
+    let mut all = ArrayVec::new();
+    let _ = all.try_push(number);
+    for (side, ahead) in [(Side::Answer, true), (Side::First, false)] {
+        let mut at = number;
+        while let Some(next) = next_of(table, plan, at, side, ahead) {
+            if all.contains(&next) || all.try_push(next).is_err() {
+                break;
             }
+            at = next;
         }
-        all
     }
+    all
+}
 
-    /// The entry of the same flow at the next piece, `ahead` or behind, in the direction of the flow.
-    fn next_of<A: Address>(
-        &self,
-        table: &Table<A>,
-        seat: &Seat<'_>,
-        number: u32,
-        side: Side,
-        ahead: bool,
-    ) -> Option<u32> {
-        let entry = table.get(number)?;
-        let piece = seat.plan.pieces.get(usize::from(entry.piece))?;
-        let at = piece.siblings.iter().position(|p| *p == entry.piece)?;
-        let backwards = entry.is(flag::BACKWARDS);
-        let next = if ahead == backwards { at.checked_sub(1)? } else { at + 1 };
-        let other = seat.plan.pieces.get(usize::from(*piece.siblings.get(next)?))?;
-        // Ahead lies what the first side becomes here; behind, what the answers become.
-        let (tuple, direction) = match side {
-            Side::Answer => (entry.tuples[1].turned(), begun(backwards)),
-            Side::First => (entry.tuples[0].turned(), turned(begun(backwards))),
-        };
-        let scope =
-            Scope { vlan: entry.vlan, place: other.place(direction), protocol: entry.protocol };
-        let found = table.look_up(&FlowKey { tuple, scope });
-        found.is_some().then(|| found.entry())
-    }
+/// The entry of the same flow at the next piece, `ahead` or behind, in the direction of the flow.
+fn next_of<A: Address>(
+    table: &Table<A>,
+    plan: &Plan,
+    number: u32,
+    side: Side,
+    ahead: bool,
+) -> Option<u32> {
+    let entry = table.get(number)?;
+    let piece = plan.pieces.get(usize::from(entry.piece))?;
+    let at = piece.siblings.iter().position(|p| *p == entry.piece)?;
+    let backwards = entry.is(flag::BACKWARDS);
+    let next = if ahead == backwards { at.checked_sub(1)? } else { at + 1 };
+    let other = plan.pieces.get(usize::from(*piece.siblings.get(next)?))?;
+    // Ahead lies what the first side becomes here; behind, what the answers become.
+    let (tuple, direction) = match side {
+        Side::Answer => (entry.tuples[1].turned(), begun(backwards)),
+        Side::First => (entry.tuples[0].turned(), turned(begun(backwards))),
+    };
+    let scope = Scope { vlan: entry.vlan, place: other.place(direction), protocol: entry.protocol };
+    let found = table.look_up(&FlowKey { tuple, scope });
+    found.is_some().then(|| found.entry())
 }
 
 /// Whether a piece is the first that a flow comes to.
@@ -209,4 +204,4 @@ fn is_first(seat: &Seat<'_>, piece: u16, backwards: bool) -> bool {
 }
 
 /// Entries of a flow, and functions that keep something with it.
-const BAG_MAX: usize = 32;
+pub(super) const BAG_MAX: usize = 32;
