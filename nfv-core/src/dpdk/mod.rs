@@ -19,7 +19,7 @@ pub use cycles::{cycles, cycles_per_second};
 pub use eal::{Eal, EalError, Lcore, Running};
 pub use fib::{Fib4, Fib6, FibError};
 pub use mbuf::{BURST_MAX, Packet, Packets, unaccounted_packets};
-pub use memory::{ReserveError, Reserved, prefetch};
+pub use memory::{Ahead, ReserveError, Reserved, prefetch};
 pub use mempool::{Mempool, MempoolError};
 pub use port::{
     LinkState, OpenPort, PortError, PortId, PortRequest, QueueSeed, SYMMETRIC_KEY, known_ports,

@@ -16,7 +16,7 @@ use zerocopy::FromZeros;
 
 use super::key::{Address, FlowKey, Scope, Secret, Tuple};
 use super::tcp::TcpTrack;
-use crate::dpdk::{BURST_MAX, ReserveError, Reserved, prefetch};
+use crate::dpdk::{Ahead, BURST_MAX, ReserveError, Reserved, prefetch};
 use crate::packet::protocol;
 
 /// A flow.
@@ -244,6 +244,11 @@ impl<A: Address> Table<A> {
         })
     }
 
+    /// For who makes its memory ready.
+    pub fn ahead(&self) -> [Ahead; 3] {
+        [self.entries.ahead(), self.buckets.ahead(), self.more.ahead()]
+    }
+
     /// How many flows there are.
     pub fn len(&self) -> u32 {
         self.len
@@ -376,6 +381,7 @@ impl<A: Address> Table<A> {
         }
         if self.free == 0 {
             self.fresh += 1;
+            self.entries.reach(self.fresh as usize);
         } else {
             self.free = self.get(number).map_or(0, |e| e.next);
         }
@@ -473,12 +479,13 @@ impl<A: Address> Table<A> {
     fn take_more(&mut self) -> Option<u32> {
         let taken = if self.free_more > 0 { self.free_more } else { self.fresh_more + 1 };
         let new = self.more.get_mut(taken as usize - 1)?;
+        let next = std::mem::replace(new, Bucket::new_zeroed()).more;
         if self.free_more > 0 {
-            self.free_more = new.more;
+            self.free_more = next;
         } else {
             self.fresh_more += 1;
+            self.more.reach(self.fresh_more as usize);
         }
-        *new = Bucket::new_zeroed();
         Some(taken)
     }
 
@@ -525,6 +532,7 @@ impl<A: Address> Table<A> {
         }
         let Some(slot) = self.buckets.get_mut(old) else { return };
         let mut bucket = std::mem::replace(slot, Bucket::new_zeroed());
+        self.buckets.reach(new);
         self.split += 1;
         if self.split > self.mask {
             (self.mask, self.split) = (2 * self.mask + 1, 0);

@@ -148,10 +148,12 @@ impl FlowEngine {
             plan.functions.iter().map(|f| slice(&f.built.nf)).collect()
         };
         let shard = |index| FlowShard { wheels: wheels(), slices: slices(index) };
+        // Shards may all come to be this worker's.
+        let (v4, v6) = (Table::new(plan.flows.max, secret)?, Table::new(plan.flows.max, secret)?);
+        mates.add_growing(v4.ahead().into_iter().chain(v6.ahead()));
         Ok(Self {
-            // Shards may all come to be this worker's.
-            v4: Table::new(plan.flows.max, secret)?,
-            v6: Table::new(plan.flows.max, secret)?,
+            v4,
+            v6,
             common: Common {
                 shards: (0..SHARDS).map(shard).collect(),
                 paths: Paths::new(),

@@ -11,11 +11,12 @@
 //! packets of a flow that one queue receives are handed over in their order. How shards move: [`super::moves`].
 
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
 use zerocopy::FromZeros;
 
-use crate::dpdk::{Packet, ReserveError, Reserved};
+use crate::dpdk::{Ahead, Packet, ReserveError, Reserved};
 use crate::flow::{SHARDS, Secret};
 use crate::nf::PortIndex;
 use crate::packet::Headers;
@@ -28,6 +29,8 @@ pub struct Mates {
     steering: Option<Steering>,
     /// By shard. Read where a packet's flow is not known; written when a shard moves.
     owners: Box<[AtomicU16]>,
+    /// The memory of the workers' tables, while these are there.
+    growing: Mutex<Vec<Ahead>>,
 }
 
 /// A packet that another worker received.
@@ -65,6 +68,7 @@ impl Mates {
             inboxes: if several { (0..workers).map(inbox).collect() } else { Box::default() },
             steering: several.then(|| Steering::new(max)).transpose()?,
             owners: (0..SHARDS).map(|shard| AtomicU16::new(shard % workers.max(1))).collect(),
+            growing: Mutex::default(),
         })
     }
 
@@ -72,6 +76,17 @@ impl Mates {
     #[inline]
     pub(super) fn several(&self) -> bool {
         self.steering.is_some()
+    }
+
+    /// Notes tables whose memory is to be made ready.
+    pub(super) fn add_growing(&self, tables: impl IntoIterator<Item = Ahead>) {
+        self.growing.lock().unwrap_or_else(PoisonError::into_inner).extend(tables);
+    }
+
+    /// Makes memory ready for what the workers' tables will need next: every few milliseconds, beside the workers.
+    pub fn make_memory_ready(&self) {
+        let mut growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        growing.retain_mut(Ahead::make_ready);
     }
 
     /// The worker that a shard belongs to.
