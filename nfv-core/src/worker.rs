@@ -121,6 +121,8 @@ struct Own {
     taken: u64,
     /// While a shard comes to this worker.
     hold: Option<Box<Hold>>,
+    /// A shard that is this worker's until it lets its flows go.
+    keeps: Option<u8>,
     /// The flows, where a chain keeps any.
     flows: Option<Box<FlowEngine>>,
     /// Fragments, where flows are kept.
@@ -194,6 +196,7 @@ impl Worker {
             mates,
             taken: 0,
             hold: None,
+            keeps: None,
             fragments: flows.is_some().then(|| Box::new(Reassembly::new())),
             flows,
             polls_to_sum: POLLS_TO_SUM,
@@ -247,6 +250,7 @@ impl Worker {
             }
             Order::See => {}
             Order::Hold(hold) => own.hold = hold.take(),
+            Order::Keep(shard) => own.keeps = Some(*shard),
             Order::Export(parcel) => own.export(plan, parcel),
             Order::Import(parcel) => own.import(plan, parcel, io, now),
             Order::Release(hold) => *hold = own.release(plan, io, now),

@@ -77,7 +77,8 @@ impl Move {
         match self.stage {
             Stage::Begin | Stage::Done => Ok(()),
             Stage::Hold => {
-                self.order(desks, self.to, Order::Hold(Some(Box::new(Hold::of(self.shard)))))
+                self.order(desks, self.to, Order::Hold(Some(Box::new(Hold::of(self.shard)))))?;
+                self.order(desks, self.from, Order::Keep(self.shard))
             }
             Stage::See => {
                 mates.give(self.shard, self.to);

@@ -26,6 +26,8 @@ pub enum Order {
     See,
     /// Have a shard's packets wait; they do when it comes back empty.
     Hold(Option<Box<Hold>>),
+    /// Take a shard for the worker's own until its flows are let go.
+    Keep(u8),
     /// Let go a part of a shard's flows.
     Export(Box<Parcel>),
     /// Take in what another worker has let go.

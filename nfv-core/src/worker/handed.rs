@@ -39,6 +39,9 @@ impl Own {
             if own.hold.as_ref().is_some_and(|hold| hold.is_of(shard)) {
                 return Belongs::Held;
             }
+            if own.keeps == Some(shard) {
+                return Belongs::Here;
+            }
             match own.mates.owner(shard) {
                 // Who handed it over knew whose it is.
                 owner if owner == me || came == Came::ForItsFlow => Belongs::Here,

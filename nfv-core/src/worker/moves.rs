@@ -3,9 +3,11 @@
 //! ```text
 //!   order     to            what it does
 //!   Hold      destination   packets of the shard's unknown flows wait here from now on, in the order in which they come
-//!   (owner)                 all workers are told who owns the shard from now on: they hand its packets to the destination
+//!   Keep      source        whoever owns the shard, it goes on as if it were its own
+//!   (owner)                 the destination owns the shard from now on: others hand its packets there
 //!   See       all others    done once they know: nothing more is handed to the source
-//!   Export    source        has taken all that had been handed to it; then a parcel of flows leaves its tables
+//!   Export    source        has taken all that had been handed to it; from now on what is unknown is the destination's. A
+//!                           parcel of flows leaves its tables
 //!   Import    destination   the parcel is put in, and what waits for its flows goes on                    ... until no flow is left
 //!   Release   destination   what still waits begins flows; the move is over
 //! ```
@@ -16,7 +18,7 @@
 //! packets wait for one parcel, a new flow's first packet for the whole move. A packet that is in a port's transmit ring
 //! when its flow moves may still be overtaken there, by as much as two rings of a port differ; parcels take longer.
 //!
-//! [`crate::control::moving`] gives the orders. The one rejected: to stop the shard, copy it and go on, which lets a large
+//! [`crate::control::moving`] gives the orders, `model` goes through all that can happen meanwhile. The one rejected: to stop the shard, copy it and go on, which lets a large
 //! shard's packets wait for tens of milliseconds.
 
 use std::collections::VecDeque;
@@ -99,6 +101,7 @@ impl Own {
             return;
         }
         parcel.left = Left::Nothing;
+        self.keeps = None;
         let Some(flows) = &mut self.flows else { return };
         flows.export(plan, parcel.shard, &mut parcel.flows);
         if parcel.flows.is_empty() {
@@ -148,3 +151,6 @@ impl Own {
 
 /// Packets of a shard that wait: as many as an inbox has room for.
 const HOLD_MAX: usize = INBOX_MAX;
+
+#[cfg(test)]
+mod model;

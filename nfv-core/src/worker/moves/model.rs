@@ -1,0 +1,296 @@
+//! All that can happen while a flow moves, in every order: three workers, each of which receives some of its packets, the
+//! source, the destination and one beside. A word that the control side writes may be seen by a worker late, up to when it
+//! takes up an order that was given afterwards. Each step of the protocol that is left out leads to a packet that is lost
+//! or overtaken.
+
+use std::collections::{HashSet, VecDeque};
+
+/// Packets of the flow that each worker's queue receives; in order, of which others know nothing.
+const PACKETS: u8 = 2;
+const WORKERS: usize = 3;
+const SOURCE: usize = 0;
+const DESTINATION: usize = 1;
+
+/// What is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Without {
+    Nothing,
+    /// The destination lets nothing wait.
+    Hold,
+    /// The source lets go without others knowing that they are to hand it nothing more.
+    See,
+    /// The source lets go with packets in its inbox.
+    Inbox,
+    /// The source hands on what it receives while it still begins flows of what is in its inbox.
+    Keep,
+    /// What waits goes on without looking whether its flow has come.
+    Order,
+}
+
+/// A packet: which queue received it, and its number there.
+type Packet = (usize, u8);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Flow {
+    At(usize),
+    InParcel,
+    /// It begins with the packet that comes first.
+    IsNew,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Order {
+    Hold,
+    Keep,
+    See,
+    Export,
+    Import,
+    Release,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    Begin,
+    Hold,
+    See,
+    Export,
+    Import,
+    Release,
+    Done,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    stage: Stage,
+    /// Orders that workers have not taken up; in the order of workers.
+    desks: [Option<Order>; WORKERS],
+    flow: Flow,
+    /// Whom each worker takes for the shard's owner.
+    owner: [usize; WORKERS],
+    /// That the source takes itself for it until it lets go.
+    keeps: bool,
+    inboxes: [VecDeque<Packet>; WORKERS],
+    /// Packets that the source has still to take before it lets go, once it was asked.
+    before_export: Option<usize>,
+    /// That it has let go of what it had, when it was asked last.
+    lets_go: bool,
+    hold: Option<VecDeque<Packet>>,
+    received: [u8; WORKERS],
+    /// By queue, how many went on.
+    passed: [u8; WORKERS],
+}
+
+type Wrong = String;
+
+impl State {
+    fn first(flow: Flow) -> Self {
+        Self {
+            stage: Stage::Begin,
+            desks: [None; WORKERS],
+            flow,
+            owner: [SOURCE; WORKERS],
+            keeps: false,
+            inboxes: Default::default(),
+            before_export: None,
+            lets_go: false,
+            hold: None,
+            received: [0; WORKERS],
+            passed: [0; WORKERS],
+        }
+    }
+
+    /// All that may happen next, with what it leads to.
+    fn next(&self, without: Without) -> Vec<Result<Self, Wrong>> {
+        let mut all = Vec::new();
+        let mut add = |step: &dyn Fn(&mut Self) -> Result<(), Wrong>| {
+            let mut state = self.clone();
+            all.push(step(&mut state).map(|()| state));
+        };
+        for worker in 0..WORKERS {
+            if self.received[worker] < PACKETS {
+                add(&|s| {
+                    s.received[worker] += 1;
+                    s.come(worker, (worker, s.received[worker]), Handed::No)
+                });
+            }
+            if !self.inboxes[worker].is_empty() {
+                add(&|s| s.take(worker));
+            }
+            if self.desks[worker].is_some() {
+                add(&|s| s.carry_out(worker, without));
+            }
+            // It comes to see what was written.
+            let keeps = worker == SOURCE && self.keeps;
+            if self.is_given() && self.owner[worker] == SOURCE && !keeps {
+                add(&|s| {
+                    s.owner[worker] = DESTINATION;
+                    Ok(())
+                });
+            }
+        }
+        if self.desks.iter().all(Option::is_none) && self.stage != Stage::Done {
+            add(&|s| {
+                s.order(without);
+                Ok(())
+            });
+        }
+        all
+    }
+
+    fn is_given(&self) -> bool {
+        !matches!(self.stage, Stage::Begin | Stage::Hold)
+    }
+
+    /// A packet comes to a worker, from its queue or from its inbox.
+    fn come(&mut self, worker: usize, packet: Packet, handed: Handed) -> Result<(), Wrong> {
+        if self.flow == Flow::At(worker) {
+            return self.pass(packet);
+        }
+        if let (DESTINATION, Some(hold)) = (worker, &mut self.hold) {
+            hold.push_back(packet);
+            return Ok(());
+        }
+        let owner = self.owner[worker];
+        if owner != worker && handed == Handed::No {
+            self.inboxes[owner].push_back(packet);
+            return Ok(());
+        }
+        if self.flow != Flow::IsNew {
+            return Err(format!("{packet:?} came to worker {worker}, the flow is {:?}", self.flow));
+        }
+        self.flow = Flow::At(worker);
+        self.pass(packet)
+    }
+
+    fn pass(&mut self, (queue, number): Packet) -> Result<(), Wrong> {
+        self.passed[queue] += 1;
+        if self.passed[queue] == number {
+            Ok(())
+        } else {
+            Err(format!("packet {number} of queue {queue} overtook another"))
+        }
+    }
+
+    fn take(&mut self, worker: usize) -> Result<(), Wrong> {
+        let Some(packet) = self.inboxes[worker].pop_front() else { return Ok(()) };
+        if worker == SOURCE {
+            self.before_export = self.before_export.map(|n| n.saturating_sub(1));
+        }
+        self.come(worker, packet, Handed::Yes)
+    }
+
+    /// The control side gives the next order, when all are carried out.
+    fn order(&mut self, without: Without) {
+        self.stage = match self.stage {
+            Stage::Begin if without == Without::Hold => Stage::See,
+            Stage::Begin => Stage::Hold,
+            Stage::Hold => Stage::See,
+            Stage::See => Stage::Export,
+            Stage::Export if !self.lets_go => Stage::Export,
+            Stage::Export if self.flow == Flow::InParcel => Stage::Import,
+            Stage::Import => Stage::Export,
+            Stage::Export => Stage::Release,
+            Stage::Release | Stage::Done => Stage::Done,
+        };
+        match self.stage {
+            Stage::Hold => {
+                self.desks[DESTINATION] = Some(Order::Hold);
+                if without != Without::Keep {
+                    self.desks[SOURCE] = Some(Order::Keep);
+                }
+            }
+            Stage::See => {
+                for (worker, desk) in self.desks.iter_mut().enumerate() {
+                    if worker != DESTINATION && without != Without::See {
+                        *desk = Some(Order::See);
+                    }
+                }
+            }
+            Stage::Export => self.desks[SOURCE] = Some(Order::Export),
+            Stage::Import => self.desks[DESTINATION] = Some(Order::Import),
+            Stage::Release => self.desks[DESTINATION] = Some(Order::Release),
+            Stage::Begin | Stage::Done => {}
+        }
+    }
+
+    fn carry_out(&mut self, worker: usize, without: Without) -> Result<(), Wrong> {
+        // What was written before the order was given is seen by who takes it up.
+        if self.is_given() && !(worker == SOURCE && self.keeps) {
+            self.owner[worker] = DESTINATION;
+        }
+        match self.desks[worker].take() {
+            Some(Order::Hold) => self.hold = Some(VecDeque::new()),
+            Some(Order::Keep) => self.keeps = true,
+            Some(Order::Export) => {
+                let waiting = self.inboxes[SOURCE].len();
+                let left = if without == Without::Inbox { 0 } else { waiting };
+                let left = *self.before_export.get_or_insert(left);
+                self.lets_go = left == 0;
+                if self.lets_go {
+                    (self.keeps, self.owner[SOURCE]) = (false, DESTINATION);
+                }
+                if self.lets_go && self.flow == Flow::At(SOURCE) {
+                    self.flow = Flow::InParcel;
+                }
+            }
+            Some(Order::Import) => {
+                self.flow = Flow::At(DESTINATION);
+                if without == Without::Order {
+                    return Ok(());
+                }
+                let waiting = self.hold.as_mut().map(std::mem::take).unwrap_or_default();
+                for packet in waiting {
+                    self.come(DESTINATION, packet, Handed::Yes)?;
+                }
+            }
+            Some(Order::Release) => {
+                for packet in self.hold.take().unwrap_or_default() {
+                    self.come(DESTINATION, packet, Handed::Yes)?;
+                }
+            }
+            Some(Order::See) | None => {}
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handed {
+    Yes,
+    No,
+}
+
+/// Goes through all that can happen; how many states there are, or what goes wrong in one.
+fn explore(without: Without) -> Result<usize, Wrong> {
+    let mut known = HashSet::new();
+    let mut open = vec![State::first(Flow::At(SOURCE)), State::first(Flow::IsNew)];
+    while let Some(state) = open.pop() {
+        if !known.insert(state.clone()) {
+            continue;
+        }
+        let next = state.next(without);
+        let is_end = next.is_empty();
+        if is_end && state.passed != [PACKETS; WORKERS] {
+            return Err(format!("it ends with {:?} that passed", state.passed));
+        }
+        for step in next {
+            open.push(step?);
+        }
+    }
+    Ok(known.len())
+}
+
+#[test]
+fn in_whatever_order_things_happen_nothing_is_lost_or_overtaken() {
+    let states = explore(Without::Nothing).unwrap_or_else(|why| panic!("{why}"));
+    println!("{states} states");
+    assert!(states > 10_000, "it looks at many orders: {states}");
+}
+
+#[test]
+fn each_step_of_the_protocol_is_needed() {
+    for without in [Without::Hold, Without::Keep, Without::See, Without::Inbox, Without::Order] {
+        let wrong = explore(without).expect_err("something goes wrong");
+        println!("{without:?}: {wrong}");
+    }
+}
