@@ -212,8 +212,10 @@ impl FlowEngine {
     }
 
     /// The worker that a packet's flow is of, when it is none of this one's known ones; `None`: it is of no flow.
+    ///
+    /// `place`: where it came in.
     #[cold]
-    pub fn owner(&self, data: &[u8], h: &Headers) -> Option<u16> {
+    pub fn owner(&self, data: &[u8], h: &Headers, place: u16) -> Option<u16> {
         // An error goes where the answers of the packet go that it quotes.
         let quote = is_icmp_error(h).then(|| quoted(data, h)).flatten();
         let h = match &quote {
@@ -223,8 +225,8 @@ impl FlowEngine {
         };
         let turned = quote.is_some();
         Some(match h.kind {
-            L3::Ipv4 => self.common.owner(looked_up::<[u8; 4]>(h, turned)),
-            _ => self.common.owner(looked_up::<[u8; 16]>(h, turned)),
+            L3::Ipv4 => self.common.owner(looked_up::<[u8; 4]>(h, place, turned)),
+            _ => self.common.owner(looked_up::<[u8; 16]>(h, place, turned)),
         })
     }
 
@@ -305,11 +307,12 @@ impl FlowEngine {
     pub fn run(&mut self, plan: &Plan, number: usize, burst: &mut Burst, cells: &Cells, now: Time) {
         let Some(piece) = plan.pieces.get(number) else { return };
         let (in_port, direction) = (burst.in_port, burst.direction);
-        let place = piece.place(direction);
-        if place != 0 {
+        let later = piece.place(direction);
+        if let Some(place) = later {
             let (headers, found) = burst.flows_mut();
             self.look_up(headers, found, place);
         }
+        let place = later.unwrap_or_else(|| plan.entrance(in_port));
         let seat = Seat {
             plan,
             piece,
@@ -446,8 +449,8 @@ impl FlowEngine {
     }
 }
 
-fn looked_up<A: Address>(h: &Headers, turned: bool) -> FlowKey<A> {
-    let key = FlowKey::of(h, 0);
+fn looked_up<A: Address>(h: &Headers, place: u16, turned: bool) -> FlowKey<A> {
+    let key = FlowKey::of(h, place);
     if turned { FlowKey { tuple: key.tuple.turned(), ..key } } else { key }
 }
 

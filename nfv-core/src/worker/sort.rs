@@ -68,7 +68,8 @@ impl Own {
         let Some(engine) = &mut self.flows else { return };
         engine.refresh(plan);
         let (headers, found) = burst.flows_mut();
-        engine.look_up(headers, found, 0);
+        let place = plan.entrance(port);
+        engine.look_up(headers, found, place);
         let mut known = true;
         for ((h, flow), to) in headers.iter().zip(found.iter()).zip(to.iter_mut()) {
             match engine.program_of(plan, h.kind, *flow).filter(|_| flow.is_some()) {
@@ -85,7 +86,7 @@ impl Own {
             for ((packet, h), to) in
                 burst.both().zip(to.iter_mut()).filter(|((_, h), _)| is_icmp_error(h))
             {
-                if let Some(program) = engine.program_of_error(plan, packet.data(), h) {
+                if let Some(program) = engine.program_of_error(plan, packet.data(), h, place) {
                     *to = program;
                 }
             }
@@ -115,7 +116,7 @@ impl Own {
     /// Hands packets of flows that are not known here to the workers that they are of; the others stay.
     #[cold]
     fn hand_over(&mut self, plan: &Plan, burst: &mut Burst, port: PortIndex, why: Came) {
-        let me = self.seat.index;
+        let (me, place) = (self.seat.index, plan.entrance(port));
         let all: ArrayVec<(Packet, Headers, FlowRef), BURST_MAX> =
             burst.drain().map(|(packet, headers, flow)| (packet, *headers, flow)).collect();
         for (packet, headers, flow) in all {
@@ -123,7 +124,7 @@ impl Own {
             let owner = match why {
                 Came::AsFragment => owner_of_fragment(&headers, self.seat.of).unwrap_or(me),
                 _ if flow.is_some() => me,
-                _ => engine.and_then(|e| e.owner(packet.data(), &headers)).unwrap_or(me),
+                _ => engine.and_then(|e| e.owner(packet.data(), &headers, place)).unwrap_or(me),
             };
             if owner == me {
                 burst.push(packet, &headers, flow);

@@ -9,11 +9,11 @@
 use arrayvec::ArrayVec;
 
 use super::act::{one_way, unkept};
-use super::decide::{About, begun, headers_of, turned};
+use super::decide::{About, begun, headers_of, place_of_answers, turned};
 use super::{Common, Refused, Seat};
 use crate::chain::compile::FunctionId;
 use crate::flow::{
-    Address, Entry, FlowKey, KEPT, Scope, Side, Table, Tuple, deltas, flag, shard_of,
+    Address, Entry, FlowKey, KEPT, Scope, Side, Table, Tuple, Zone, deltas, flag, shard_of,
 };
 
 /// What functions kept with a flow, whatever piece they were in.
@@ -81,7 +81,12 @@ impl Common {
         let mut result = Ok(());
         for number in pieces {
             let Some(piece) = seat.plan.pieces.get(usize::from(number)) else { continue };
-            let place = piece.place(begun(backwards));
+            // It comes in where it came in before, whatever its chain is now.
+            let comes_in = Zone::of_place(head.places[0]).map(Zone::place);
+            let place = piece
+                .place(begun(backwards))
+                .or(comes_in)
+                .unwrap_or_else(|| seat.plan.entrance(seat.in_port));
             let own = Seat { piece, number, place, ..seat.clone() };
             match self.renew_at(table, &own, &head, before, shard, &mut bag) {
                 Ok(after) => before = after,
@@ -136,7 +141,7 @@ impl Common {
             flags: head.flags & (flag::REPLIED | flag::EMBRYO | flag::BACKWARDS)
                 | rewrite
                 | one_way(decided.via),
-            places: [seat.place, seat.piece.place(turned(direction))],
+            places: [seat.place, place_of_answers(seat, decided.via, backwards)],
             generation: self.generation,
             paths: self.paths_of(seat, &decided, backwards),
             deltas: deltas(before, after, head.protocol),
@@ -194,8 +199,8 @@ impl Common {
             Side::Answer => (entry.tuples[1].turned(), begun(backwards)),
             Side::First => (entry.tuples[0].turned(), turned(begun(backwards))),
         };
-        let scope =
-            Scope { vlan: entry.vlan, place: other.place(direction), protocol: entry.protocol };
+        let place = other.place(direction)?;
+        let scope = Scope { vlan: entry.vlan, place, protocol: entry.protocol };
         let found = table.look_up(&FlowKey { tuple, scope });
         found.is_some().then(|| found.entry())
     }
