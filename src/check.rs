@@ -1,8 +1,9 @@
 //! `nfv check`: is the chain file right, and what becomes of it.
 
-use nfv_core::chain::compile::Choice;
+use nfv_core::chain::compile::{Choice, Plan};
 use nfv_core::dpdk::Eal;
-use nfv_core::nf::{Direction, Purpose};
+use nfv_core::flow::WhenFull;
+use nfv_core::nf::{Direction, PortIndex, Purpose};
 
 use crate::cli::CheckArgs;
 use crate::config::{Config, small_eal};
@@ -14,7 +15,10 @@ pub fn check(args: &CheckArgs) -> Outcome {
     let config = Config::read(&args.config)?;
     let _eal = Eal::start(&small_eal())?;
     let (file, plan) = config.compile(Purpose::Check, None)?;
-    for (port, entry) in plan.ports.iter().zip(&plan.entries) {
+    let ports = plan.ports.iter().zip(&plan.entries);
+    for (index, (port, entry)) in (0..=u8::MAX).map(PortIndex).zip(ports) {
+        let zone = plan.zones.name(plan.zones.of_port(index));
+        let zone = zone.map_or_else(String::new, |zone| format!(", zone {zone}"));
         let takes = match &entry.all {
             Choice::Closed => "no chain: its packets are dropped".to_owned(),
             Choice::All(_) => "one chain takes all".to_owned(),
@@ -22,7 +26,7 @@ pub fn check(args: &CheckArgs) -> Outcome {
                 format!("{} matches pick the chain", programs.len())
             }
         };
-        say(&format!("port {port}: {takes}\n"));
+        say(&format!("port {port}: {takes}{zone}\n"));
     }
     for program in &plan.programs {
         let chain = file.chains.iter().find(|c| c.name.value == program.chain);
@@ -39,6 +43,18 @@ pub fn check(args: &CheckArgs) -> Outcome {
             steps.map(|f| format!("{} ({}) -> ", f.name, f.kind.name)).collect();
         say(&format!("chain {}, {word}: {}{to}\n", program.chain, names.concat()));
     }
+    if !plan.pieces.is_empty() {
+        say(&flows(&plan));
+    }
     say(&format!("{}: no mistake\n", args.config.display()));
     Ok(())
+}
+
+/// How many flows there may be, and what happens to one more.
+fn flows(plan: &Plan) -> String {
+    let when_full = match plan.flows.full {
+        WhenFull::Evict => "for one more the oldest that is not established makes room (evict)",
+        WhenFull::Refuse => "one more is dropped (refuse)",
+    };
+    format!("flows: at most {}; {when_full}\n", plan.flows.max)
 }

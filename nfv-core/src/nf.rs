@@ -22,6 +22,7 @@ use crate::chain::claims::Claims;
 use crate::chain::key::Key;
 use crate::chain::report::Report;
 use crate::chain::section::Section;
+use crate::chain::zone::Zones;
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet};
 use crate::flow::{HopId, RouteTable};
@@ -353,6 +354,8 @@ pub enum Purpose {
 pub struct Surroundings<'c> {
     /// The ports' names, in the order of their indices.
     pub ports: &'c [String],
+    /// The zones that they are in.
+    pub zones: &'c Zones,
     /// What for.
     pub purpose: Purpose,
     /// The box's forwarding table; there is one where a port is routed or an NF routes.
@@ -418,6 +421,8 @@ pub struct Built {
     pub tracking: Tracking,
     /// Whether it may decide once a flow beside an NF that keeps flows: it looks at nothing that differs between packets.
     pub folds: bool,
+    /// Whether it knows hosts by their addresses: it then stands between the same two zones in all its chains.
+    pub binds_addresses: bool,
     /// Raised when it changes its mind: all flows are then decided again.
     pub generation: Option<Arc<AtomicU32>>,
     /// What the one that replaces it at a reload takes over, if anything.
@@ -458,6 +463,7 @@ impl Built {
             finish: None,
             tracking: Tracking::None,
             folds: false,
+            binds_addresses: false,
             generation: None,
             heritage: None,
             task: Mutex::new(None),
@@ -472,6 +478,11 @@ impl Built {
     /// Decides once a flow beside an NF that keeps flows.
     pub fn folding(self) -> Self {
         Self { folds: true, ..self }
+    }
+
+    /// Knows hosts by their addresses, of one zone on each of its sides.
+    pub fn binding_addresses(self) -> Self {
+        Self { binds_addresses: true, ..self }
     }
 
     /// With a number that is raised when all flows are to be decided again.

@@ -1,4 +1,4 @@
-//! Real hosts around a running `nfv`: three network namespaces, `lan` - `nfv` - `wan`, joined by veth pairs.
+//! Real hosts around a running `nfv`: three network namespaces or more, `lan` - `nfv` - `wan`, joined by veth pairs.
 
 #![allow(dead_code, reason = "each test uses its own part of the kit")]
 
@@ -51,7 +51,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 /// A host: its name, its addresses, its routers.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
-    /// `lan` or `wan`: the port that it is behind, too.
+    /// `lan` or `wan`: the port that it is behind, too, whose device the chain file takes from ${LAN} or ${WAN}.
     pub name: &'static str,
     /// With prefix lengths.
     pub addresses: [&'static str; 2],
@@ -120,6 +120,7 @@ impl Driver {
 #[derive(Debug)]
 pub struct Rig {
     prefix: String,
+    hosts: Vec<&'static str>,
     nfv: Option<Child>,
     log: Log,
     servers: Vec<Child>,
@@ -162,17 +163,19 @@ impl Rig {
     }
 
     /// As [`Rig::start`] with hosts that are wired otherwise; does not wait until anything passes.
-    pub fn start_with(chain: &str, hosts: &[Host; 2]) -> Self {
+    pub fn start_with(chain: &str, hosts: &[Host]) -> Self {
         Self::start_on(chain, hosts, Driver::AfPacket).expect("packet sockets are there")
     }
 
     /// As [`Rig::start_with`] over another driver. `Err`: nfv ended, with what it said.
-    pub fn start_on(chain: &str, hosts: &[Host; 2], driver: Driver) -> Result<Self, String> {
+    pub fn start_on(chain: &str, hosts: &[Host], driver: Driver) -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("nfvt{}-{id}", std::process::id());
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rig = Self { prefix, nfv: None, log: Log::default(), servers: Vec::new(), _alone };
+        let names = hosts.iter().map(|host| host.name).collect();
+        let (log, servers) = (Log::default(), Vec::new());
+        let mut rig = Self { prefix, hosts: names, nfv: None, log, servers, _alone };
         let middle = rig.namespace("nfv");
         must(&format!("ip netns add {middle} && ip -n {middle} link set lo up"));
         for host in hosts {
@@ -197,8 +200,10 @@ impl Rig {
             .args(["netns", "exec", &middle, NFV, "run", "--no-pci"])
             .args(driver.lcores())
             .args(["--", chain, "--control", &socket])
-            .env("LAN", driver.device("lan", 0))
-            .env("WAN", driver.device("wan", 1))
+            .envs(hosts.iter().enumerate().map(|(at, host)| {
+                let variable = host.name.to_uppercase().replace('-', "_");
+                (variable, driver.device(host.name, at))
+            }))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -347,7 +352,7 @@ impl Drop for Rig {
             let _ = child.kill();
             let _ = child.wait();
         }
-        for host in ["lan", "wan", "nfv"] {
+        for host in self.hosts.iter().copied().chain(["nfv"]) {
             shell(&format!("ip netns del {}", self.namespace(host)));
         }
     }

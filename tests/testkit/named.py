@@ -1,6 +1,6 @@
 """TCP connections that say whose they are: `serve NAME PORT` answers each line with its name, `hold ADDRESS PORT COUNT
-SECONDS` opens COUNT connections, asks all of them until SECONDS have passed, and prints for each first name how many got the
-same name to the end, and how many broke."""
+SECONDS [SOURCE FIRST-PORT]` opens COUNT connections, from these ports of its own if it is told any, asks all of them until
+SECONDS have passed, and prints for each first name how many got the same name to the end, and how many broke."""
 import asyncio
 import collections
 import sys
@@ -21,7 +21,7 @@ async def serve(name, port):
     await server.serve_forever()
 
 
-async def hold(address, port, count, seconds):
+async def hold(address, port, count, seconds, source=None, first=0):
     async def ask(reader, writer):
         writer.write(b"who\n")
         await writer.drain()
@@ -39,7 +39,8 @@ async def hold(address, port, count, seconds):
             return first, "broke"
 
     end = time.monotonic() + seconds
-    pairs = await asyncio.gather(*(asyncio.open_connection(address, port) for _ in range(count)))
+    own = [source and (source, int(first) + i) for i in range(count)]
+    pairs = await asyncio.gather(*(asyncio.open_connection(address, port, local_addr=end) for end in own))
     ends = collections.Counter(await asyncio.gather(*(one(*pair) for pair in pairs)))
     for (name, what), n in sorted(ends.items()):
         print(name, what, n)
@@ -48,4 +49,4 @@ async def hold(address, port, count, seconds):
 if sys.argv[1] == "serve":
     asyncio.run(serve(sys.argv[2], int(sys.argv[3])))
 else:
-    asyncio.run(hold(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])))
+    asyncio.run(hold(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]), *sys.argv[6:]))

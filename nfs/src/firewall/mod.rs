@@ -11,7 +11,8 @@
 //!        loose       false    `true`: TCP connections that began before are picked up; with `stateful: true`
 //!        sets        none     `{NAME: {file: FILE, of: addresses | ports}}`: up to 1,000,000 a set, for `src-set`, `dst-set`,
 //!                             `sport-set` and `dport-set` of a rule
-//!        zones       none     `{NAME: [PORT, ...]}`: sets of ports of the box, for `in-zone` of a rule
+//!        zones       none     `{NAME: [PORT, ...]}`: sets of ports of the box, for `in-zone` of a rule, beside the zones
+//!                             that ports name (docs/flows.md)
 //!        per-source  none     `{connections: N, half-open: N}`: most flows of one source address, and of those the ones that
 //!                             are not answered yet; with `stateful: true`
 //!        log-file    none     the file that rules with `log: true` or `log: {rate: 100}` write to

@@ -48,7 +48,7 @@ const OWN_KEYS: &[Key] = &[
         name: "in-zone",
         shape: Shape::Text,
         need: Need::Optional,
-        help: "the zone whose ports received the packet",
+        help: "the zone whose ports received the packet: one of `zones`, or one that ports name",
     },
     log::KEY,
 ];
@@ -113,6 +113,7 @@ impl Rules {
         report: &mut Report,
     ) -> Option<(Self, Vec<String>)> {
         let zones: Zones = section.lists("zones");
+        check_names(&zones, around, report);
         let (mut rules, mut names) = (Vec::new(), Vec::new());
         let mut segments: Vec<(Vec<Match>, Vec<u32>)> = vec![Default::default()];
         for rule in section.sections("rules") {
@@ -123,7 +124,7 @@ impl Rules {
             let cut = !conditions.is_empty();
             let number = u32::try_from(rules.len()).ok()?;
             let (matches, places) = segments.last_mut()?;
-            for one in by_port(one, &rule, &zones, report) {
+            for one in by_port(one, &rule, (&zones, around), report) {
                 matches.push(one);
                 places.push(number);
             }
@@ -266,22 +267,42 @@ fn conditions(rule: &Section<'_>, sets: &Sets, report: &mut Report) -> Box<[Cond
     named.map(condition).collect()
 }
 
-/// A match for each port of the rule's zone; the match alone, when it has none.
-fn by_port(one: Match, rule: &Section<'_>, zones: &Zones, report: &mut Report) -> Vec<Match> {
+/// A zone of the firewall has no name that ports have for theirs.
+fn check_names(zones: &Zones, around: Surroundings<'_>, report: &mut Report) {
+    for (name, _) in zones.iter().filter(|(name, _)| around.zones.ports(&name.value).is_some()) {
+        report
+            .error(name.span, format!("{} is the zone of ports already", quoted(&name.value)))
+            .hint("`in-zone` knows the zones that ports name: give this one another name");
+    }
+}
+
+/// A match for each port of the rule's zone, which is one of the firewall's or one that ports name; the match alone, when
+/// it has none.
+fn by_port(
+    one: Match,
+    rule: &Section<'_>,
+    (zones, around): (&Zones, Surroundings<'_>),
+    report: &mut Report,
+) -> Vec<Match> {
     let Some(zone) = rule.text("in-zone") else { return vec![one] };
     let span = rule.span_of("in-zone");
     if one.in_port.is_some() {
         report.error(span, "`in-zone` beside `in-port`").hint("keep one of the two");
     }
+    let at = |port: &Spanned<String>| Match { in_port: Some(port.clone()), ..one.clone() };
+    if let Some(ports) = around.zones.ports(&zone) {
+        let named = ports.filter_map(|port| around.ports.get(port.index()));
+        return named.map(|name| at(&Spanned::new(name.clone(), span))).collect();
+    }
     let Some((_, ports)) = zones.iter().find(|(name, _)| name.value == zone) else {
-        let hint = match nearest(&zone, zones.iter().map(|(name, _)| name.value.as_str())) {
+        let own = zones.iter().map(|(name, _)| name.value.as_str());
+        let hint = match nearest(&zone, own.chain(around.zones.names())) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => "name it under `zones`, with its ports".to_owned(),
+            None => "name it under `zones`, with its ports, or as the `zone` of ports".to_owned(),
         };
         report.error(span, format!("there is no zone {}", quoted(&zone))).hint(hint);
         return vec![one];
     };
-    let at = |port: &Spanned<String>| Match { in_port: Some(port.clone()), ..one.clone() };
     ports.iter().map(at).collect()
 }
 

@@ -86,6 +86,7 @@ pub(super) fn build(
     let built = Built::flow(nat)
         .with_handles(handles)
         .with_heritage(Arc::new(heritage))
+        .binding_addresses()
         .with_tracking(Tracking::Follow);
     Some(match writer {
         None => built,

@@ -17,15 +17,18 @@ use crate::chain::report::{Report, nearest, quoted};
 use crate::chain::routing::route_table;
 use crate::chain::source::{Span, Spanned};
 use crate::chain::spec::{ChainFile, ChainSpec, FunctionSpec};
+use crate::chain::zone::{self, Sources, Zones};
 use crate::dispatch::Classifier;
-use crate::flow::{FlowLimits, KEPT, RouteTable};
-use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Task};
+use crate::flow::{FlowLimits, KEPT, RouteTable, Zone};
+use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Task, Tracking};
 
 /// What all workers share, read only.
 #[derive(Debug)]
 pub struct Plan {
     /// The ports' names, by index.
     pub ports: Vec<String>,
+    /// The zones that the ports are in.
+    pub zones: Zones,
     /// Where a packet from each port enters.
     pub entries: Vec<Entry>,
     /// The functions.
@@ -155,8 +158,10 @@ pub fn compile(
         None => route_table(file, kinds, report),
     };
     let claims = Claims::default();
+    let zones = Zones::of(&file.ports);
     let around = Surroundings {
         ports: &ports,
+        zones: &zones,
         purpose,
         routes: routes.as_ref(),
         claims: &claims,
@@ -191,8 +196,11 @@ pub fn compile(
             functions.push(Function { name, kind, built, cells, id, spec, claims });
         }
     }
-    let mut compiler = Compiler { around, file, functions: &functions, before, report };
+    let sources = Sources::of(file, &zones);
+    let mut compiler =
+        Compiler { around, file, functions: &functions, sources: &sources, before, report };
     compiler.check();
+    zone::check(file, &functions, &zones, &sources, compiler.report);
     if compiler.report.has_errors() {
         return None;
     }
@@ -204,13 +212,26 @@ pub fn compile(
     }
     let flows = file.flows;
     let ids = next;
-    Some(Plan { ports, entries, functions, programs, pieces, flows, ledger, cells, routes, ids })
+    Some(Plan {
+        ports,
+        zones,
+        entries,
+        functions,
+        programs,
+        pieces,
+        flows,
+        ledger,
+        cells,
+        routes,
+        ids,
+    })
 }
 
 struct Compiler<'c> {
     around: Surroundings<'c>,
     file: &'c ChainFile,
     functions: &'c [Function],
+    sources: &'c Sources,
     before: Option<&'c Plan>,
     report: &'c mut Report,
 }
@@ -277,7 +298,8 @@ impl Compiler<'_> {
         let mut programs = Vec::new();
         for (i, chain) in (0..u16::MAX / 2).zip(&self.file.chains) {
             let ids = [ProgramId(2 * i), ProgramId(2 * i + 1)];
-            let steps = self.steps(chain, ids, &mut pieces);
+            let zone = self.sources.zone(usize::from(i));
+            let steps = self.steps(chain, zone, ids, &mut pieces);
             for direction in [Direction::Forward, Direction::Reverse] {
                 programs.push(self.program(chain, direction, &steps, ledger));
             }
@@ -292,7 +314,13 @@ impl Compiler<'_> {
     }
 
     /// A chain's steps: functions, of which those that keep flows are joined where they stand side by side.
-    fn steps(&mut self, chain: &ChainSpec, ids: [ProgramId; 2], pieces: &mut Pieces) -> Vec<Shape> {
+    fn steps(
+        &mut self,
+        chain: &ChainSpec,
+        zone: Zone,
+        ids: [ProgramId; 2],
+        pieces: &mut Pieces,
+    ) -> Vec<Shape> {
         let at = |name: &str| self.functions.iter().position(|f| f.name == name);
         let through: Vec<usize> = chain.through.iter().filter_map(|s| at(&s.value)).collect();
         let runs = folded(&through, self.functions);
@@ -324,7 +352,7 @@ impl Compiler<'_> {
                 }
             }
         }
-        let numbers = pieces.add(&chain.name.value, own);
+        let numbers = pieces.add(&chain.name.value, zone, own);
         for step in &mut steps {
             if let Shape::Piece(at) = step {
                 *at = numbers.get(*at).copied().unwrap_or_default();
@@ -519,6 +547,11 @@ fn mirrored(one: &Match) -> Match {
 const PORTS_MAX: usize = 255;
 
 impl Function {
+    /// Whether it has the flows of its chains kept.
+    pub(crate) fn keeps_flows(&self) -> bool {
+        self.built.tracking > Tracking::None
+    }
+
     /// Whether it would be built the same from `spec`, down to the lines by which its rules are named.
     fn is_still(&self, spec: &FunctionSpec) -> bool {
         self.spec.says_the_same(spec)
@@ -527,6 +560,12 @@ impl Function {
 }
 
 impl Plan {
+    /// Where packets of a port are looked up when they come in.
+    #[inline]
+    pub(crate) fn entrance(&self, port: PortIndex) -> u16 {
+        self.zones.of_port(port).place()
+    }
+
     fn namesake(&self, spec: &FunctionSpec) -> Option<&Function> {
         let same = |f: &&Function| f.name == spec.name.value && f.kind.name == spec.kind.name;
         self.functions.iter().find(same)

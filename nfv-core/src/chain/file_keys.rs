@@ -111,6 +111,12 @@ pub(crate) const PORT: Table = Table {
             help: "bump in the wire, or an interface of a router",
         },
         Key {
+            name: "zone",
+            shape: Shape::Name(Names::New),
+            need: Need::Optional,
+            help: "the zone that it is in: an address is another host's in each; ports without one are in one together",
+        },
+        Key {
             name: "addresses",
             shape: Shape::OneOrMany(&Shape::Interface),
             need: Need::Optional,

@@ -26,3 +26,4 @@ pub mod spec;
 #[cfg(test)]
 mod testing;
 pub mod value;
+pub mod zone;

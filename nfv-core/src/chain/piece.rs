@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   through: [count, firewall, nat, ids, lb]        firewall and nat: one piece; lb: another; count and ids see packets
-//!   place           0      1           3  ...       where a packet of a direction is looked up: 0 where it comes in
+//!   place           in     256         258 ...      where a packet of a direction is looked up; `in`: in the zone of its port
 //! ```
 //!
 //! A chain is cut at its packet NFs, and at flow NFs that decide each packet for itself (a router, a firewall without
@@ -12,6 +12,7 @@
 //! its next packet comes. One that is the same in the new file keeps its number.
 
 use crate::chain::compile::{Function, FunctionId, Plan, ProgramId};
+use crate::flow::{ENTRANCES, Zone};
 use crate::nf::{Direction, Nf, Tracking};
 
 /// A piece, shared by both directions of its chain.
@@ -23,8 +24,10 @@ pub struct Piece {
     pub tracking: Tracking,
     /// The user's name of its chain.
     pub chain: String,
-    /// Where its packets are looked up, by direction.
-    pub(crate) places: [u16; 2],
+    /// The zone that its chain takes packets from.
+    pub zone: Zone,
+    /// Where its packets are looked up, by direction; `None`: where they come in.
+    pub(crate) places: [Option<u16>; 2],
     /// The programs that it is of, by direction; of a piece that is no more, those of its chain.
     pub(crate) programs: Option<[ProgramId; 2]>,
     /// All pieces of its chain, in order, itself among them.
@@ -74,7 +77,8 @@ impl Piece {
             functions: own,
             tracking,
             chain: String::new(),
-            places: [0, 0],
+            zone: Zone::default(),
+            places: [None; 2],
             programs: Some(programs),
             siblings: Vec::new(),
             now: Vec::new(),
@@ -82,9 +86,9 @@ impl Piece {
         })
     }
 
-    /// Where a packet of a direction is looked up.
+    /// Where a packet of a direction is looked up; `None`: where it comes in.
     #[inline]
-    pub(crate) fn place(&self, direction: Direction) -> u16 {
+    pub(crate) fn place(&self, direction: Direction) -> Option<u16> {
         let [forward, reverse] = self.places;
         match direction {
             Direction::Forward => forward,
@@ -136,7 +140,7 @@ impl Pieces {
     }
 
     /// Adds the pieces of a chain, in order, and returns their numbers.
-    pub fn add(&mut self, chain: &str, own: Vec<Piece>) -> Vec<usize> {
+    pub fn add(&mut self, chain: &str, zone: Zone, own: Vec<Piece>) -> Vec<usize> {
         let Some(programs) = own.first().and_then(|p| p.programs) else { return Vec::new() };
         let is_fresh = self.before.as_ref().is_some_and(|b| !b.iter().any(|c| c == chain));
         let numbers = self
@@ -146,11 +150,12 @@ impl Pieces {
         let last = own.len() - 1;
         for (i, (piece, at)) in own.into_iter().zip(&numbers).enumerate() {
             // Packets of a direction are looked up where they come in for their first piece, elsewhere for the later ones.
-            let place = |k: usize| u16::try_from(1 + 2 * at + k).unwrap_or(u16::MAX);
-            let forward = if i == 0 { 0 } else { place(0) };
-            let reverse = if i == last { 0 } else { place(1) };
+            let place = |k: usize| Some(later_place(2 * at + k));
+            let forward = if i == 0 { None } else { place(0) };
+            let reverse = if i == last { None } else { place(1) };
             let piece = Piece {
                 chain: chain.to_owned(),
+                zone,
                 places: [forward, reverse],
                 siblings: now.clone(),
                 is_fresh,
@@ -217,5 +222,10 @@ pub(crate) fn folded(through: &[usize], functions: &[Function]) -> Vec<Run> {
     runs
 }
 
-/// Two places each, and place 0.
-const PIECES_MAX: usize = (u16::MAX as usize - 1) / 2;
+/// The place of that number behind those where packets come in.
+fn later_place(number: usize) -> u16 {
+    u16::try_from(usize::from(ENTRANCES) + number).unwrap_or(u16::MAX)
+}
+
+/// Two places each.
+const PIECES_MAX: usize = (u16::MAX - ENTRANCES) as usize / 2;

@@ -29,6 +29,8 @@ pub struct PortSpec {
     pub device: Spanned<String>,
     /// Bump in the wire, or router.
     pub mode: Mode,
+    /// The zone that it is in, with others of the same name; without one, with those that name none.
+    pub zone: Option<Spanned<String>>,
     /// Its addresses with the lengths of their prefixes; `Mode::Routed` only.
     pub addresses: Vec<Spanned<IpNet>>,
     /// The MAC address to set; otherwise the device's own.
@@ -77,6 +79,7 @@ pub(super) fn read_port(section: &Section<'_>, report: &mut Report) -> Option<Po
     }
     Some(PortSpec {
         device: spanned("device", section.text("device")?),
+        zone: section.text("zone").map(|zone| spanned("zone", zone)),
         addresses: section.values("addresses"),
         mac: section.value("mac").map(|mac| Spanned::new(mac, section.span_of("mac"))),
         mtu: small("mtu").map(|mtu| Spanned::new(mtu, section.span_of("mtu"))),

@@ -212,6 +212,7 @@ mod tests {
         assert_eq!(report.render(Color::Never), "");
         let file = file.unwrap();
         let [lan, wan, tap] = file.ports.as_slice() else { panic!("{:?}", file.ports) };
+        assert_eq!(tap.zone.as_ref().map(|z| z.value.as_str()), Some("watch"));
         assert_eq!((lan.device.value.as_str(), lan.mode), ("0000:03:02.0", Mode::Transparent));
         assert_eq!(
             (lan.promiscuous, lan.rx_descriptors, lan.tx_descriptors),
@@ -269,7 +270,7 @@ chains:
             report.render(Color::Never),
             r#"edge.yaml:2:10: unknown key `devise` in port `lan`
     2 |   lan: { devise: "0000:03:02.0" }
-      |          ^^^^^^ did you mean `device`? keys: device mode addresses mac mtu promiscuous rx-descriptors tx-descriptors mempool-size link-timeout twin neighbours
+      |          ^^^^^^ did you mean `device`? keys: device mode zone addresses mac mtu promiscuous rx-descriptors tx-descriptors mempool-size link-timeout twin neighbours
 edge.yaml:3:34: `mode`: `routd` is not a value of it
     3 |   wan: { device: net_tap0, mode: routd, mtu: 0x5dc }
       |                                  ^^^^^ did you mean `routed`? values: transparent routed

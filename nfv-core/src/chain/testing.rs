@@ -118,7 +118,7 @@ ports:
     link-timeout: 250ms
     twin: wan-k
     neighbours: { 203.0.113.1: "02:00:00:00:00:fe" }
-  tap: net_tap0
+  tap: { device: net_tap0, zone: watch }
 functions:
   edge:
     type: firewall

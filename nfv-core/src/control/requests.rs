@@ -253,7 +253,7 @@ impl Control {
         let mut found = Flows { flows: Vec::new(), more: false };
         self.workers.list(|plan, page| {
             for row in &page.rows {
-                let line = format!("{} {row}", row.chain(plan));
+                let line = row.line(plan);
                 if !filter.iter().all(|word| line.contains(word.as_str())) {
                     continue;
                 }

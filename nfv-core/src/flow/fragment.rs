@@ -69,7 +69,7 @@ pub struct FragmentKey {
     pub id: u32,
     /// Outer VLAN id.
     pub vlan: u16,
-    /// Where it comes in, so that a datagram that comes by twice is two.
+    /// The port where it comes in, so that a datagram that comes by twice is two, and one of another zone another.
     pub place: u16,
     /// Protocol of what was cut. IPv6's fragments may differ in it and belong together all the same.
     pub protocol: u8,

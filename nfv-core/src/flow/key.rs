@@ -1,4 +1,5 @@
-//! What a flow is known by: the five-tuple, the VLAN, and the place on its way.
+//! What a flow is known by: the five-tuple, the VLAN, and the place on its way: the zone that it comes in from, or a later
+//! piece of its chain.
 //!
 //! Both directions of a flow lead to one entry: the entry has the tuple as its first packet had it, and the tuple of the
 //! answers, which another NF may have changed (a NAT's are to its external address). What a packet becomes is then the
@@ -117,10 +118,34 @@ pub struct FlowKey<A> {
 pub struct Scope {
     /// Outer VLAN id, or [`crate::packet::NO_VLAN`].
     pub vlan: u16,
-    /// Where on its way it is looked up: 0 where it comes in, else before a later piece of its chain.
+    /// Where on its way it is looked up: where it comes in, which is a place for each [`Zone`]; else before a later piece
+    /// of its chain, behind those.
     pub place: u16,
     /// Upper-layer protocol.
     pub protocol: u8,
+}
+
+/// Ports within which an address is one host's, by number; 0 is that of ports that name none.
+///
+/// It is where a packet comes in, and so a place: it takes no room in a key or a flow, and no time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Zone(pub u8);
+
+/// Places where packets come in; those before later pieces of chains are behind them.
+pub const ENTRANCES: u16 = 1 << 8;
+
+impl Zone {
+    /// The place where its packets come in.
+    #[inline(always)]
+    pub fn place(self) -> u16 {
+        u16::from(self.0)
+    }
+
+    /// The zone that packets come in from at a place, unless it is on their way.
+    #[inline]
+    pub fn of_place(place: u16) -> Option<Self> {
+        u8::try_from(place).ok().map(Self)
+    }
 }
 
 impl Scope {
@@ -206,6 +231,22 @@ mod tests {
             prop_assert_ne!(one.hash(secret), elsewhere.hash(secret));
             prop_assert_eq!(one.tuple.turned().turned(), one.tuple);
         }
+    }
+
+    #[test]
+    fn a_zone_is_a_place_of_its_own_and_no_place_on_the_way_is_one() {
+        let secret = Secret::random();
+        let headers =
+            Headers { kind: L3::Ipv4, protocol: 17, sport: 5, dport: 7, ..Headers::default() };
+        let key = |zone: Zone| FlowKey::<[u8; 4]>::of(&headers, zone.place());
+        let mut hashes: Vec<u64> = (0..=255).map(|n| key(Zone(n)).hash(secret)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 256);
+        for n in 0..=255 {
+            assert_eq!(Zone::of_place(Zone(n).place()), Some(Zone(n)));
+        }
+        assert_eq!(Zone::of_place(ENTRANCES), None);
     }
 
     #[test]

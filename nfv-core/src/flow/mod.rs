@@ -18,6 +18,7 @@ mod wheel;
 
 pub use book::{Origin, Target};
 pub use hop::{Hop, HopId};
+pub use key::Zone;
 pub use limits::{FlowLimits, IdleTimes, WhenFull};
 pub use page::{FlowPage, FlowRow};
 pub use routes::{PortFacts, RouteError, RouteTable, Wanted};
@@ -25,7 +26,7 @@ pub use shard::SHARDS;
 pub use table::{FlowRef, KEPT};
 
 pub(crate) use forward::{Asked, Refusal, forward, is_header_right};
-pub(crate) use key::{Address, FlowKey, Scope, Secret, Tuple, is_tracked};
+pub(crate) use key::{Address, ENTRANCES, FlowKey, Scope, Secret, Tuple, is_tracked};
 pub(crate) use limits::{FlowRefusal, tcp_idle_ticks};
 pub(crate) use paths::{FUNCTIONS_MAX, Paths};
 pub(crate) use quoted::{quoted, rewrite_error};

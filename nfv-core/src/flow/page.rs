@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::key::{Address, Tuple};
+use super::key::{Address, Tuple, Zone};
 use super::table::{Entry, Table, flag};
 use super::wheel::Tick;
 use crate::chain::compile::Plan;
@@ -29,6 +29,8 @@ pub struct FlowRow {
     pub answers: [SocketAddr; 2],
     /// Outer VLAN id.
     pub vlan: u16,
+    /// The zone that it began in; `None`: this is a later piece of its chain.
+    pub zone: Option<Zone>,
     /// Number of its chain's piece, to be named by the plan.
     pub piece: u16,
     /// Where it stands, in a word.
@@ -59,9 +61,15 @@ impl FlowPage {
 }
 
 impl FlowRow {
-    /// Its chain.
-    pub fn chain<'p>(&self, plan: &'p Plan) -> &'p str {
-        plan.pieces.get(usize::from(self.piece)).map_or("", |p| p.chain.as_str())
+    /// It with its chain, and the zone that it began in, if that has a name.
+    pub fn line(&self, plan: &Plan) -> String {
+        let piece = plan.pieces.get(usize::from(self.piece));
+        let chain = piece.map_or("", |p| p.chain.as_str());
+        let zone = self.zone.or_else(|| Some(piece?.zone)).and_then(|zone| plan.zones.name(zone));
+        match zone {
+            Some(zone) => format!("{chain} {self}, zone {zone}"),
+            None => format!("{chain} {self}"),
+        }
     }
 }
 
@@ -109,6 +117,7 @@ fn row<A: Address>(entry: &Entry<A>, now: Tick) -> FlowRow {
         ends: ends(first),
         answers: ends(answers),
         vlan: entry.vlan,
+        zone: Zone::of_place(entry.places[0]),
         piece: entry.piece,
         state,
         idle: Tick::seconds(now.since(Tick(entry.last_seen))),

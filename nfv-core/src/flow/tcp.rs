@@ -328,10 +328,29 @@ impl TcpTrack {
             return if state == TcpState::SynSent && s.seq == me.max_end {
                 Ok(Change::Same)
             } else {
-                Err(Invalid::BadReset)
+                self.inexact_reset(state, way, s)
             };
         }
         Ok(self.enter(TcpState::Closed))
+    }
+
+    /// A reset at another number than its receiver expects, as far as is known here. As Linux: in the window of a
+    /// connection that stands it passes and changes nothing, as its receiver asks back and is told the right number
+    /// (RFC 5961, section 3); in that of one that opens or closes it ends it. One that closes has all of its resets pass,
+    /// so that nobody waits for the end of a time; those outside the window do not end it, which differs from Linux.
+    fn inexact_reset(&mut self, state: TcpState, way: Way, s: &Segment) -> Result<Change, Invalid> {
+        let (_, peer) = self.both(way);
+        let is_new = !before(s.seq, peer.acked);
+        let in_window =
+            is_new && if s.has_ack() { self.check(way, s) } else { self.check_seq(way, s) }.is_ok();
+        match state {
+            TcpState::SynSent | TcpState::SynSent2 => Err(Invalid::BadReset),
+            TcpState::SynReceived if in_window => Ok(self.enter(TcpState::Closed)),
+            TcpState::Established if in_window => Ok(Change::Same),
+            TcpState::SynReceived | TcpState::Established => Err(Invalid::BadReset),
+            _ if in_window => Ok(self.enter(TcpState::Closed)),
+            _ => Ok(Change::Same),
+        }
     }
 
     /// Where it stands; `None` before its first segment.

@@ -216,8 +216,10 @@ impl FlowEngine {
     }
 
     /// The shard that a packet is of whose flow is not known here; `None`: it is of no flow.
+    ///
+    /// `place`: where it came in.
     #[cold]
-    pub fn shard(&self, data: &[u8], h: &Headers) -> Option<u8> {
+    pub fn shard(&self, data: &[u8], h: &Headers, place: u16) -> Option<u8> {
         // An error goes where the answers of the packet go that it quotes.
         let quote = is_icmp_error(h).then(|| quoted(data, h)).flatten();
         let h = match &quote {
@@ -227,8 +229,8 @@ impl FlowEngine {
         };
         let turned = quote.is_some();
         Some(match h.kind {
-            L3::Ipv4 => self.common.shard(looked_up::<[u8; 4]>(h, turned)),
-            _ => self.common.shard(looked_up::<[u8; 16]>(h, turned)),
+            L3::Ipv4 => self.common.shard(looked_up::<[u8; 4]>(h, place, turned)),
+            _ => self.common.shard(looked_up::<[u8; 16]>(h, place, turned)),
         })
     }
 
@@ -309,11 +311,12 @@ impl FlowEngine {
     pub fn run(&mut self, plan: &Plan, number: usize, burst: &mut Burst, cells: &Cells, now: Time) {
         let Some(piece) = plan.pieces.get(number) else { return };
         let (in_port, direction) = (burst.in_port, burst.direction);
-        let place = piece.place(direction);
-        if place != 0 {
+        let later = piece.place(direction);
+        if let Some(place) = later {
             let (headers, found) = burst.flows_mut();
             self.look_up(headers, found, place);
         }
+        let place = later.unwrap_or_else(|| plan.entrance(in_port));
         let seat = Seat {
             plan,
             piece,
@@ -450,8 +453,8 @@ impl FlowEngine {
     }
 }
 
-fn looked_up<A: Address>(h: &Headers, turned: bool) -> FlowKey<A> {
-    let key = FlowKey::of(h, 0);
+fn looked_up<A: Address>(h: &Headers, place: u16, turned: bool) -> FlowKey<A> {
+    let key = FlowKey::of(h, place);
     if turned { FlowKey { tuple: key.tuple.turned(), ..key } } else { key }
 }
 

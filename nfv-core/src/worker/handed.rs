@@ -30,10 +30,10 @@ impl Own {
         (burst, came): (&mut Burst, Came),
         port: PortIndex,
     ) {
-        let me = self.seat.index;
+        let (me, place) = (self.seat.index, plan.entrance(port));
         self.part(plan, burst, (port, Came::ForItsFlow), |own, packet, headers, flow| {
             let engine = own.flows.as_ref().filter(|_| !flow.is_some());
-            let Some(shard) = engine.and_then(|e| e.shard(packet.data(), headers)) else {
+            let Some(shard) = engine.and_then(|e| e.shard(packet.data(), headers, place)) else {
                 return Belongs::Here;
             };
             if own.hold.as_ref().is_some_and(|hold| hold.is_of(shard)) {

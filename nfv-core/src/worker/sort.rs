@@ -66,7 +66,8 @@ impl Own {
         let Some(engine) = &mut self.flows else { return };
         engine.refresh(plan);
         let (headers, found) = burst.flows_mut();
-        engine.look_up(headers, found, 0);
+        let place = plan.entrance(port);
+        engine.look_up(headers, found, place);
         let mut known = true;
         for ((h, flow), to) in headers.iter().zip(found.iter()).zip(to.iter_mut()) {
             match engine.program_of(plan, h.kind, *flow).filter(|_| flow.is_some()) {
@@ -84,7 +85,7 @@ impl Own {
             for ((packet, h), to) in
                 burst.both().zip(to.iter_mut()).filter(|((_, h), _)| is_icmp_error(h))
             {
-                if let Some(program) = engine.program_of_error(plan, packet.data(), h) {
+                if let Some(program) = engine.program_of_error(plan, packet.data(), h, place) {
                     *to = program;
                 }
             }

@@ -22,7 +22,7 @@ pub enum Invalid {
     AckOfUnsent,
     /// Bound IV; or in a handshake, where only one number is right.
     AckTooOld,
-    /// A reset that its receiver would not take without a question (RFC 5961, section 3).
+    /// A reset from before what its receiver expects, or beyond the window (RFC 5961, section 3).
     BadReset,
     /// Data behind a FIN, or a FIN before data.
     BadFin,
@@ -59,7 +59,7 @@ impl Invalid {
         },
         Named {
             name: "tcp_bad_reset",
-            help: "a reset at another number than the one that its receiver expects",
+            help: "a reset from before the number that its receiver expects, or beyond the window",
         },
         Named {
             name: "tcp_bad_fin",

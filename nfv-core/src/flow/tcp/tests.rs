@@ -271,7 +271,7 @@ fn each_invalid_segment_has_its_name_and_changes_nothing() {
         after(&[OPEN[0], OPEN[1], OPEN[2], (O, FA, 1, 1, 0), (R, FA, 1, 2, 0), (O, ACK, 2, 2, 0)]);
     let refused = after(&[(O, SYN, 0, 0, 0), (R, RA, 0, 1, 0)]);
     let (below, far) = (0u32.wrapping_sub(2_000), 1 << 30);
-    let cases: [(&str, TcpTrack, Step, Invalid); 44] = [
+    let cases: [(&str, TcpTrack, Step, Invalid); 45] = [
         ("no flag", open(), (O, 0, 1, 1, 0), BadFlags),
         ("SYN and FIN", new, (O, SYN | FIN, 0, 0, 0), BadFlags),
         ("FIN without ACK", open(), (O, FIN, 1, 1, 0), BadFlags),
@@ -307,8 +307,9 @@ fn each_invalid_segment_has_its_name_and_changes_nothing() {
         ("an ACK of longer ago", data, (O, ACK, 901, 0u32.wrapping_sub(66_000), 0), AckTooOld),
         ("a refusal of another SYN", syn, (R, RA, 0, 2, 0), BadReset),
         ("a refusal of no SYN", syn, (R, RST, 0, 0, 0), BadReset),
-        ("a reset in the window", data, (O, RST, 950, 0, 0), BadReset),
-        ("a reset behind", data, (R, RST, 500, 0, 0), BadReset),
+        ("a reset just before", data, (O, RST, 900, 0, 0), BadReset),
+        ("a reset in the window that acknowledges too much", data, (O, RA, 950, 902, 0), BadReset),
+        ("a reset behind", data, (R, RST, 0u32.wrapping_sub(500), 0, 0), BadReset),
         ("a reset beyond", data, (R, RST, far, 0, 0), BadReset),
         ("a reset in the handshake", received, (R, RA, 0, 1, 0), BadReset),
         ("data behind the FIN", fin, (O, ACK, 102, 1, 10), BadFin),
@@ -359,7 +360,7 @@ fn a_loose_flow_starts_in_the_middle_and_a_strict_one_does_not() {
     assert_eq!(syn, Err(Invalid::NotASyn), "an opener is Original by name");
     let far = seg(R, ACK, 1 << 31, 1_001_400, 10);
     assert_eq!(answer_to(&track, R, &far), Err(Invalid::SeqAboveWindow));
-    assert_eq!(answer(&track, (R, RST, 32_000, 0, 0)), Err(Invalid::BadReset), "it is known now");
+    assert_eq!(answer(&track, (R, RST, 32_799, 0, 0)), Err(Invalid::BadReset), "it is known now");
     let closed = Ok(Change::State(TcpState::Closed));
     assert_eq!(answer(&track, (R, RST, 32_800, 0, 0)), closed);
 }
@@ -370,6 +371,26 @@ fn a_reset_of_a_flow_of_which_one_side_is_unknown_must_be_in_its_window() {
     let closed = Ok(Change::State(TcpState::Closed));
     assert_eq!(answer(&track, (R, RST, 9_500, 0, 0)), closed);
     assert_eq!(answer(&track, (R, RST, 1 << 31, 0, 0)), Err(Invalid::BadReset));
+}
+
+#[test]
+fn a_reset_in_the_window_ends_a_connection_that_opens_or_closes_and_leaves_one_that_stands() {
+    let closed = Ok(Change::State(TcpState::Closed));
+    let received = after(&OPEN[..2]);
+    assert_eq!(answer(&received, (R, RST, 500, 0, 0)), closed);
+    assert_eq!(answer(&received, (R, RST, 5_000, 0, 0)), Err(Invalid::BadReset));
+    assert_eq!(answer(&open(), (R, RST, 500, 0, 0)), Ok(Change::Same));
+    // The question, and the answer to it at the right number.
+    let asked = after(&[OPEN[0], OPEN[1], OPEN[2], (R, RST, 500, 0, 0), (O, ACK, 1, 1, 0)]);
+    assert_eq!(asked, open());
+    assert_eq!(answer(&asked, (R, RST, 1, 0, 0)), closed);
+    let fin = after(&[OPEN[0], OPEN[1], OPEN[2], (O, FA, 1, 1, 0)]);
+    assert_eq!(answer(&fin, (R, RST, 500, 0, 0)), closed);
+    assert_eq!(
+        answer(&fin, (R, RST, 5_000, 0, 0)),
+        Ok(Change::Same),
+        "it passes, and ends nothing"
+    );
 }
 
 #[test]
@@ -561,10 +582,21 @@ proptest! {
     }
 
     #[test]
-    fn a_reset_ends_a_connection_at_one_of_two_numbers_only(seq: u32, ack: u32, flags in prop_oneof![Just(RST), Just(RA)]) {
+    fn a_reset_ends_a_connection_at_one_of_two_numbers_only(
+        seq in prop_oneof![any::<u32>(), 0u32..3_000], ack: u32, flags in prop_oneof![Just(RST), Just(RA)],
+    ) {
         let track = after(&[OPEN[0], OPEN[1], OPEN[2], (O, ACK, 1, 1, 900), (R, ACK, 1, 401, 0)]);
         prop_assume!(seq != 401 && seq != 901);
-        prop_assert_eq!(answer(&track, (O, flags, seq, ack, 0)), Err(Invalid::BadReset));
+        let in_window = (402..=1_402).contains(&seq);
+        let mut copy = track;
+        let said = copy.next(O, &seg(O, flags, seq, ack, 0), Strict);
+        prop_assert_eq!(copy, track, "it goes on as it was");
+        if flags == RST {
+            // Its receiver asks back, and is told the right number.
+            prop_assert_eq!(said, if in_window { Ok(Change::Same) } else { Err(Invalid::BadReset) });
+        } else {
+            prop_assert!(said == Err(Invalid::BadReset) || in_window && said == Ok(Change::Same));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::chain::compile::ProgramId;
 use crate::chain::piece::Piece;
 use crate::flow::{
     Address, Entry, FUNCTIONS_MAX, FlowKey, FlowRef, FlowRefusal, Invalid, KEPT, Scope, Side,
-    Table, TcpTrack, Tuple, deltas, flag, rewrite, shard_of,
+    Table, TcpTrack, Tuple, Zone, deltas, flag, rewrite, shard_of,
 };
 use crate::nf::{
     Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, PortIndex, Tracking, Via, upper,
@@ -49,11 +49,11 @@ impl Common {
         let decided = self.decide(seat, about, &mut headers, &mut kept, shard)?;
         let after = Tuple::<A>::of(&headers);
         let changes = after != key.tuple;
-        let turned_place = seat.piece.place(turned(seat.direction));
-        let scope = Scope { place: turned_place, ..key.scope };
+        let backwards = seat.direction == Direction::Reverse;
+        let answers_place = place_of_answers(seat, decided.via, backwards);
+        let scope = Scope { place: answers_place, ..key.scope };
         table.prefetch_key(&FlowKey { tuple: after.turned(), scope });
         table.prefetch_entry(table.next_free());
-        let backwards = seat.direction == Direction::Reverse;
         let mut entry = Entry::<A> {
             tuples: [key.tuple, after.turned()],
             vlan: key.scope.vlan,
@@ -62,7 +62,7 @@ impl Common {
                 | if changes { flag::REWRITE } else { 0 }
                 | if backwards { flag::BACKWARDS } else { 0 }
                 | one_way(decided.via),
-            places: [seat.place, turned_place],
+            places: [seat.place, answers_place],
             generation: self.generation,
             last_seen: seat.tick.0,
             paths: [0, 0],
@@ -110,13 +110,14 @@ impl Common {
                 Direction::Reverse => at + 1,
             };
             let place =
-                plan.pieces.get(usize::from(*piece.now.get(before)?))?.place(turned(direction));
+                plan.pieces.get(usize::from(*piece.now.get(before)?))?.place(turned(direction))?;
             let answers =
                 FlowKey { tuple: key.tuple.turned(), scope: Scope { place, ..key.scope } };
             let found = table.look_up(&answers);
             table.get(found.entry()).filter(|_| found.is_some()).map(|entry| entry.shard)
         };
-        let known = if seat.place == 0 { None } else { before() };
+        let comes_in = Zone::of_place(seat.place).is_some();
+        let known = if comes_in { None } else { before() };
         usize::from(known.unwrap_or_else(|| shard_of(key.tuple, key.scope.protocol)))
     }
 
@@ -168,8 +169,9 @@ impl Common {
             }
         };
         let after = Tuple::<A>::of(&headers);
-        if after.turned() != answers {
-            // It is found by other answers now.
+        let [_, place] = entry.places;
+        if after.turned() != answers || place != place_of_answers(seat, decided.via, backwards) {
+            // It is found by other answers now, or where others come in.
             if let Some(place) = table.get_mut(found.entry()) {
                 place.kept = kept;
             }
@@ -328,6 +330,20 @@ fn first_port(seat: &Seat<'_>, side: Side, backwards: bool) -> PortIndex {
     let answers = programs.map(|[forward, reverse]| if backwards { forward } else { reverse });
     let program = answers.and_then(|id| seat.plan.programs.get(usize::from(id.0)));
     program.and_then(|program| program.to).unwrap_or(seat.in_port)
+}
+
+/// Where the answers of a flow are looked up that leaves so; `seat` is that of its first side.
+///
+/// They come in where it leaves, in that port's zone. A chain without `to` leads into the zone that it comes from.
+pub(super) fn place_of_answers(seat: &Seat<'_>, via: Via, backwards: bool) -> u16 {
+    let answers = turned(begun(backwards));
+    seat.piece.place(answers).unwrap_or_else(|| {
+        let [forward, reverse] = seat.piece.programs.unwrap_or([ProgramId(u16::MAX); 2]);
+        let program = if backwards { reverse } else { forward };
+        let to = seat.plan.programs.get(usize::from(program.0)).and_then(|program| program.to);
+        let leaves = to.filter(|_| via != Via::Back).unwrap_or(seat.in_port);
+        seat.plan.entrance(leaves)
+    })
 }
 
 /// What is known of a flow's packets, with these ends.

@@ -12,12 +12,20 @@ use crate::packet::{Headers, L3};
 
 impl FlowEngine {
     /// The program of an ICMP error that came in.
+    ///
+    /// `place`: where it came in.
     #[cold]
-    pub fn program_of_error(&self, plan: &Plan, data: &[u8], h: &Headers) -> Option<ProgramId> {
+    pub fn program_of_error(
+        &self,
+        plan: &Plan,
+        data: &[u8],
+        h: &Headers,
+        place: u16,
+    ) -> Option<ProgramId> {
         let inner = quoted(data, h)?;
         let found = match h.kind {
-            L3::Ipv4 => self.v4.look_up(&key_of(&inner, 0)),
-            _ => self.v6.look_up(&key_of(&inner, 0)),
+            L3::Ipv4 => self.v4.look_up(&key_of(&inner, place)),
+            _ => self.v6.look_up(&key_of(&inner, place)),
         };
         if found.is_some() { self.program_of(plan, h.kind, found) } else { None }
     }

@@ -11,7 +11,7 @@ use crate::chain::piece::{Piece, PieceFunction};
 use crate::clock::Time;
 use crate::flow::{
     Address, Entry, FlowKey, FlowRefusal, KEPT, NotKept, SHARDS, Side, Table, TcpState, Tick,
-    Wheel, WhenFull, flag, shard_of, tcp_idle_ticks,
+    Wheel, WhenFull, Zone, flag, shard_of, tcp_idle_ticks,
 };
 use crate::nf::{AnyFlowNf, Nf};
 use crate::packet::{L3, protocol};
@@ -313,7 +313,7 @@ impl Common {
 /// By what a flow's packets come in that by their own hash are of another shard.
 fn foreign<A: Address>(entry: &Entry<A>) -> ArrayVec<FlowKey<A>, 2> {
     let keys = [entry.key(Side::First), entry.key(Side::Answer)];
-    let comes_in = |key: &FlowKey<A>| key.scope.place == 0;
+    let comes_in = |key: &FlowKey<A>| Zone::of_place(key.scope.place).is_some();
     let is_foreign = |key: &FlowKey<A>| shard_of(key.tuple, key.scope.protocol) != entry.shard;
     keys.into_iter().filter(|key| comes_in(key) && is_foreign(key)).collect()
 }

@@ -9,10 +9,10 @@
 use arrayvec::ArrayVec;
 
 use super::act::{one_way, unkept};
-use super::decide::{About, begun, headers_of, turned};
+use super::decide::{About, begun, headers_of, place_of_answers, turned};
 use super::{Common, Refused, Seat};
 use crate::chain::compile::{FunctionId, Plan};
-use crate::flow::{Address, Entry, FlowKey, KEPT, Scope, Side, Table, Tuple, deltas, flag};
+use crate::flow::{Address, Entry, FlowKey, KEPT, Scope, Side, Table, Tuple, Zone, deltas, flag};
 
 /// What functions kept with a flow, whatever piece they were in.
 #[derive(Debug, Default)]
@@ -79,7 +79,12 @@ impl Common {
         let mut result = Ok(());
         for number in pieces {
             let Some(piece) = seat.plan.pieces.get(usize::from(number)) else { continue };
-            let place = piece.place(begun(backwards));
+            // It comes in where it came in before, whatever its chain is now.
+            let comes_in = Zone::of_place(head.places[0]).map(Zone::place);
+            let place = piece
+                .place(begun(backwards))
+                .or(comes_in)
+                .unwrap_or_else(|| seat.plan.entrance(seat.in_port));
             let own = Seat { piece, number, place, ..seat.clone() };
             match self.renew_at(table, &own, &head, before, shard, &mut bag) {
                 Ok(after) => before = after,
@@ -134,7 +139,7 @@ impl Common {
             flags: head.flags & (flag::REPLIED | flag::EMBRYO | flag::BACKWARDS)
                 | rewrite
                 | one_way(decided.via),
-            places: [seat.place, seat.piece.place(turned(direction))],
+            places: [seat.place, place_of_answers(seat, decided.via, backwards)],
             generation: self.generation,
             paths: self.paths_of(seat, &decided, backwards),
             deltas: deltas(before, after, head.protocol),
@@ -191,7 +196,8 @@ fn next_of<A: Address>(
         Side::Answer => (entry.tuples[1].turned(), begun(backwards)),
         Side::First => (entry.tuples[0].turned(), turned(begun(backwards))),
     };
-    let scope = Scope { vlan: entry.vlan, place: other.place(direction), protocol: entry.protocol };
+    let place = other.place(direction)?;
+    let scope = Scope { vlan: entry.vlan, place, protocol: entry.protocol };
     let found = table.look_up(&FlowKey { tuple, scope });
     found.is_some().then(|| found.entry())
 }
