@@ -21,7 +21,7 @@ pub use hop::{Hop, HopId};
 pub use limits::{FlowLimits, IdleTimes, WhenFull};
 pub use page::{FlowPage, FlowRow};
 pub use routes::{PortFacts, RouteError, RouteTable, Wanted};
-pub use shard::SHARDS;
+pub use shard::{SHARDS, shard_part};
 pub use table::{FlowRef, KEPT};
 
 pub(crate) use forward::{Asked, Refusal, forward, is_header_right};
