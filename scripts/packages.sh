@@ -1,4 +1,5 @@
-# Sourced by the scripts: installs Debian packages that are missing, or says which.
+# Sourced by the scripts: installs Debian packages that are missing, or says which. What of them is a service does not run:
+# tests start their own.
 install_missing() {
   local missing=()
   for package in "$@"; do
@@ -10,7 +11,17 @@ install_missing() {
     return 0
   fi
   apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  local policy=/usr/sbin/policy-rc.d status=0
+  if [ -e $policy ]; then
+    policy=
+  else
+    printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy
+  fi
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null || status=$?
+  [ -z "$policy" ] || rm -f "$policy"
+  # Nor after the next start of the machine.
+  case " ${missing[*]} " in *' nginx '*) systemctl -q disable nginx 2>/dev/null || true ;; esac
+  return $status
 }
 
 # Debian 12's own Rust is too old for this workspace, and nothing is downloaded here.

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/packages.sh
 . scripts/rootless.sh
 
-install_missing dpdk libdpdk-dev clang libclang-dev pkg-config iproute2 ethtool iputils-ping curl iperf3 python3 procps traceroute nftables bind9-dnsutils
+install_missing dpdk libdpdk-dev clang libclang-dev pkg-config iproute2 ethtool iputils-ping curl iperf3 python3 procps traceroute nftables bind9-dnsutils nginx
 need_cargo
 
 if [ "${1:-}" = --lint ]; then

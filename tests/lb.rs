@@ -7,13 +7,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use testkit::nginx::Nginx;
 use testkit::replayed::Replayed;
 use testkit::{ROUTED, Rig, is_root, must, shell, skip};
 
-/// A host beside `wan` on its link, with a web server that says its name, and one that says it on and on.
+/// A host beside `wan` on its link, with nginx that has its name, and a server that says it on and on.
 struct Backend {
     namespace: String,
     servers: Vec<Child>,
+    _nginx: Nginx,
     _folder: tempfile::TempDir,
 }
 
@@ -38,15 +40,12 @@ impl Backend {
         }
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("name"), format!("{name}\n")).unwrap();
-        let mut backend = Self { namespace, servers: Vec::new(), _folder: folder };
-        let files = backend._folder.path().display().to_string();
-        let web = ["python3", "-m", "http.server", "--bind", "::", "--directory", &files, "80"];
-        backend.run(&web);
+        must(&format!("head -c 3000000 /dev/urandom > {}/large", folder.path().display()));
+        let nginx = Nginx::of_files(&namespace, 80, folder.path());
+        let mut backend = Self { namespace, servers: Vec::new(), _nginx: nginx, _folder: folder };
         backend.run(&["python3", "tests/testkit/named.py", "serve", name, "81"]);
-        for port in [80, 81] {
-            let line = format!("ip netns exec {} ss -Hltn sport = :{port}", backend.namespace);
-            rig.wait_until("the backend listens", || !shell(&line).stdout.is_empty());
-        }
+        let line = format!("ip netns exec {} ss -Hltn sport = :81", backend.namespace);
+        rig.wait_until("the backend listens", || !shell(&line).stdout.is_empty());
         backend
     }
 
@@ -59,6 +58,12 @@ impl Backend {
             .spawn()
             .expect("the server starts");
         self.servers.push(child);
+    }
+
+    /// The checksum of its large file.
+    fn sha256(&self) -> String {
+        let text = must(&format!("sha256sum {}/large", self._folder.path().display()));
+        text.split_whitespace().next().unwrap().to_owned()
     }
 
     /// Cuts it off, so that nobody is told that it is gone.
@@ -109,6 +114,12 @@ fn wait_for(rig: &Rig, url: &str) {
     rig.wait_until("the service answers", || rig.succeeds("lan", &line));
 }
 
+/// Waits until the service answers by all of its backends.
+fn wait_for_all(rig: &Rig) {
+    wait_for(rig, NAME);
+    rig.wait_until("all are up", || !rig.ask(&["get", "web.backends"]).contains("down"));
+}
+
 #[test]
 fn requests_spread_by_weight_and_connections_stay_when_a_backend_dies() {
     if !is_root() {
@@ -116,13 +127,18 @@ fn requests_spread_by_weight_and_connections_stay_when_a_backend_dies() {
     }
     let rig = Rig::start_with("chains/lb.yaml", &ROUTED);
     let backends = three(&rig);
-    wait_for(&rig, NAME);
+    wait_for_all(&rig);
     let counts = answers(&rig, NAME, 200);
     println!("200 requests: {counts:?}");
     assert_eq!(of(&counts, "nobody"), 0);
     for (name, expected) in [("web-1", 50), ("web-2", 100), ("web-3", 50)] {
         // Four standard deviations.
         assert!(of(&counts, name).abs_diff(expected) < 28, "{counts:?}");
+    }
+    let line = "sh -c 'curl -s --max-time 20 http://192.0.2.80/large | sha256sum'";
+    for _ in 0..5 {
+        let sum = rig.on("lan", line);
+        assert!(backends.iter().any(|b| sum.starts_with(&b.sha256())), "a large file: {sum}");
     }
     let counts = answers(&rig, "http://[2001:db8::80]/name", 20);
     assert_eq!(counts.values().copied().collect::<Vec<_>>(), [20], "affinity: source: {counts:?}");
@@ -171,7 +187,7 @@ fn a_drained_backend_keeps_its_connections_and_gets_no_new_ones() {
     }
     let rig = Rig::start_with("chains/lb.yaml", &ROUTED);
     let _backends = three(&rig);
-    wait_for(&rig, NAME);
+    wait_for_all(&rig);
     let ns = rig.namespace("lan");
     let held = Command::new("ip")
         .args(["netns", "exec", &ns, "python3", "tests/testkit/named.py"])
@@ -223,9 +239,131 @@ fn in_mode(mode: &str, backends: &str) -> (tempfile::TempDir, String) {
     let (health, tail) = tail.split_once("  web6:").unwrap();
     let (_, tail) = tail.split_once("  router:").unwrap();
     let tail = tail.replace("web, web6, router", "web, router");
+    // What backends send under the virtual address may pass by the box as well as anywhere.
+    let own = "  own: { from: wan, match: { src: 192.0.2.80 }, through: [ router ], to: lan }";
     chain(&format!(
-        "{head}    {mode}\n    backends: [ {backends} ]\n    health:{health}  router:{tail}"
+        "{head}    {mode}\n    backends: [ {backends} ]\n    health:{health}  router:{tail}{own}\n"
     ))
+}
+
+/// A server on `lan` that says who asks.
+fn mirror(rig: &Rig) -> Nginx {
+    let says =
+        "server { listen 8080; location / { return 200 \"$remote_addr $remote_port\\n\"; } }";
+    Nginx::start(&rig.namespace("lan"), 8080, says)
+}
+
+const MIRROR: &str = "http://10.1.0.2:8080/";
+
+/// As whom the server on `lan` sees requests of a host: address and ports.
+fn seen_as(rig: &Rig, host: &str, curl: &str) -> (String, Vec<u16>) {
+    let text = rig.on(host, &format!("curl -gs --max-time 5 {curl}"));
+    let parse = |line: &str| -> Option<(String, u16)> {
+        let (address, port) = line.split_once(' ')?;
+        Some((address.to_owned(), port.parse().ok()?))
+    };
+    let all: Option<Vec<(String, u16)>> = text.lines().map(parse).collect();
+    let all = all.unwrap_or_else(|| panic!("{host} gets: {text}"));
+    let (addresses, ports): (Vec<String>, Vec<u16>) = all.into_iter().unzip();
+    assert!(addresses.windows(2).all(|two| two[0] == two[1]), "{addresses:?}");
+    (addresses[0].clone(), ports)
+}
+
+/// chains/lb.yaml after a change.
+fn changed(from: &str, to: &str) -> (tempfile::TempDir, String) {
+    let text = std::fs::read_to_string("chains/lb.yaml").unwrap();
+    assert!(text.contains(from), "{from}");
+    chain(&text.replace(from, to))
+}
+
+#[test]
+fn what_backends_open_leaves_by_the_virtual_address_with_ports_of_their_own_ranges() {
+    if !is_root() {
+        return skip("lb", "making namespaces needs root");
+    }
+    let rig = Rig::start_with("chains/lb.yaml", &ROUTED);
+    let _backends = three(&rig);
+    let _mirror = mirror(&rig);
+    wait_for_all(&rig);
+    let many = format!("--parallel --parallel-immediate --parallel-max 30 \"{MIRROR}[1-60]\"");
+    for (host, ports) in [("web-1", 40_000..=40_511), ("web-2", 40_512..=41_023)] {
+        for curl in [MIRROR, many.as_str()] {
+            let (address, seen) = seen_as(&rig, host, curl);
+            assert_eq!(address, "192.0.2.80", "{host}");
+            assert!(seen.iter().all(|port| ports.contains(port)), "{host}: {seen:?}");
+        }
+        rig.on(host, "ping -c 2 -i 0.2 -W 2 10.1.0.2");
+    }
+    let (address, _) = seen_as(&rig, "web-3", MIRROR);
+    assert_eq!(address, "10.2.0.13", "control: one without a range is seen as itself");
+    let counts = rig.ask(&["get", "web.snat"]);
+    let used: Vec<u32> =
+        counts.lines().filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect();
+    assert!(used.len() == 2 && used.iter().all(|n| *n >= 2), "{counts}");
+    let flows = rig.ask(&["flows", "outbound tcp"]);
+    assert!(flows.contains(" as 192.0.2.80:40"), "{flows}");
+    // A backend reaches its own service by the box, both ways.
+    let line = "sh -c 'for i in $(seq 20); do curl -s --max-time 5 http://192.0.2.80/name; done'";
+    let names = rig.on("web-1", line);
+    for name in ["web-1", "web-2", "web-3"] {
+        assert!(names.contains(name), "{names}");
+    }
+    assert_eq!(names.lines().count(), 20, "{names}");
+    assert_eq!(of(&answers(&rig, NAME, 10), "nobody"), 0, "the service is as it was");
+    // A reload that takes a range away from one and moves another's: flows keep their ports.
+    let held = rig.begin("web-1", &["bash", "-c", HELD]);
+    rig.wait_until("it is open", || {
+        rig.ask(&["flows", "outbound tcp established"]).contains("10.2.0.11")
+    });
+    let (_folder, file) = changed("snat-ports: 40000-40511", "snat-ports: 50000-50007");
+    assert!(rig.ask(&["reload", &file]).starts_with("reloaded "));
+    let (address, seen) = seen_as(&rig, "web-1", MIRROR);
+    assert_eq!(address, "192.0.2.80");
+    assert!((50_000..=50_007).contains(&seen[0]), "{seen:?}");
+    let output = held.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("192.0.2.80 40"), "the connection that was open goes on: {text}");
+    rig.finish();
+}
+
+/// Opens a connection, and asks by it only four seconds later.
+const HELD: &str = "exec 3<>/dev/tcp/10.1.0.2/8080; sleep 4; \
+    printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; timeout 5 cat <&3";
+
+#[test]
+fn without_ranges_backends_are_seen_as_themselves() {
+    if !is_root() {
+        return skip("lb", "making namespaces needs root");
+    }
+    let (_folder, file) = changed(", snat-ports", " } #");
+    let rig = Rig::start_with(&file, &ROUTED);
+    let _backends = three(&rig);
+    let _mirror = mirror(&rig);
+    wait_for(&rig, "http://10.2.0.11/name");
+    assert_eq!(seen_as(&rig, "web-1", MIRROR).0, "10.2.0.11");
+    rig.finish();
+}
+
+#[test]
+fn a_range_that_is_used_up_refuses_what_is_more_and_says_so() {
+    if !is_root() {
+        return skip("lb", "making namespaces needs root");
+    }
+    let (_folder, file) = changed("snat-ports: 40512-41023", "snat-ports: 40512-40519");
+    let rig = Rig::start_with(&file, &ROUTED);
+    let _backends = three(&rig);
+    let _mirror = mirror(&rig);
+    wait_for_all(&rig);
+    let ports: Vec<u16> = (0..8).flat_map(|_| seen_as(&rig, "web-2", MIRROR).1).collect();
+    let mut sorted = ports.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (40_512..=40_519).collect::<Vec<u16>>(), "one each: {ports:?}");
+    // Connections that were closed have theirs for two minutes.
+    let line = format!("sh -c 'curl -s --max-time 5 {MIRROR}; echo $?'");
+    assert_eq!(rig.on("web-2", &line).trim(), "7", "it is told, and need not wait");
+    assert_eq!(seen_as(&rig, "web-1", MIRROR).0, "192.0.2.80", "others have ports still");
+    let summary = rig.finish();
+    assert!(summary.contains("web snat_exhausted"), "{summary}");
 }
 
 #[test]
@@ -272,6 +410,8 @@ fn through_tunnels(mode: &str, backends: &str, end: &[&str], kernel: &str) {
     hosts.truncate(2);
     for (host, name) in hosts.iter_mut().zip(["web-1", "web-2"]) {
         rig.on(name, "ip addr add 192.0.2.80/32 dev lo");
+        // It asks for its router under its own address, so that nobody learns where the virtual one is.
+        rig.on(name, "sysctl -qw net.ipv4.conf.all.arp_announce=2");
         if rig.succeeds(name, &format!("sh -c '{kernel}'")) {
             rig.on(name, "sysctl -qw net.ipv4.conf.all.rp_filter=0");
         } else {
@@ -281,11 +421,22 @@ fn through_tunnels(mode: &str, backends: &str, end: &[&str], kernel: &str) {
             rig.wait_until("it has its device", || rig.succeeds(name, "ip link show up t0"));
         }
     }
-    wait_for(&rig, NAME);
+    wait_for_all(&rig);
     let counts = answers(&rig, NAME, 40);
     println!("{counts:?}");
     assert_eq!(of(&counts, "nobody"), 0);
     assert!(of(&counts, "web-1") > 5 && of(&counts, "web-2") > 5, "{counts:?}");
+    // Under the virtual address they open connections themselves, with ports of their ranges.
+    let _mirror = mirror(&rig);
+    for (name, ports) in [("web-1", "40000-40007"), ("web-2", "40008-40015")] {
+        let curl = format!("--interface 192.0.2.80 --local-port {ports} {MIRROR}");
+        let (address, seen) = seen_as(&rig, name, &curl);
+        assert_eq!(address, "192.0.2.80");
+        println!("{name} asks from port {seen:?}");
+        let other = format!("--interface 192.0.2.80 --local-port 40016-40023 {MIRROR}");
+        let line = format!("curl -gs --max-time 2 {other}");
+        assert!(!rig.succeeds(name, &line), "control: a port that is nobody's");
+    }
     // What a client sends is as long as its link takes, until it is told what the tunnel takes.
     let ask = "yes $(printf %08000d 0) | head -n 40";
     let line = format!(
@@ -305,7 +456,8 @@ fn ip_in_ip_reaches_backends_that_answer_directly() {
     if !is_root() {
         return skip("lb", "making namespaces needs root");
     }
-    let backends = "{ name: web-1, address: 10.2.0.11 }, { name: web-2, address: 10.2.0.12 }";
+    let backends = "{ name: web-1, address: 10.2.0.11, snat-ports: 40000-40007 }, \
+                    { name: web-2, address: 10.2.0.12, snat-ports: 40008-40015 }";
     let kernel = "ip link add t0 type ipip external && ip link set t0 up";
     through_tunnels("mode: ipip\n    from: 10.2.0.1", backends, &["ipip"], kernel);
 }
@@ -315,8 +467,8 @@ fn gue_over_ipv6_reaches_backends_that_answer_directly() {
     if !is_root() {
         return skip("lb", "making namespaces needs root");
     }
-    let backends =
-        "{ name: web-1, address: \"fd00:2::11\" }, { name: web-2, address: \"fd00:2::12\" }";
+    let backends = "{ name: web-1, address: \"fd00:2::11\", snat-ports: 40000-40007 }, \
+                    { name: web-2, address: \"fd00:2::12\", snat-ports: 40008-40015 }";
     let kernel =
         "ip fou add port 6080 gue -6 && ip link add t0 type ip6tnl external && ip link set t0 up";
     through_tunnels("mode: gue\n    from: \"fd00:2::1\"", backends, &["gue", "6080"], kernel);
@@ -378,6 +530,12 @@ fn a_service_that_cannot_be_is_told_with_its_place() {
     let one = "{ address: 10.2.0.1 }";
     let lb = |rest: &str| format!("  a: {{ type: lb, virtual: 192.0.2.1, port: 80, {rest} }}");
     assert_eq!(told(&lb(&format!("backends: [ {one} ]"))), "", "control: it is right");
+    let with_ports =
+        |ports: &str| format!("backends: [ {{ address: 10.2.0.1, snat-ports: {ports} }} ]");
+    assert_eq!(told(&lb(&with_ports("40000-40007"))), "", "control: a range");
+    let all = lb(&with_ports("40000-40007")).replace("port: 80,", "affinity: none,");
+    let text = told(&all);
+    assert!(text.contains("`snat-ports` of a service that has all ports"), "{text}");
     for (what, place, message) in [
         ("backends: []".to_owned(), "3:58", "a virtual address without backends"),
         (format!("backends: [ {one}, {one} ]"), "3:83", "there is a backend `10.2.0.1` already"),
@@ -423,6 +581,20 @@ fn a_service_that_cannot_be_is_told_with_its_place() {
             "3:118",
             "the timeout is 2s, which is not below the interval of 1s",
         ),
+        (with_ports("40001-40010"), "3:93", "40001-40010 is no range that a backend can have"),
+        (with_ports("40000-40006"), "3:93", "40000-40006 is no range that a backend can have"),
+        (with_ports("0-7"), "3:93", "port 0 is none's"),
+        (with_ports("72-87"), "3:93", "192.0.2.1 port 80 is the virtual address of a lb already"),
+        (
+            with_ports("40000-40007 }, { address: 10.2.0.2, snat-ports: 40000-40015"),
+            "3:141",
+            "192.0.2.1 port 40000 is of a backend's `snat-ports` already",
+        ),
+        (
+            with_ports("40000-40007 }, { address: 10.2.0.1, port: 81, snat-ports: 40008-40015"),
+            "3:151",
+            "10.2.0.1 has `snat-ports` already",
+        ),
     ] {
         let text = told(&lb(&what));
         assert!(text.contains(&format!(":{place}: {message}")), "{what}: {text}");
@@ -439,6 +611,7 @@ fn a_service_that_cannot_be_is_told_with_its_place() {
     assert!(text.contains(message), "{text}");
     assert!(text.contains("line 3"), "{text}");
     assert_eq!(told(&two("port: 81")), "", "control: another port");
+    assert_eq!(told(&two("port: 81-65535")), "", "control: all ports but that");
     assert_eq!(told(&two("port: 80, protocol: udp")), "", "control: another protocol");
 }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses its own part of the kit")]
 
 pub mod conversation;
+pub mod nginx;
 pub mod packets;
 pub mod replayed;
 

@@ -178,7 +178,8 @@ impl Backends {
         self.at(self.by_server.get(at)?.1)
     }
 
-    fn at(&self, at: u16) -> Option<(u16, &Backend)> {
+    /// The backend of an index.
+    pub fn at(&self, at: u16) -> Option<(u16, &Backend)> {
         self.all.get(usize::from(at)).map(|backend| (at, backend))
     }
 

@@ -12,7 +12,9 @@ use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
 use nfv_core::chain::source::{Span, Spanned};
 use nfv_core::chain::value::{MacAddress, PortRange};
-use nfv_core::nf::{Built, Endpoint, Purpose, Surroundings, Tracking, Tunnel, TunnelKind, Via};
+use nfv_core::nf::{
+    Built, Endpoint, Handle, Named, Purpose, Surroundings, Tracking, Tunnel, TunnelKind, Via,
+};
 use nfv_core::packet::{AddressBytes, L3, protocol};
 use siphasher::sip::SipHasher13;
 
@@ -20,6 +22,7 @@ use super::backends::{Backends, Member, Port, SameId, Way};
 use super::health::{HttpGet, Pace, Probe, State, Statuses, Target, Threshold, Transition, watch};
 use super::maglev::TableSize;
 use super::quic::PlaintextConfig;
+use super::snat::{Held, RANGE_STEP, Snat, Source};
 use super::{Affinity, Lb, Service};
 
 /// Builds a service.
@@ -34,6 +37,7 @@ pub fn build(
     let backends = read_backends(section, report);
     let size = table_size(section, &backends, report);
     check_all(section, &backends, ids.as_ref(), report);
+    check_snat(section, &backends, around, report);
     let ways: Vec<Option<Way>> = backends.iter().map(|b| way(section, b, report)).collect();
     let mut targets = targets(section, &backends, report);
     if report.errors() > errors {
@@ -45,8 +49,9 @@ pub fn build(
     };
     let members: Option<Vec<Member>> = backends.iter().zip(ways).map(member).collect();
     let generation = Arc::new(AtomicU32::new(0));
-    let before = around.heritage.and_then(|h| h.downcast_ref::<Backends>());
-    let all = match Backends::new(members?, size?, generation.clone(), before) {
+    let before = around.heritage.and_then(|h| h.downcast_ref::<Inherited>());
+    let backends_before = before.map(|b| &*b.backends);
+    let all = match Backends::new(members?, size?, generation.clone(), backends_before) {
         Ok(all) => Arc::new(all),
         Err(SameId(a, b)) => {
             let (a, b) = (backends.get(a)?, backends.get(b)?);
@@ -55,8 +60,14 @@ pub fn build(
             return None;
         }
     };
+    let service = service?;
+    let held = before.and_then(|b| b.held.clone());
+    let (snat, held) = match snat(section, &service, &backends, held.clone()) {
+        Some((snat, held)) => (Some(Arc::new(snat)), Some(held)),
+        None => (None, held),
+    };
     let lb = Lb {
-        service: service?,
+        service,
         affinity: match section.choice("affinity")? {
             "source" => Affinity::Source,
             _ => Affinity::None,
@@ -64,13 +75,17 @@ pub fn build(
         ids,
         key: key(section.text("seed"), around.purpose),
         backends: all.clone(),
+        snat: snat.clone(),
+        held: held.clone(),
     };
+    let mut handles = all.handles();
+    handles.push(snat_handle(snat, all.clone()));
     let rules = backends.iter().map(|b| format!("line {}: {}", b.span.line, b.name)).collect();
     let built = Built::flow(lb)
         .with_tracking(Tracking::Follow)
         .with_generation(generation)
-        .with_heritage(all.clone())
-        .with_handles(all.handles())
+        .with_heritage(Arc::new(Inherited { backends: all.clone(), held }))
+        .with_handles(handles)
         .with_rules(rules);
     if targets.is_empty() || around.purpose != Purpose::Run {
         return Some(built);
@@ -92,6 +107,13 @@ pub fn build(
     Some(built.with_task(watch(targets, seed, report)))
 }
 
+/// What the one that replaces it at a reload takes over.
+#[derive(Debug)]
+struct Inherited {
+    backends: Arc<Backends>,
+    held: Option<Arc<Held>>,
+}
+
 /// A backend as the file has it.
 struct Found {
     name: String,
@@ -104,6 +126,8 @@ struct Found {
     mac_span: Span,
     server: Option<u64>,
     server_span: Span,
+    snat: Option<PortRange>,
+    snat_span: Span,
 }
 
 fn read_backends(section: &Section<'_>, report: &mut Report) -> Vec<Found> {
@@ -131,6 +155,8 @@ fn read_backends(section: &Section<'_>, report: &mut Report) -> Vec<Found> {
             mac_span: b.span_of_key("mac"),
             server: b.integer("server-id"),
             server_span: b.span_of("server-id"),
+            snat: b.value("snat-ports"),
+            snat_span: b.span_of("snat-ports"),
         })
     };
     list.iter().filter_map(read).collect()
@@ -155,36 +181,39 @@ fn service(
     for Spanned { value: address, span } in &addresses {
         if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
             report.error(*span, format!("{address} is no address that a service can have"));
-        } else if let Err((port, earlier)) = claim(*address, *span, protocol, ports, around) {
-            let of = port.map(|port| format!(" port {port}")).unwrap_or_default();
-            let Span { line, column, .. } = earlier.span;
-            report.error(*span, format!("{address}{of} is {} already", earlier.what)).hint(
-                format!("see line {line}, column {column}: one function has an address and port"),
-            );
+        } else if let Err((port, earlier)) =
+            claim("the virtual address of a lb", *address, *span, protocol, ports, around)
+        {
+            say_taken(*address, port, &earlier, *span, report);
         }
     }
     let addresses = addresses.iter().map(|a| (family(a.value), bytes(a.value))).collect();
     Some(Service { addresses, ports, protocol })
 }
 
-/// Takes the ends; the error is the port and who has it. Many ports are taken as all of the address.
+/// Takes the ends; the error is the first port that another has, and who.
 fn claim(
+    what: &'static str,
     address: IpAddr,
     span: Span,
     protocol: u8,
     ports: PortRange,
     around: Surroundings<'_>,
 ) -> Result<(), (Option<u16>, Claim)> {
-    let claim = |port: Option<u16>| {
-        let what = "the virtual address of a lb";
-        let claim =
-            Claim { what, first: address, last: address, port: port.map(|p| (protocol, p)), span };
-        around.claims.take(claim).map_err(|earlier| (port, earlier))
-    };
-    if ports.last() - ports.first() >= PORTS_MAX {
-        return claim(None);
-    }
-    (ports.first()..=ports.last()).try_for_each(|port| claim(Some(port)))
+    let own = Some((protocol, ports));
+    let claim = Claim { what, first: address, last: address, ports: own, span };
+    around.claims.take(claim).map_err(|earlier| {
+        let port = earlier.ports.map(|(_, other)| other.first().max(ports.first()));
+        (port.filter(|port| *port > 0), earlier)
+    })
+}
+
+fn say_taken(address: IpAddr, port: Option<u16>, earlier: &Claim, span: Span, report: &mut Report) {
+    let of = port.map(|port| format!(" port {port}")).unwrap_or_default();
+    let Span { line, column, .. } = earlier.span;
+    report
+        .error(span, format!("{address}{of} is {} already", earlier.what))
+        .hint(format!("see line {line}, column {column}: an address and port has one use"));
 }
 
 fn ids(section: &Section<'_>, report: &mut Report) -> Option<PlaintextConfig> {
@@ -276,6 +305,86 @@ fn check_all(
             report.error(section.span_of_key(key), message);
         }
     }
+}
+
+/// What is wrong with the ranges of ports that backends have, and takes them.
+fn check_snat(
+    section: &Section<'_>,
+    backends: &[Found],
+    around: Surroundings<'_>,
+    report: &mut Report,
+) {
+    let virtuals: Vec<Spanned<IpAddr>> = section.values("virtual");
+    for (i, b) in backends.iter().enumerate() {
+        let Some(ports) = b.snat else { continue };
+        let (first, last) = (ports.first(), ports.last());
+        if !first.is_multiple_of(RANGE_STEP) || last % RANGE_STEP != RANGE_STEP - 1 {
+            let (from, to) = (first - first % RANGE_STEP, last | (RANGE_STEP - 1));
+            report
+                .error(b.snat_span, format!("{ports} is no range that a backend can have"))
+                .hint(format!("whole eights, from a multiple of 8 on: `{from}-{to}`"));
+            continue;
+        }
+        if first == 0 {
+            report.error(b.snat_span, "port 0 is none's").hint("begin at 8 or later");
+            continue;
+        }
+        if !section.has("port") {
+            report
+                .error(b.snat_span, "`snat-ports` of a service that has all ports")
+                .hint("say which are the service's: `port: 80`");
+            continue;
+        }
+        let mut earlier = backends.get(..i).unwrap_or_default().iter().filter(|e| e.snat.is_some());
+        if let Some(other) = earlier.find(|e| e.address == b.address) {
+            report
+                .error(b.snat_span, format!("{} has `snat-ports` already", b.address))
+                .hint(format!("see line {}: a host has one range", other.span.line));
+            continue;
+        }
+        let mut ends = virtuals.iter().flat_map(|v| [(v, protocol::TCP), (v, protocol::UDP)]);
+        let taken = ends.find_map(|(v, proto)| {
+            let what = "of a backend's `snat-ports`";
+            claim(what, v.value, b.snat_span, proto, ports, around).err().map(|e| (v.value, e))
+        });
+        if let Some((address, (port, earlier))) = taken {
+            say_taken(address, port, &earlier, b.snat_span, report);
+        }
+    }
+}
+
+/// Which backends have ports for connections that they open; the ports in use, those that flows held before with them.
+fn snat(
+    section: &Section<'_>,
+    service: &Service,
+    backends: &[Found],
+    held: Option<Arc<Held>>,
+) -> Option<(Snat, Arc<Held>)> {
+    let indexed = || (0u16..).zip(backends);
+    let ranges: Vec<_> = indexed().filter_map(|(at, b)| Some((b.snat?, at))).collect();
+    if ranges.is_empty() {
+        return None;
+    }
+    let held = held.unwrap_or_else(|| Arc::new(Held::new()));
+    let own = |(at, b): (u16, &Found)| (bytes(b.address), at, b.snat);
+    let source = match section.choice("mode")? {
+        "dnat" => Some(Source::new(*service.addresses.first()?, indexed().map(own), held.clone())),
+        _ => None,
+    };
+    Some((Snat::new(ranges, source), held))
+}
+
+fn snat_handle(snat: Option<Arc<Snat>>, backends: Arc<Backends>) -> Handle {
+    let read = move || {
+        let line = |(at, ports, in_use): (u16, PortRange, Option<u32>)| {
+            let in_use = in_use.map(|n| format!(" {n}")).unwrap_or_default();
+            format!("{} {ports}{in_use}", backends.name(usize::from(at)))
+        };
+        let all = snat.iter().flat_map(|snat| snat.in_use());
+        all.map(line).collect::<Vec<_>>().join("\n")
+    };
+    let help = "of each backend with `snat-ports` its name, those, and how many flows have one";
+    Handle { named: Named { name: "snat", help }, read: Box::new(read), write: None }
 }
 
 /// How packets reach a backend.
@@ -442,6 +551,3 @@ fn bytes(address: IpAddr) -> AddressBytes {
         IpAddr::V6(a) => AddressBytes(a.octets()),
     }
 }
-
-/// Ports that are claimed one by one.
-const PORTS_MAX: u16 = 1024;

@@ -12,6 +12,8 @@
 //!                                weight     1             its part of new flows; 0: none, as if drained
 //!                                mac        none          its station on the link; `dsr` needs it
 //!                                server-id  none          the id by which QUIC connections name it
+//!                                snat-ports none          ports of the virtual address for connections that it opens:
+//!                                                         `40000-40511`, from a multiple of 8 on, and whole eights
 //!        mode        dnat      `dnat`: to the backend's address, answers come back through the chain
 //!                              `dsr`: to the backend's station, which has the virtual address too and answers directly
 //!                              `ipip`, `gue`: in a tunnel to the backend, which answers directly
@@ -32,14 +34,18 @@
 //! Handles backends             of each its name, state (`up`, `draining`, `down`), weight and flows
 //!        drain (rw)            a name: it keeps its flows and gets no new ones
 //!        enable (rw)           a name: it is drained no longer
+//!        snat                  of each backend with `snat-ports` its name, those, and how many flows have one
 //! Drops  no_backend            all are down or drained; the sender is told (ICMP: host unreachable)
+//!        snat_exhausted        all ports of its backend's range are in use; the backend is told (ICMP: prohibited)
+//!        no_mapping            to a port of a backend's range that no flow has
 //! Counts each backend's packets and bytes, as rules
 //! Cost   of a flow's first packet a keyed hash and one slot; of later ones nothing besides the flow's own
-//! State  4 B a flow, which is the same after a reload; 128 KiB a function
-//! Source Maglev, NSDI 2016; Ananta, SIGCOMM 2013; Katran
+//! State  8 B a flow, which is the same after a reload; 128 KiB a function, 152 more with `snat-ports`
+//! Source Maglev, NSDI 2016; Ananta, SIGCOMM 2013, section 3.2.3; Katran
 //! ```
 //!
-//! It works in the chain's direction, on packets to the virtual address and port; all others pass. Behind it in the chain
+//! It works in the chain's direction, on packets to the virtual address and port; others pass, but for those of `snat-ports`
+//! (below). Behind it in the chain
 //! belongs a `route` that finds the backend, or the tunnel's other end; with `dsr` the chain's `to` is the backends' link.
 //! Nobody answers ARP for a virtual address: what comes in has to be routed to the box.
 //!
@@ -56,6 +62,19 @@
 //! its sender says so, and may still make room for others when there are too many flows. What becomes longer than the MTU
 //! by a tunnel's header is dropped, and the sender told. Time to live counts a tunnel as one hop. A backend takes GUE's
 //! variant 1: in Linux `ip fou add port 6080 gue` and `ip link add t0 type ipip external`, and IPIP without the first.
+//!
+//! A backend with `snat-ports` opens connections under the virtual address too, the first one of a list. They come from the
+//! backends' side, so they have a chain of their own that names the same function: `outbound: { from: wan, through:
+//! [ web, router ], to: lan }`. Its TCP and UDP flows and its pings leave with a port (a ping: an identifier) of its range,
+//! one each, whatever they lead to, until they end: a TCP connection two minutes after it was closed. To other backends
+//! they stay as they are, as do other protocols. A connection to the service itself goes by the box both ways. Ranges of
+//! 512 ports and more have ports for answers of all shards, which then come to the worker that has their flow; with
+//! shorter ones they may be handed over. A range may be changed by a reload: flows keep their ports.
+//!
+//! With `dsr`, `ipip` and `gue` a backend puts the virtual address and a port of its range there itself (Linux: `nft add
+//! rule ip nat post oif eth0 tcp sport != 80 snat to 192.0.2.80:40000-40511`), as Ananta's do, and its packets go any way
+//! but through a chain that keeps flows. What comes to a port of a range goes to its backend the way that all packets do,
+//! whether it is up or not: for that no box needs to know the flow.
 
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -64,7 +83,7 @@ use nfv_core::chain::key::{Key, Need, Shape, Table};
 use nfv_core::chain::value::PortRange;
 use nfv_core::nf::{
     Answer, Decision, Direction, Endpoint, FlowNf, FlowStage, FlowView, Forward, Kind, Named,
-    Profile, Reason, Rewrite, Shard,
+    Profile, Reason, Rewrite, Shard, Via,
 };
 use nfv_core::packet::{AddressBytes, Headers, IcmpError, L3};
 use siphasher::sip::SipHasher13;
@@ -75,9 +94,11 @@ mod build;
 mod health;
 mod maglev;
 mod quic;
+mod snat;
 
 use self::backends::{Backend, Backends, Port, Way};
 use self::quic::{PlaintextConfig, Quic, server_id};
+use self::snat::{Held, HeldPort, Outward, Snat};
 
 /// The type of NF `lb`.
 pub const KIND: Kind = Kind {
@@ -163,14 +184,23 @@ pub const KIND: Kind = Kind {
             help: "by what flows are spread; boxes that share a virtual address have the same",
         },
     ],
-    drops: &[Named { name: "no_backend", help: "all backends are down or drained" }],
-    answers: &[(NO_BACKEND, Answer::Icmp(IcmpError::HostUnreachable))],
+    drops: &[
+        Named { name: "no_backend", help: "all backends are down or drained" },
+        Named { name: "snat_exhausted", help: "all ports of its backend's range are in use" },
+        Named { name: "no_mapping", help: "to a port of a backend's range that no flow has" },
+    ],
+    answers: &[
+        (NO_BACKEND, Answer::Icmp(IcmpError::HostUnreachable)),
+        (SNAT_EXHAUSTED, Answer::Icmp(IcmpError::Prohibited)),
+    ],
     counters: &[],
     source: include_str!("mod.rs"),
     build: build::build,
 };
 
 const NO_BACKEND: Reason = Reason(0);
+const SNAT_EXHAUSTED: Reason = Reason(1);
+const NO_MAPPING: Reason = Reason(2);
 
 const BACKEND: Table = Table {
     what: "a backend",
@@ -210,6 +240,12 @@ const BACKEND: Table = Table {
             shape: Shape::Integer { min: 0, max: u64::MAX },
             need: Need::Optional,
             help: "by what QUIC connection ids name it",
+        },
+        Key {
+            name: "snat-ports",
+            shape: Shape::L4Ports,
+            need: Need::Optional,
+            help: "ports of the virtual address for connections that it opens; whole eights",
         },
     ]],
 };
@@ -301,6 +337,10 @@ struct Lb {
     ids: Option<PlaintextConfig>,
     key: [u64; 2],
     backends: Arc<Backends>,
+    /// Where a backend has ports for connections that it opens.
+    snat: Option<Arc<Snat>>,
+    /// Those that flows hold; of flows that began before the last reload, too.
+    held: Option<Arc<Held>>,
 }
 
 /// Packets to these ends are shared out.
@@ -316,7 +356,12 @@ impl Service {
     fn has(&self, h: &Headers) -> bool {
         h.protocol == self.protocol
             && (self.ports.first()..=self.ports.last()).contains(&h.dport)
-            && self.addresses.contains(&(h.kind, h.dst))
+            && self.is_at(h)
+    }
+
+    #[inline]
+    fn is_at(&self, h: &Headers) -> bool {
+        self.addresses.contains(&(h.kind, h.dst))
     }
 }
 
@@ -333,6 +378,8 @@ enum Affinity {
 pub struct Kept {
     /// [`Backend::id`]; 0: none.
     backend: u32,
+    /// Of a flow that a backend began: [`HeldPort::number`].
+    port: u32,
 }
 
 impl FlowNf for Lb {
@@ -342,36 +389,87 @@ impl FlowNf for Lb {
     fn slice(&self, _: Shard) {}
 
     fn decide(&self, flow: &FlowView<'_>, _: u32, kept: &mut Kept, (): &mut ()) -> Decision {
-        if flow.direction != Direction::Forward
-            || flow.state == FlowStage::Packet
-            || !self.service.has(flow.headers)
-        {
+        if flow.direction != Direction::Forward || flow.state == FlowStage::Packet {
             return Decision::PASS;
         }
-        let held = self.backends.of_id(kept.backend).filter(|(_, backend)| backend.is_up());
-        let Some((at, backend)) = held.or_else(|| self.choose(flow)) else {
-            return Decision::Drop { why: NO_BACKEND, rule: None };
+        let decided = if self.service.has(flow.headers) {
+            self.inward(flow, kept)
+        } else {
+            self.by_port(flow.headers)
         };
-        if kept.backend != backend.id {
-            self.release(kept, &mut (), flow.now);
-            backend.take();
-            kept.backend = backend.id;
+        match decided.and_then(|forward| self.outward(flow.headers, kept, forward)) {
+            Ok(forward) => Decision::Forward(forward),
+            Err(why) => Decision::Drop { why, rule: None },
         }
-        Decision::Forward(forward(at, backend, flow.headers.dport))
     }
 
     fn release(&self, kept: &Kept, (): &mut (), _: nfv_core::clock::Time) {
         if let Some((_, backend)) = self.backends.of_id(kept.backend) {
             backend.give_back();
         }
+        if let (Some(held), Some(port)) = (&self.held, HeldPort::of(kept.port)) {
+            held.give_back(port);
+        }
     }
 }
 
 impl Lb {
+    /// What becomes of a flow to the service.
+    fn inward(&self, flow: &FlowView<'_>, kept: &mut Kept) -> Result<Forward, Reason> {
+        let held = self.backends.of_id(kept.backend).filter(|(_, backend)| backend.is_up());
+        let (at, backend) = held.or_else(|| self.choose(flow)).ok_or(NO_BACKEND)?;
+        if kept.backend != backend.id {
+            if let Some((_, before)) = self.backends.of_id(kept.backend) {
+                before.give_back();
+            }
+            backend.take();
+            kept.backend = backend.id;
+        }
+        Ok(forward(at, backend, flow.headers.dport))
+    }
+
+    /// What becomes of a flow to no service: what comes to a port of a backend's range is for that.
+    fn by_port(&self, h: &Headers) -> Result<Forward, Reason> {
+        let Some(snat) = self.snat.as_ref().filter(|_| self.service.is_at(h)) else {
+            return Ok(Forward::AS_IT_IS);
+        };
+        let Some((at, backend)) = snat.owner(h).and_then(|at| self.backends.at(at)) else {
+            return Ok(Forward::AS_IT_IS);
+        };
+        match backend.member.way {
+            // Which of its ports is meant only its flow would know.
+            Way::Address { .. } => Err(NO_MAPPING),
+            Way::Via(_) => Ok(forward(at, backend, h.dport)),
+        }
+    }
+
+    /// The same, with the source that it gets when a backend began it.
+    fn outward(&self, h: &Headers, kept: &mut Kept, on: Forward) -> Result<Forward, Reason> {
+        let Some(snat) = &self.snat else { return Ok(on) };
+        match snat.outward(h, HeldPort::of(kept.port), || self.hash_of_ends(h)) {
+            Outward::AsItIs => Ok(on),
+            Outward::Exhausted => Err(SNAT_EXHAUSTED),
+            Outward::Becomes { end, held, backend } => {
+                kept.port = held.number();
+                let rewrite = Rewrite { src: Some(end), ..on.rewrite };
+                let rule = on.rule.or(Some(u32::from(backend)));
+                // From a backend to a backend: both are where it comes from.
+                let via = if rewrite.dst.is_some() { Via::Back } else { on.via };
+                Ok(Forward { rewrite, rule, via, ..on })
+            }
+        }
+    }
+
     /// The backend of a new flow.
     fn choose(&self, flow: &FlowView<'_>) -> Option<(u16, &Backend)> {
         let named = self.ids.and_then(|config| self.named(&config, flow.upper));
-        named.or_else(|| self.backends.pick(self.hash(flow.headers)))
+        named.or_else(|| {
+            let h = flow.headers;
+            self.backends.pick(match self.affinity {
+                Affinity::None => self.hash_of_ends(h),
+                Affinity::Source => self.hash(|hasher| hasher.write(&h.src.0)),
+            })
+        })
     }
 
     /// The backend that a QUIC packet names.
@@ -381,16 +479,20 @@ impl Lb {
         self.backends.of_server(server).filter(|(_, backend)| backend.is_up())
     }
 
-    /// By a key that nobody outside knows, or that all boxes share.
-    fn hash(&self, h: &Headers) -> u32 {
-        let [k0, k1] = self.key;
-        let mut hasher = SipHasher13::new_with_keys(k0, k1);
-        hasher.write(&h.src.0);
-        if self.affinity == Affinity::None {
+    fn hash_of_ends(&self, h: &Headers) -> u32 {
+        self.hash(|hasher| {
+            hasher.write(&h.src.0);
             hasher.write(&h.dst.0);
             let ports = u32::from(h.sport) << 16 | u32::from(h.dport);
             hasher.write_u64(u64::from(ports) << 8 | u64::from(h.protocol));
-        }
+        })
+    }
+
+    /// By a key that nobody outside knows, or that all boxes share.
+    fn hash(&self, of: impl FnOnce(&mut SipHasher13)) -> u32 {
+        let [k0, k1] = self.key;
+        let mut hasher = SipHasher13::new_with_keys(k0, k1);
+        of(&mut hasher);
         (hasher.finish() >> 32) as u32
     }
 }

@@ -1,6 +1,7 @@
 //! A service without an engine around it: what is decided for which packet.
 
 use nfv_core::chain::key::check_keys;
+use nfv_core::chain::value::PortRange;
 use nfv_core::clock::Time;
 use nfv_core::nf::{PortIndex, Via};
 use nfv_core::packet::protocol;
@@ -8,6 +9,7 @@ use nfv_core::packet::protocol;
 use super::backends::Member;
 use super::health::State;
 use super::maglev::TableSize;
+use super::snat::Source;
 use super::*;
 
 const VIP: [u8; 4] = [192, 0, 2, 80];
@@ -38,6 +40,8 @@ fn lb(count: u8, affinity: Affinity, ids: Option<PlaintextConfig>) -> Lb {
         ids,
         key: [1, 2],
         backends: Arc::new(backends),
+        snat: None,
+        held: None,
     }
 }
 
@@ -62,7 +66,7 @@ fn ask(lb: &Lb, h: &Headers, upper: &[u8], state: FlowStage, kept: &mut Kept) ->
 
 /// Where the first packet of a flow goes.
 fn first(lb: &Lb, h: &Headers) -> (Endpoint, Kept) {
-    let mut kept = Kept { backend: 0 };
+    let mut kept = Kept { backend: 0, port: 0 };
     let decision = ask(lb, h, &[], FlowStage::First, &mut kept);
     let Decision::Forward(Forward { rewrite, via: Via::Chain, .. }) = decision else {
         panic!("{decision:?}")
@@ -104,7 +108,7 @@ fn a_source_stays_at_one_backend_when_that_is_asked_for() {
 #[test]
 fn packets_that_are_not_for_the_service_pass() {
     let lb = lb(2, Affinity::None, None);
-    let mut kept = Kept { backend: 0 };
+    let mut kept = Kept { backend: 0, port: 0 };
     for (what, h) in [
         ("another port", Headers { dport: 82, ..packet(1, 1) }),
         ("another protocol", Headers { protocol: protocol::UDP, ..packet(1, 1) }),
@@ -172,7 +176,7 @@ fn a_quic_packet_goes_to_the_backend_that_its_connection_id_names() {
     let h = Headers { protocol: protocol::UDP, ..packet(1, 1) };
     let goes = |quic: &[u8]| {
         let udp = [&[0; 8][..], quic].concat();
-        let decision = ask(&lb, &h, &udp, FlowStage::First, &mut Kept { backend: 0 });
+        let decision = ask(&lb, &h, &udp, FlowStage::First, &mut Kept { backend: 0, port: 0 });
         let Decision::Forward(Forward { rule, .. }) = decision else { panic!("{decision:?}") };
         rule.unwrap()
     };
@@ -187,4 +191,106 @@ fn a_quic_packet_goes_to_the_backend_that_its_connection_id_names() {
     assert_eq!(goes(&[0x40, 0x25, 3, 1]), by_hash, "an id of another rotation");
     lb.backends.set_health(3, State::Down);
     assert_ne!(goes(&[0x40, 0x05, 3, 1]), 3, "who is down gets nothing");
+}
+
+/// With 40000-40007 for the first backend, 40008-40015 for the second.
+fn with_ranges(mut lb: Lb) -> Lb {
+    let ranges = [40_000, 40_008].map(|first| PortRange::new(first, first + 7).unwrap());
+    let held = Arc::new(Held::new());
+    let backends = (0..2u16).zip(ranges).map(|(at, r)| (v4([10, 2, 0, at as u8]), at, Some(r)));
+    let source = Source::new((L3::Ipv4, v4(VIP)), backends, held.clone());
+    lb.snat = Some(Arc::new(Snat::new(ranges.into_iter().zip(0..), Some(source))));
+    lb.held = Some(held);
+    lb
+}
+
+/// From a backend to somebody outside.
+fn outward(backend: u8, sport: u16) -> Headers {
+    Headers {
+        src: v4([10, 2, 0, backend]),
+        dst: v4([198, 51, 100, 1]),
+        dport: 443,
+        ..packet(1, sport)
+    }
+}
+
+fn rewritten(lb: &Lb, h: &Headers, state: FlowStage, kept: &mut Kept) -> (Rewrite, Via) {
+    match ask(lb, h, &[], state, kept) {
+        Decision::Forward(Forward { rewrite, via, .. }) => (rewrite, via),
+        refused => panic!("{refused:?}"),
+    }
+}
+
+#[test]
+fn what_a_backend_begins_leaves_by_the_virtual_address_with_a_port_of_its_range() {
+    let lb = with_ranges(lb(2, Affinity::None, None));
+    let mut all = Vec::new();
+    for sport in 0..8 {
+        let mut kept = Kept { backend: 0, port: 0 };
+        let h = outward(1, sport);
+        let (rewrite, _) = rewritten(&lb, &h, FlowStage::First, &mut kept);
+        let src = rewrite.src.unwrap();
+        assert!(src.address == v4(VIP) && (40_008..=40_015).contains(&src.port), "{src:?}");
+        assert_eq!(rewrite.dst, None);
+        let again = rewritten(&lb, &h, FlowStage::Again, &mut kept);
+        assert_eq!(again.0, rewrite, "a flow keeps its port");
+        all.push(kept);
+    }
+    let mut more = Kept { backend: 0, port: 0 };
+    let decision = ask(&lb, &outward(1, 9), &[], FlowStage::First, &mut more);
+    assert_eq!(decision, Decision::Drop { why: SNAT_EXHAUSTED, rule: None });
+    let other = rewritten(&lb, &outward(0, 9), FlowStage::First, &mut Kept { backend: 0, port: 0 });
+    assert!((40_000..=40_007).contains(&other.0.src.unwrap().port), "the other one has its own");
+    lb.release(&all[0], &mut (), Time(0));
+    let next = rewritten(&lb, &outward(1, 9), FlowStage::First, &mut more);
+    assert_eq!(HeldPort::of(all[0].port), HeldPort::of(more.port), "{next:?}");
+}
+
+#[test]
+fn an_answer_that_is_of_no_flow_says_so_where_the_box_chose_the_port() {
+    let lb = with_ranges(lb(2, Affinity::None, None));
+    let mut kept = Kept { backend: 0, port: 0 };
+    let to = |dport| Headers { dport, ..packet(1, 443) };
+    let decision = ask(&lb, &to(40_009), &[], FlowStage::First, &mut kept);
+    assert_eq!(decision, Decision::Drop { why: NO_MAPPING, rule: None });
+    assert_eq!(ask(&lb, &to(40_016), &[], FlowStage::First, &mut kept), Decision::PASS);
+}
+
+#[test]
+fn an_answer_finds_its_backend_by_the_range_where_that_chose_the_port_itself() {
+    let mut lb = lb(2, Affinity::None, None);
+    let station = |at| Via::Station([2, 0, 0, 0, 0, at]);
+    let member = |at| Member {
+        name: format!("web-{at}"),
+        weight: 1,
+        way: Way::Via(station(at)),
+        server: None,
+    };
+    let members = vec![member(0), member(1)];
+    lb.backends =
+        Arc::new(Backends::new(members, TableSize::default(), Arc::default(), None).unwrap());
+    let ranges = [40_000, 40_008].map(|first| PortRange::new(first, first + 7).unwrap());
+    lb.snat = Some(Arc::new(Snat::new(ranges.into_iter().zip(0..), None)));
+    lb.backends.set_health(1, State::Down);
+    let mut kept = Kept { backend: 0, port: 0 };
+    for (dport, expected) in
+        [(40_000, station(0)), (40_007, station(0)), (40_015, station(1)), (40_016, Via::Chain)]
+    {
+        let h = Headers { dport, ..packet(1, 443) };
+        let (rewrite, via) = rewritten(&lb, &h, FlowStage::First, &mut kept);
+        assert_eq!((rewrite, via), (Rewrite::default(), expected), "{dport}");
+    }
+    assert_eq!((kept.backend, kept.port), (0, 0), "nothing is kept for it");
+}
+
+#[test]
+fn a_backend_reaches_the_service_by_the_box_both_ways() {
+    let lb = with_ranges(lb(2, Affinity::None, None));
+    let h = Headers { dst: v4(VIP), dport: 80, ..outward(1, 7) };
+    let mut kept = Kept { backend: 0, port: 0 };
+    let (rewrite, via) = rewritten(&lb, &h, FlowStage::First, &mut kept);
+    assert_eq!(via, Via::Back);
+    assert_eq!(rewrite.src.unwrap().address, v4(VIP));
+    assert_eq!(rewrite.dst.unwrap().address.v4()[..3], [10, 2, 0]);
+    assert!(kept.backend != 0 && kept.port != 0);
 }

@@ -6,7 +6,7 @@
 
 use std::net::Ipv4Addr;
 
-use nfv_core::flow::SHARDS;
+use nfv_core::flow::{SHARDS, shard_part};
 use nfv_core::packet::{AddressBytes, end_word, word_hash};
 
 /// All ports, by class.
@@ -57,7 +57,7 @@ impl Classes {
 /// The class of an end.
 #[inline]
 pub fn class_of_end(address: Ipv4Addr, port: u16) -> u16 {
-    class_of(end_word(wide(address), port))
+    shard_part(wide(address), port)
 }
 
 fn class_of(word: u16) -> u16 {

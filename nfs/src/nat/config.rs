@@ -435,13 +435,11 @@ impl Reader<'_, '_> {
         let span = forward.span_of("external");
         for proto in forward.values::<String>("protocol") {
             let proto = if proto.value == "udp" { protocol::UDP } else { protocol::TCP };
-            for port in ports.first()..=ports.last() {
-                let what = "a forward of a nat";
-                let (first, last) = (address.into(), address.into());
-                let port = Some((proto, port));
-                if !self.claim(Claim { what, first, last, port, span }) {
-                    return;
-                }
+            let what = "a forward of a nat";
+            let (first, last) = (address.into(), address.into());
+            let ports = Some((proto, ports));
+            if !self.claim(Claim { what, first, last, ports, span }) {
+                return;
             }
         }
     }
@@ -484,7 +482,7 @@ impl Reader<'_, '_> {
                 seen.push(net);
             }
             let (first, last) = (outside.network().into(), outside.broadcast().into());
-            self.claim(Claim { what: "the prefix of a nat", first, last, port: None, span });
+            self.claim(Claim { what: "the prefix of a nat", first, last, ports: None, span });
             all.push(read);
         }
         all
@@ -504,7 +502,7 @@ impl Reader<'_, '_> {
         let (first, last, span) = (range.value.first(), range.value.last(), range.span);
         if self.check_outside(span, first, last) {
             let (first, last) = (first.into(), last.into());
-            self.claim(Claim { what, first, last, port: None, span });
+            self.claim(Claim { what, first, last, ports: None, span });
         }
     }
 

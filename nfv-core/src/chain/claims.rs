@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::chain::report::Report;
 use crate::chain::source::Span;
+use crate::chain::value::PortRange;
 
 /// What the functions built so far have taken.
 #[derive(Debug, Default)]
@@ -21,8 +22,8 @@ pub struct Claim {
     pub first: IpAddr,
     /// The last one, of the same family.
     pub last: IpAddr,
-    /// Protocol and port, when only those of the addresses are taken.
-    pub port: Option<(u8, u16)>,
+    /// Protocol and ports, when only those of the addresses are taken.
+    pub ports: Option<(u8, PortRange)>,
     /// Where the file says so.
     pub span: Span,
 }
@@ -34,8 +35,8 @@ impl Claims {
     /// The claim that has some of them already.
     pub fn take(&self, claim: Claim) -> Result<(), Claim> {
         let overlaps = |c: &&Claim| {
-            let ports = match (c.port, claim.port) {
-                (Some(a), Some(b)) => a == b,
+            let ports = match (c.ports, claim.ports) {
+                (Some((a, own)), Some((b, other))) => a == b && own.overlaps(other),
                 _ => true,
             };
             ports

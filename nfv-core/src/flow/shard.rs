@@ -1,7 +1,7 @@
 //! Shards: all flows fall into 128 parts by the hash that NICs spread packets by, the same in both directions.
 
 use super::key::{Address, Tuple};
-use crate::packet::{Fragment, Headers, flow_hash};
+use crate::packet::{AddressBytes, Fragment, Headers, end_word, flow_hash, word_hash};
 
 /// How many shards there are: the entries of the smallest table by which NICs spread hashes over queues.
 pub const SHARDS: u16 = 128;
@@ -15,4 +15,11 @@ pub(crate) fn shard_of<A: Address>(tuple: Tuple<A>, protocol: u8) -> u8 {
         Headers { kind: A::FAMILY, protocol, fragment: Fragment::Whole, ..Headers::default() };
     tuple.put(&mut h);
     (flow_hash(&h) % u32::from(SHARDS)) as u8
+}
+
+/// What one end of a flow adds to the number of its shard, by exclusive or: the shard stays as it is when an end is
+/// replaced by one with the same part. Of protocols with ports; others fall into shards by addresses alone.
+#[inline]
+pub fn shard_part(address: AddressBytes, port: u16) -> u16 {
+    (word_hash(end_word(address, port)) % u32::from(SHARDS)) as u16
 }

@@ -193,6 +193,11 @@ impl PortRange {
     pub const fn last(self) -> u16 {
         self.last
     }
+
+    /// Whether a port is in both.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
 }
 
 impl Scalar for PortRange {
