@@ -38,8 +38,12 @@ impl Common {
             _ => entry.is(flag::REPLIED),
         };
         if established && entry.is(flag::EMBRYO) {
-            entry.flags &= !flag::EMBRYO;
             let (piece, mut kept) = (entry.piece, entry.kept);
+            entry.flags &= !flag::EMBRYO;
+            if entry.is_half_open() {
+                entry.flags &= !flag::HALF_OPEN;
+                self.guards.one_less(piece);
+            }
             if let Some(piece) = seat.plan.pieces.get(usize::from(piece)) {
                 self.tell_opened(seat.plan, piece, &mut kept, shard, seat.now);
             }
@@ -178,6 +182,9 @@ impl Common {
             table.remove(number);
             return Err(FlowRefusal::Clash);
         }
+        if entry.is_half_open() {
+            self.guards.one_more(entry.piece);
+        }
         let shard = usize::from(shard_of(entry.tuples[0], entry.protocol));
         let established = usize::from(!entry.is(flag::EMBRYO));
         let ticks = self.wait_ticks(table, number, 0);
@@ -201,6 +208,9 @@ impl Common {
         }
         self.forgotten = self.forgotten.wrapping_add(1);
         let entry = table.remove(number)?;
+        if entry.is_half_open() {
+            self.guards.one_less(entry.piece);
+        }
         self.unsteer(&entry);
         Some(entry)
     }
