@@ -20,6 +20,8 @@ pub(crate) enum Verdict {
     DropBy(u16, Reason),
     /// Dropped by the engine, which keeps the flows.
     Unkept(FlowRefusal),
+    /// A SYN that is answered with a cookie, as the function at this place of the plan's wants it.
+    Cookie(u16),
 }
 
 /// Which way a packet goes through its chain.

@@ -3,6 +3,7 @@
 //! An NF only answers; the engine owns the packets, frees them and counts them. Every reason to drop is an exit too: a
 //! chain's `on: {rule_denied: quarantine}` sends what a firewall refuses to another chain instead.
 
+mod cookies;
 mod erased;
 
 use std::any::Any;
@@ -14,6 +15,8 @@ use std::sync::{Arc, Mutex};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+pub use self::cookies::SynCookies;
+pub(crate) use self::cookies::clock;
 pub use self::erased::AnyFlowNf;
 pub(crate) use self::erased::upper;
 use crate::account::{CellId, Cells};
@@ -118,6 +121,8 @@ pub enum FlowStage {
     First,
     /// The flow is known, and is decided again: an NF changed its mind.
     Again,
+    /// Whether its flow would begin: a SYN gets a cookie then, and nothing is kept. What the NF takes it gets back at once.
+    Probe,
 }
 
 /// A flow NF's answer.
@@ -423,6 +428,10 @@ pub struct Built {
     pub folds: bool,
     /// Whether it knows hosts by their addresses: it then stands between the same two zones in all its chains.
     pub binds_addresses: bool,
+    /// Whether it has SYNs answered with cookies while too many connections are half open.
+    pub syn_cookies: Option<SynCookies>,
+    /// Whether the answers of some of its flows go another way: connections of such flows cannot begin with cookies.
+    pub is_one_way: bool,
     /// Raised when it changes its mind: all flows are then decided again.
     pub generation: Option<Arc<AtomicU32>>,
     /// What the one that replaces it at a reload takes over, if anything.
@@ -464,6 +473,8 @@ impl Built {
             tracking: Tracking::None,
             folds: false,
             binds_addresses: false,
+            syn_cookies: None,
+            is_one_way: false,
             generation: None,
             heritage: None,
             task: Mutex::new(None),
@@ -483,6 +494,16 @@ impl Built {
     /// Knows hosts by their addresses, of one zone on each of its sides.
     pub fn binding_addresses(self) -> Self {
         Self { binds_addresses: true, ..self }
+    }
+
+    /// With cookies for SYNs while too many connections are half open.
+    pub fn with_syn_cookies(self, cookies: SynCookies) -> Self {
+        Self { syn_cookies: Some(cookies), ..self }
+    }
+
+    /// Has answers of some flows go another way.
+    pub fn one_way(self) -> Self {
+        Self { is_one_way: true, ..self }
     }
 
     /// With a number that is raised when all flows are to be decided again.

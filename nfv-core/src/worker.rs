@@ -11,6 +11,7 @@ mod flows;
 mod fragments;
 mod handed;
 mod kernel;
+mod made;
 mod mates;
 mod moves;
 mod output;
@@ -26,6 +27,7 @@ pub use self::desk::{Desk, Order};
 use self::flows::FlowEngine;
 use self::fragments::Reassembly;
 pub use self::kernel::KernelQueues;
+use self::made::Made;
 use self::mates::Came;
 pub use self::mates::Mates;
 pub use self::moves::{Hold, Left, Parcel};
@@ -105,6 +107,9 @@ struct Own {
     /// Packets on their way out, by port.
     out: Vec<Packets>,
     outbox: Vec<(PortIndex, Packet)>,
+    /// Packets that were made at a piece, and a burst for them.
+    made: Vec<Made>,
+    spare: Option<Box<Burst>>,
     /// Packets to free, a burst at a time.
     dead: Packets,
     /// Neighbours that it asked for.
@@ -187,6 +192,8 @@ impl Worker {
             touched: Vec::with_capacity(plan.programs.len()),
             out: plan.ports.iter().map(|_| Packets::new()).collect(),
             outbox: Vec::with_capacity(OUTBOX_MAX),
+            made: Vec::with_capacity(OUTBOX_MAX),
+            spare: burst(),
             dead: Packets::new(),
             asked: Asked::new(),
             answers: Budget::full(),
@@ -403,12 +410,30 @@ impl Own {
         now: Time,
     ) {
         let Some(program) = plan.programs.get(usize::from(id.0)) else { return };
+        self.cells.add(program.packets, burst.len() as u64);
+        self.cells.add(program.bytes, burst.bytes());
+        self.run_from(plan, (id, 0), burst, port, io, now);
+        if !self.made.is_empty() {
+            self.run_made(plan, io, now);
+        }
+    }
+
+    /// Runs a program from a step on.
+    #[inline(always)]
+    fn run_from(
+        &mut self,
+        plan: &Plan,
+        (id, from): (ProgramId, usize),
+        burst: &mut Burst,
+        port: PortIndex,
+        io: &mut impl Io,
+        now: Time,
+    ) {
+        let Some(program) = plan.programs.get(usize::from(id.0)) else { return };
         burst.in_port = port;
         burst.direction = program.direction;
         burst.routing = Routing::None;
-        self.cells.add(program.packets, burst.len() as u64);
-        self.cells.add(program.bytes, burst.bytes());
-        for step in &program.steps {
+        for step in program.steps.get(from..).unwrap_or_default() {
             if burst.is_empty() {
                 break;
             }
@@ -466,7 +491,8 @@ impl Own {
         let Some(mut flows) = self.flows.take() else { return };
         flows.run(plan, piece, burst, &self.cells, now);
         self.flows = Some(flows);
-        let port = burst.in_port;
+        let (port, direction) = (burst.in_port, burst.direction);
+        self.take_up_made(plan, piece, port);
         burst.settle(|packet, headers, verdict| match verdict {
             Verdict::DropBy(at, why) => {
                 let at = usize::from(at);
@@ -477,6 +503,9 @@ impl Own {
                 self.refuse(plan, (function, reroutes), why, (packet, headers), port, now);
             }
             Verdict::Unkept(why) => self.drop(packet, plan.cells.unkept.plus(why.index())),
+            Verdict::Cookie(at) => {
+                self.give_cookie(plan, (piece, at), (packet, headers), (port, direction), now);
+            }
             Verdict::Refuse(why, mtu) => {
                 if let Some(error) = why.answer(headers, mtu) {
                     self.answer(plan, &packet, headers, Answer::Icmp(error), port, now);

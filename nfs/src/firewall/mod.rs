@@ -15,6 +15,8 @@
 //!                             that ports name (docs/flows.md)
 //!        per-source  none     `{connections: N, half-open: N}`: most flows of one source address, and of those the ones that
 //!                             are not answered yet; with `stateful: true`
+//!        syn-cookies none     N or `{half-open: N, mss: 1460, timestamps: true, sack: true, window-scale: 7}`: while N or
+//!                             more connections are half open (4096), SYNs get cookies; with `stateful: true`
 //!        log-file    none     the file that rules with `log: true` or `log: {rate: 100}` write to
 //! Handles default (rw)        takes effect with the next burst, on open flows too
 //!        reload-sets (rw)    entries of each set; a set's name or `all` has its file read again, and all flows decided again
@@ -26,9 +28,12 @@
 //!        not_ip               not IP, and `neighbours: deny`
 //!        source_connections   its source has as many flows as it may have
 //!        source_half_open     as many flows of its source as may be are not answered yet
+//! Counts cookies_sent         SYNs that were answered with a cookie
+//!        cookies_opened       connections that a right cookie opened
+//!        cookies_unlike       of those, servers that are not as `syn-cookies` says
 //! Cost   20 to 60 clocks a packet, nearly the same for 10 and for 10,000 rules (rte_acl, a burst at a time); as much again
 //!        for each rule with a set that the packet comes past, and the set's lookup. Of a stateful one, only first packets
-//! State  8 B a flow; 16 MiB of counts with `per-source`
+//! State  8 B a flow and 16 MiB of counts with `per-source`; 8 B a flow with `syn-cookies`
 //! ```
 //!
 //! Rules are written for the chain's direction: an answer is compared with source and destination exchanged (and an
@@ -52,6 +57,7 @@
 //! "administratively prohibited", from the box's address on the port, or from the destination's where it has none. At most
 //! 1,000 answers a second and worker.
 
+mod cookies;
 mod log;
 mod rules;
 mod sets;
@@ -66,8 +72,9 @@ use nfv_core::chain::section::Section;
 use nfv_core::clock::Time;
 use nfv_core::nf::{
     Answer, Built, Decision, FlowNf, FlowStage, FlowView, Forward, Handle, Kind, Lookup, Named,
-    Profile, Reason, Shard, Surroundings, Tracking,
+    Profile, Reason, Shard, Surroundings, SynCookies, Tracking,
 };
+use nfv_core::packet::syn_cookie::CookieKey;
 use nfv_core::packet::{L3, protocol};
 
 use self::log::Log;
@@ -100,6 +107,7 @@ pub const KIND: Kind = Kind {
         },
         log::FILE_KEY,
         sources::KEY,
+        cookies::KEY,
         sets::KEY,
         Key {
             name: "zones",
@@ -149,7 +157,7 @@ pub const KIND: Kind = Kind {
         },
     ],
     answers: &[(RULE_REJECTED, Answer::Reject), (DEFAULT_REJECTED, Answer::Reject)],
-    counters: &[],
+    counters: &SynCookies::COUNTERS,
     source: include_str!("mod.rs"),
     build,
 };
@@ -168,7 +176,8 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
     let generation = Arc::new(AtomicU32::new(0));
     let stateful = section.flag("stateful") == Some(true);
     let loose = section.flag("loose") == Some(true);
-    for (key, said) in [("loose", loose), ("per-source", section.has("per-source"))] {
+    let said = |key| (key, section.has(key));
+    for (key, said) in [("loose", loose), said("per-source"), said("syn-cookies")] {
         if said && !stateful {
             report
                 .error(section.span_of_key(key), format!("`{key}` without `stateful: true`"))
@@ -177,10 +186,13 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
     }
     let log = Log::open(section, around, &names, rules.logs(), report).ok()?;
     let limits = Limits::read(section);
-    let sources = match inherited(around) {
+    let before = inherited(around);
+    let sources = match before.as_ref().and_then(|b| b.sources.clone()) {
         None if limits.is_some() => Some(Arc::new(Sources::new()?)),
         counted => counted,
     };
+    let key = before.and_then(|b| b.key.clone());
+    let cookies = cookies::read(section, around, key, report);
     if report.has_errors() {
         return None;
     }
@@ -203,8 +215,12 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
     if let Some(Log(journal)) = log {
         built = built.with_task(journal.task()).with_finish(Box::new(move || journal.finish()));
     }
-    if let Some(sources) = sources {
-        built = built.with_heritage(sources);
+    let key = cookies.as_ref().map(|c| c.key.clone());
+    if let Some(cookies) = cookies {
+        built = built.with_syn_cookies(cookies);
+    }
+    if sources.is_some() || key.is_some() {
+        built = built.with_heritage(Arc::new(Inherited { sources, key }));
     }
     Some(match (stateful, loose) {
         (true, true) => built.with_tracking(Tracking::CheckLoosely),
@@ -214,8 +230,15 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
     })
 }
 
-/// The counts of the firewall that this one replaces. They are kept even without limits: flows are counted in them.
-fn inherited(around: Surroundings<'_>) -> Option<Arc<Sources>> {
+/// What a firewall takes over from the one that it replaces.
+struct Inherited {
+    /// They are kept even without limits: flows are counted in them.
+    sources: Option<Arc<Sources>>,
+    /// Of cookies that are under way.
+    key: Option<CookieKey>,
+}
+
+fn inherited(around: Surroundings<'_>) -> Option<Arc<Inherited>> {
     around.heritage?.clone().downcast().ok()
 }
 
@@ -283,7 +306,7 @@ struct Firewall {
 impl Firewall {
     /// Lets a packet pass, unless it begins one flow too many of its source.
     fn admit(&self, flow: &FlowView<'_>, rule: Option<u32>, kept: &mut Kept) -> Decision {
-        if let (FlowStage::First, Some(sources), Some(limits)) =
+        if let (FlowStage::First | FlowStage::Probe, Some(sources), Some(limits)) =
             (flow.state, &self.sources, self.limits)
         {
             match sources.begin(flow.headers, limits) {
@@ -318,7 +341,7 @@ impl FlowNf for Firewall {
                 Verdict::Reject => Decision::Drop { why: RULE_REJECTED, rule: Some(number) },
             };
             if let (Some(log), Some(own)) = (&self.log, &rule.log)
-                && flow.state != FlowStage::Again
+                && is_told(flow.state, decision)
             {
                 own.write(log, flow, number, word_of(decision));
             }
@@ -345,6 +368,15 @@ impl FlowNf for Firewall {
         if let Some(sources) = &self.sources {
             sources.end(*kept);
         }
+    }
+}
+
+/// Whether the log is told of a decision: once a flow, or once a SYN that begins none.
+fn is_told(stage: FlowStage, decision: Decision) -> bool {
+    match stage {
+        FlowStage::Packet | FlowStage::First => true,
+        FlowStage::Probe => matches!(decision, Decision::Drop { .. }),
+        FlowStage::Again => false,
     }
 }
 

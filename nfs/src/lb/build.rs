@@ -43,6 +43,8 @@ pub fn build(
     if report.errors() > errors {
         return None;
     }
+    let elsewhere = |way: &Way| matches!(way, Way::Via(Via::Station(_) | Via::Tunnel(_)));
+    let is_one_way = ways.iter().flatten().any(elsewhere);
     let member = |(b, way): (&Found, Option<Way>)| {
         let server = ids.as_ref().and(b.server);
         Some(Member { name: b.name.clone(), weight: b.weight, way: way?, server })
@@ -87,6 +89,7 @@ pub fn build(
         .with_heritage(Arc::new(Inherited { backends: all.clone(), held }))
         .with_handles(handles)
         .with_rules(rules);
+    let built = if is_one_way { built.one_way() } else { built };
     if targets.is_empty() || around.purpose != Purpose::Run {
         return Some(built);
     }

@@ -19,7 +19,7 @@ use crate::chain::source::{Span, Spanned};
 use crate::chain::spec::{ChainFile, ChainSpec, FunctionSpec};
 use crate::chain::zone::{self, Sources, Zones};
 use crate::dispatch::Classifier;
-use crate::flow::{FlowLimits, KEPT, RouteTable, Zone};
+use crate::flow::{FlowLimits, KEPT, RouteTable, SHIFT, Zone};
 use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Task, Tracking};
 
 /// What all workers share, read only.
@@ -323,6 +323,7 @@ impl Compiler<'_> {
     ) -> Vec<Shape> {
         let at = |name: &str| self.functions.iter().position(|f| f.name == name);
         let through: Vec<usize> = chain.through.iter().filter_map(|s| at(&s.value)).collect();
+        self.check_answers(chain, &through);
         let runs = folded(&through, self.functions);
         let mut steps = Vec::new();
         let mut own = Vec::new();
@@ -335,7 +336,10 @@ impl Compiler<'_> {
                 Run::Piece(functions) => functions,
             };
             let parts = functions.iter().map(|at| (*at, self.reroutes(chain, *at))).collect();
-            match Piece::of(parts, self.functions, ids, KEPT) {
+            let built = |at: &usize| self.functions.get(*at).map(|f| &f.built);
+            let gives = |at: &usize| built(at).is_some_and(|b| b.syn_cookies.is_some());
+            let room = if functions.iter().any(gives) { KEPT - SHIFT } else { KEPT };
+            match Piece::of(parts, self.functions, ids, room) {
                 // Its number is known when all of the chain's are.
                 Some(piece) => {
                     steps.push(Shape::Piece(own.len()));
@@ -343,7 +347,7 @@ impl Compiler<'_> {
                 }
                 None => {
                     let message = format!(
-                        "the functions of chain {} keep more than {KEPT} bytes with a flow",
+                        "the functions of chain {} keep more than {room} bytes with a flow",
                         quoted(&chain.name.value)
                     );
                     let hint =
@@ -359,6 +363,22 @@ impl Compiler<'_> {
             }
         }
         steps
+    }
+
+    /// A connection that begins with a cookie needs its server's answer.
+    fn check_answers(&mut self, chain: &ChainSpec, through: &[usize]) {
+        let own = || through.iter().filter_map(|at| self.functions.get(*at));
+        let gives = own().find(|f| f.built.syn_cookies.is_some());
+        let one_way = own().find(|f| f.built.is_one_way);
+        let Some((gives, one_way)) = gives.zip(one_way) else { return };
+        let message = format!(
+            "the answers of {} go another way than {}, which {} needs for SYN cookies",
+            quoted(&one_way.name),
+            quoted(&chain.name.value),
+            quoted(&gives.name),
+        );
+        let hint = "leave out `syn-cookies`, or have answers come back";
+        self.report.error(chain.name.span, message).hint(hint);
     }
 
     fn reroutes(&self, chain: &ChainSpec, at: usize) -> Vec<Option<ProgramId>> {

@@ -103,6 +103,8 @@ pub(crate) enum FlowRefusal {
     Unsolicited,
     /// An ICMP error about a packet of no flow.
     IcmpUnrelated,
+    /// A SYN that no cookie can be sent for, or a cookie that no connection can begin with.
+    NoCookie,
     /// A fragment that could be an attack, or whose first one did not come.
     Fragment(Refused),
     /// A segment that does not belong to its connection as it is.
@@ -127,11 +129,12 @@ impl FlowRefusal {
         names
     };
 
-    const OTHERS: [Named; 4] = [
+    const OTHERS: [Named; 5] = [
         Named { name: "table_full", help: "there are as many flows as `flows: max` allows" },
         Named { name: "clash", help: "its answers would look like those of another flow" },
         Named { name: "unsolicited", help: "no flow of its chain, and only answers come this way" },
         Named { name: "icmp_unrelated", help: "an ICMP error about a packet of no known flow" },
+        Named { name: "no_cookie", help: "a SYN cookie is due, and this packet cannot have one" },
     ];
     /// Where in the names the fragments' begin, and where TCP's.
     const FRAGMENTS: usize = Self::OTHERS.len();
@@ -145,6 +148,7 @@ impl FlowRefusal {
             Self::Clash => 1,
             Self::Unsolicited => 2,
             Self::IcmpUnrelated => 3,
+            Self::NoCookie => 4,
             Self::Fragment(refused) => Self::FRAGMENTS + refused.index(),
             Self::Tcp(invalid) => Self::TCP + invalid.index(),
         }

@@ -69,8 +69,10 @@ pub mod flag {
     pub const USED: u8 = 1;
     /// Its packets are changed.
     pub const REWRITE: u8 = 2;
-    /// An answer came.
+    /// An answer came; of a TCP connection [`HALF_OPEN`].
     pub const REPLIED: u8 = 4;
+    /// Of a TCP connection: it counts as half open.
+    pub const HALF_OPEN: u8 = 4;
     /// It may be evicted: not established.
     pub const EMBRYO: u8 = 8;
     /// The answers have the first side's tuple: it is looked up once.
@@ -79,6 +81,8 @@ pub mod flag {
     pub const BACKWARDS: u8 = 32;
     /// Its answers go another way: what the first side sends has to tell all.
     pub const ONE_WAY: u8 = 64;
+    /// Its handshake was made in place of its ends: numbers are shifted.
+    pub const PROXIED: u8 = 128;
 }
 
 impl<A: Address> Entry<A> {

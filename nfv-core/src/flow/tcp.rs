@@ -359,6 +359,17 @@ impl TcpTrack {
         TcpState::of(self.state)
     }
 
+    /// The first number of who began it; of use while nobody has answered.
+    pub fn opener_isn(&self) -> u32 {
+        pick(self.edges, Way::Reply).acked.wrapping_sub(1)
+    }
+
+    /// By how much the windows of who began it are shifted, when its SYN said so, and the window, not shifted.
+    pub fn opener_window(&self) -> (Option<u8>, u32) {
+        let scale = pick(self.scales, Way::Original);
+        (Some(scale).filter(|s| s & NO_SCALE == 0), self.window(Way::Original))
+    }
+
     /// Bounds I to IV for a segment with ACK, as long as the connection is open.
     fn check_open(&self, state: TcpState, way: Way, s: &Segment) -> Result<(), Invalid> {
         if !self.is_open() || matches!(state, TcpState::SynSent | TcpState::SynSent2) {

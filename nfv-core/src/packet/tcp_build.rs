@@ -265,6 +265,13 @@ pub fn window_to_client(
     segment.build(frame, headers, out)
 }
 
+/// The options of a server's SYN-ACK; `None`: the packet is none.
+pub fn syn_ack_options(frame: &[u8], headers: &Headers) -> Option<SynOptions> {
+    let tcp = Fields::read(frame, headers)?;
+    let flags = headers.tcp_flags.0 & (SYN | ACK | RST | FIN);
+    (flags == SYN | ACK).then(|| SynOptions::read(tcp.options))
+}
+
 /// How far the client's view of the server's numbers is from the server's.
 ///
 /// Translates every packet after the handshake. What it does not reach: the numbers in packets that ICMP errors quote,

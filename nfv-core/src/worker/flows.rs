@@ -7,8 +7,10 @@
 //! ```
 
 mod act;
+mod cookies;
 mod decide;
 mod errors;
+mod guards;
 mod life;
 mod moves;
 mod renew;
@@ -20,7 +22,10 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use self::act::undo;
+use self::cookies::Made;
+pub(super) use self::cookies::become_of;
 use self::decide::in_order;
+use self::guards::Guards;
 pub(super) use self::moves::Flows;
 use super::Seat as WorkerSeat;
 use super::mates::Mates;
@@ -64,6 +69,9 @@ struct Common {
     sweep: Sweep,
     /// Until when connections that are under way are taken into chains that kept no flows before.
     picks_up_until: Time,
+    guards: Guards,
+    /// Packets that were made while a burst was at a piece.
+    made: ArrayVec<Made, BURST_MAX>,
     seat: WorkerSeat,
     mates: Arc<Mates>,
 }
@@ -110,6 +118,8 @@ struct Seat<'p> {
     hint: Cell<Option<u32>>,
     /// Length of the packet at hand, where it is counted by itself.
     bytes: Cell<u32>,
+    /// A packet is longer or shorter than it was.
+    resized: Cell<bool>,
 }
 
 /// A packet goes no further.
@@ -165,6 +175,8 @@ impl FlowEngine {
                 forgotten: 0,
                 sweep: Sweep { done: tick, shard: 0 },
                 picks_up_until: Time(0),
+                guards: Guards::new(plan, mates.shards_of(seat.index)),
+                made: ArrayVec::new(),
                 seat,
                 mates,
             },
@@ -180,6 +192,7 @@ impl FlowEngine {
         common.limits = FlowLimits { max: common.limits.max, ..idle_and_full };
         common.generation = common.generation.wrapping_add(1);
         common.seen = generations(plan);
+        common.guards.change(plan, common.mates.shards_of(common.seat.index));
         self.pick_up(plan, now);
     }
 
@@ -335,6 +348,7 @@ impl FlowEngine {
             forgotten: self.common.forgotten,
             hint: Cell::new(None),
             bytes: Cell::new(0),
+            resized: Cell::new(false),
         };
         let mut hints = [0; BURST_MAX];
         let hinted = self.prepare_unknown(&seat, burst, &mut hints);
@@ -361,7 +375,7 @@ impl FlowEngine {
                 Err(Refused(verdict)) => *slot.verdict = verdict,
             }
         }
-        if longer {
+        if longer || seat.resized.get() {
             burst.recount();
         }
         if back != 0 {
@@ -411,6 +425,12 @@ impl FlowEngine {
             L3::Ipv6 => undo(&self.v6, slot),
             L3::Arp | L3::Other => {}
         }
+    }
+
+    /// A packet that was made while the last burst was at a piece; each of them once.
+    #[inline]
+    pub fn take_made(&mut self) -> Option<Made> {
+        self.common.made.pop()
     }
 
     /// Adds what was counted by paths to the counters of functions and rules.

@@ -5,10 +5,10 @@ use super::{Common, Leaves, Refused, Seat};
 use crate::burst::{Slot, Verdict};
 use crate::flow::{
     Address, Change, Entry, FlowKey, FlowRef, FlowRefusal, KEPT, Segment, Side, Strictness, Table,
-    TcpTrack, Tuple, Way, flag, is_tracked, rewrite,
+    TcpState, TcpTrack, Tuple, Way, flag, is_tracked, rewrite, unshift,
 };
 use crate::nf::{Direction, FlowStage, Tracking, Via, upper};
-use crate::packet::{Fragment, is_icmp_error, protocol};
+use crate::packet::{Fragment, Headers, is_icmp_error, protocol};
 use crate::worker::tunnel::{encapsulate, send_to};
 
 impl Common {
@@ -42,14 +42,26 @@ impl Common {
         slot: &mut Slot<'_>,
         found: FlowRef,
     ) -> Result<Leaves, Refused> {
+        let Some(entry) = table.get(found.entry()) else { return Ok(Leaves::ByChain) };
+        if entry.is(flag::PROXIED) {
+            return self.proxied(table, seat, slot, found);
+        }
+        self.act_as_it_is(table, seat, slot, found)
+    }
+
+    /// The same for a packet whose numbers are those of its flow.
+    #[inline(always)]
+    pub(super) fn act_as_it_is<A: Address>(
+        &mut self,
+        table: &mut Table<A>,
+        seat: &Seat<'_>,
+        slot: &mut Slot<'_>,
+        found: FlowRef,
+    ) -> Result<Leaves, Refused> {
         let side = found.side();
         let Some(entry) = table.get_mut(found.entry()) else { return Ok(Leaves::ByChain) };
         let before = entry.last_seen;
         entry.last_seen = seat.tick.0;
-        let path = match side {
-            Side::First => entry.paths[0],
-            Side::Answer => entry.paths[1],
-        };
         if entry.protocol == protocol::TCP {
             let changed = follow(entry, seat, slot, side);
             match changed {
@@ -65,8 +77,25 @@ impl Common {
             entry.flags |= flag::REPLIED;
             self.move_on(table, seat, found.entry());
         }
-        self.paths.count(path, slot.packet.len());
+        self.pass(table, seat, slot, found)
+    }
+
+    /// A packet that is right: it is counted, becomes what its flow's packets become, and leaves.
+    #[inline(always)]
+    pub(super) fn pass<A: Address>(
+        &mut self,
+        table: &Table<A>,
+        seat: &Seat<'_>,
+        slot: &mut Slot<'_>,
+        found: FlowRef,
+    ) -> Result<Leaves, Refused> {
+        let side = found.side();
         let Some(entry) = table.get(found.entry()) else { return Ok(Leaves::ByChain) };
+        let path = match side {
+            Side::First => entry.paths[0],
+            Side::Answer => entry.paths[1],
+        };
+        self.paths.count(path, slot.packet.len());
         if entry.is(flag::REWRITE) {
             let (to, deltas) = (entry.becomes(side), entry.deltas);
             rewrite(slot.packet.data_mut(), slot.headers, to, deltas, side);
@@ -124,6 +153,7 @@ impl Common {
             state: FlowStage::Packet,
             direction: seat.direction,
             hint: None,
+            until: None,
         };
         let decided = self.decide(seat, about, &mut headers, &mut [0; KEPT], shard);
         let rules = decided?.rules;
@@ -140,7 +170,9 @@ pub(super) fn follow<A: Address>(
     slot: &Slot<'_>,
     side: Side,
 ) -> Result<Change, Refused> {
-    let Some(segment) = segment(slot) else { return Ok(Change::Same) };
+    let Some(segment) = segment(slot.packet.data(), slot.headers) else {
+        return Ok(Change::Same);
+    };
     let way = match side {
         Side::First => Way::Original,
         Side::Answer => Way::Reply,
@@ -163,13 +195,12 @@ pub(super) fn follow<A: Address>(
 
 /// A TCP packet's segment; `None` for what is not TCP.
 #[inline(always)]
-pub(super) fn segment(slot: &Slot<'_>) -> Option<Segment> {
-    let h = &*slot.headers;
+pub(super) fn segment(data: &[u8], h: &Headers) -> Option<Segment> {
     // What follows a first fragment has no header.
     if h.protocol != protocol::TCP || h.l4 == 0 {
         return None;
     }
-    let tcp = slot.packet.data().get(usize::from(h.l4)..)?;
+    let tcp = data.get(usize::from(h.l4)..)?;
     let header = u32::from(tcp.get(12)? >> 4) * 4;
     let here = u32::from(h.l3_end.saturating_sub(h.l4)).saturating_sub(header);
     // How much more there is of a segment that was cut is not known yet: no more than a datagram holds.
@@ -187,9 +218,14 @@ pub(super) fn strictness(tracking: Tracking) -> Strictness {
 pub(super) fn undo<A: Address>(table: &Table<A>, slot: &mut Slot<'_>) {
     let found = *slot.flow;
     let rewritten = |e: &&Entry<A>| {
-        found.is_some() && e.is(flag::REWRITE) && e.becomes(found.side()) == Tuple::of(slot.headers)
+        found.is_some()
+            && e.is(flag::REWRITE | flag::PROXIED)
+            && e.becomes(found.side()) == Tuple::of(slot.headers)
     };
     let Some(entry) = table.get(found.entry()).filter(rewritten) else { return };
+    if entry.is(flag::PROXIED) && entry.track.state() != Some(TcpState::SynSent) {
+        unshift(slot.packet.data_mut(), slot.headers, entry.shift(), found.side());
+    }
     let [first, answer] = entry.tuples;
     // The one side's change backwards is the other side's.
     let (was, other) = match found.side() {

@@ -9,7 +9,7 @@ use crate::chain::compile::ProgramId;
 use crate::chain::piece::Piece;
 use crate::flow::{
     Address, Entry, FUNCTIONS_MAX, FlowKey, FlowRef, FlowRefusal, Invalid, KEPT, Scope, Side,
-    Table, TcpTrack, Tuple, Zone, deltas, flag, rewrite, shard_of,
+    Table, TcpState, TcpTrack, Tuple, Zone, deltas, flag, put_shift, rewrite, shard_of,
 };
 use crate::nf::{
     Decision, Direction, Endpoint, FlowStage, FlowView, NO_RULE, PortIndex, Tracking, Via, upper,
@@ -25,7 +25,12 @@ impl Common {
         slot: &mut Slot<'_>,
         key: FlowKey<A>,
     ) -> Result<Leaves, Refused> {
-        let track = match segment(slot) {
+        let opening = self.opening(seat, slot, &key)?;
+        let begins = match &opening {
+            Some(opening) => opening.segment(),
+            None => segment(slot.packet.data(), slot.headers),
+        };
+        let track = match begins {
             // What follows a fragment whose flow has ended.
             None if slot.headers.protocol == protocol::TCP => {
                 return Err(unkept(FlowRefusal::Tcp(Invalid::NotASyn)));
@@ -38,13 +43,19 @@ impl Common {
             },
         };
         let shard = self.shard_of_first(table, seat, &key);
-        let mut headers = *slot.headers;
         let mut kept = [0; KEPT];
         let about = About {
             upper: upper(slot.packet, slot.headers),
             state: FlowStage::First,
             direction: seat.direction,
             hint: seat.hint.get(),
+            until: None,
+        };
+        let (mut headers, about) = match &opening {
+            Some(opening) => {
+                (opening.headers, About { upper: opening.upper(), hint: None, ..about })
+            }
+            None => (*slot.headers, about),
         };
         let decided = self.decide(seat, about, &mut headers, &mut kept, shard)?;
         let after = Tuple::<A>::of(&headers);
@@ -54,6 +65,15 @@ impl Common {
         let scope = Scope { place: answers_place, ..key.scope };
         table.prefetch_key(&FlowKey { tuple: after.turned(), scope });
         table.prefetch_entry(table.next_free());
+        if let Some(opening) = &opening {
+            let goes_on = one_way(decided.via) == 0 && opening.put_into(seat, slot);
+            if !goes_on {
+                self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
+                return Err(unkept(FlowRefusal::NoCookie));
+            }
+            put_shift(&mut kept, opening.cookie());
+        }
+        let half_open = track.state() == Some(TcpState::SynSent) && one_way(decided.via) == 0;
         let mut entry = Entry::<A> {
             tuples: [key.tuple, after.turned()],
             vlan: key.scope.vlan,
@@ -61,6 +81,8 @@ impl Common {
             flags: flag::EMBRYO
                 | if changes { flag::REWRITE } else { 0 }
                 | if backwards { flag::BACKWARDS } else { 0 }
+                | if half_open { flag::HALF_OPEN } else { 0 }
+                | if opening.is_some() { flag::PROXIED } else { 0 }
                 | one_way(decided.via),
             places: [seat.place, answers_place],
             generation: self.generation,
@@ -195,7 +217,7 @@ impl Common {
         kept: &mut [u8; KEPT],
         shard: usize,
     ) -> Result<Decided, Refused> {
-        let About { upper, state, direction, mut hint } = about;
+        let About { upper, state, direction, mut hint, until } = about;
         let mut decided = Decided { rules: ArrayVec::new(), via: Via::Chain };
         let (in_port, now) = (seat.in_port, seat.now);
         for function in in_order(seat.piece, direction) {
@@ -217,13 +239,16 @@ impl Common {
                     let _ = decided.rules.try_push(forward.rule.unwrap_or(NO_RULE));
                 }
                 Decision::Drop { why, rule } => {
-                    if state == FlowStage::First {
+                    if matches!(state, FlowStage::First | FlowStage::Probe) {
                         self.give_back(seat.plan, seat.piece, kept, shard, now);
                     }
                     let _ = decided.rules.try_push(rule.unwrap_or(NO_RULE));
                     count_once(seat, direction, &decided.rules);
                     return Err(Refused(Verdict::DropBy(at as u16, why)));
                 }
+            }
+            if until == Some(at) {
+                break;
             }
         }
         Ok(decided)
@@ -274,12 +299,14 @@ pub(super) struct About<'p> {
     pub(super) direction: Direction,
     /// What the first function that is asked found already.
     pub(super) hint: Option<u32>,
+    /// The last function that is asked, by its place in the plan; `None`: all are.
+    pub(super) until: Option<usize>,
 }
 
 impl About<'_> {
     /// Nothing: the flow is decided again, and began in this direction.
     pub(super) fn again(direction: Direction) -> Self {
-        Self { upper: &[], state: FlowStage::Again, direction, hint: None }
+        Self { upper: &[], state: FlowStage::Again, direction, hint: None, until: None }
     }
 }
 

@@ -5,7 +5,8 @@ use super::{Common, FlowEngine, Leaves, Refused, Seat};
 use crate::burst::Slot;
 use crate::chain::compile::{Plan, ProgramId};
 use crate::flow::{
-    Address, FlowKey, FlowRef, FlowRefusal, Scope, Side, Table, Tuple, flag, quoted, rewrite_error,
+    Address, FlowKey, FlowRef, FlowRefusal, Scope, Side, Table, TcpState, Tuple, flag, quoted,
+    rewrite_error, unshift_quoted,
 };
 use crate::nf::Tracking;
 use crate::packet::{Headers, L3};
@@ -59,6 +60,11 @@ impl Common {
         let [first, answers] = entry.paths;
         let path = if side == Side::First { first } else { answers };
         self.paths.count(path, slot.packet.len());
+        // It quotes what the server sent as the client sees it.
+        let shifted = entry.is(flag::PROXIED) && entry.track.state() != Some(TcpState::SynSent);
+        if shifted && side == Side::First {
+            unshift_quoted(slot.packet.data_mut(), slot.headers, &inner, entry.shift());
+        }
         if entry.is(flag::REWRITE) {
             let ends = (key.tuple, entry.becomes(side));
             let data = slot.packet.data_mut();

@@ -38,8 +38,12 @@ impl Common {
             _ => entry.is(flag::REPLIED),
         };
         if established && entry.is(flag::EMBRYO) {
-            entry.flags &= !flag::EMBRYO;
             let (piece, mut kept) = (entry.piece, entry.kept);
+            entry.flags &= !flag::EMBRYO;
+            if entry.is_half_open() {
+                entry.flags &= !flag::HALF_OPEN;
+                self.guards.one_less(piece);
+            }
             if let Some(piece) = seat.plan.pieces.get(usize::from(piece)) {
                 self.tell_opened(seat.plan, piece, &mut kept, shard, seat.now);
             }
@@ -178,6 +182,9 @@ impl Common {
             table.remove(number);
             return Err(FlowRefusal::Clash);
         }
+        if entry.is_half_open() {
+            self.guards.one_more(entry.piece);
+        }
         let shard = usize::from(entry.shard);
         let established = usize::from(!entry.is(flag::EMBRYO));
         let ticks = self.wait_ticks(table, number, 0);
@@ -211,7 +218,11 @@ impl Common {
             wheel.unlink(table, number);
         }
         self.forgotten = self.forgotten.wrapping_add(1);
-        table.remove(number)
+        let entry = table.remove(number)?;
+        if entry.is_half_open() {
+            self.guards.one_less(entry.piece);
+        }
+        Some(entry)
     }
 
     /// The shard that packets are of: the one that they are steered to, else their own.

@@ -51,6 +51,7 @@ impl FlowEngine {
     pub fn reckon(&mut self) {
         let own = self.common.mates.shards_of(self.common.seat.index);
         self.common.max = part_of(self.common.limits.max, own);
+        self.common.guards.reckon(own);
     }
 
     /// How many flows each shard has here.
@@ -99,6 +100,9 @@ impl Common {
         let shard = usize::from(entry.shard);
         match table.insert(entry) {
             Ok(number) => {
+                if entry.is_half_open() {
+                    self.guards.one_more(entry.piece);
+                }
                 let established = usize::from(!entry.is(flag::EMBRYO));
                 let passed = tick.since(Tick(entry.last_seen));
                 let ticks = self.wait_ticks(table, number, passed);

@@ -12,7 +12,11 @@ use super::act::{one_way, unkept};
 use super::decide::{About, begun, headers_of, place_of_answers, turned};
 use super::{Common, Refused, Seat};
 use crate::chain::compile::{FunctionId, Plan};
-use crate::flow::{Address, Entry, FlowKey, KEPT, Scope, Side, Table, Tuple, Zone, deltas, flag};
+use crate::flow::{
+    Address, Entry, FlowKey, FlowRefusal, KEPT, SHIFT, Scope, Side, Table, Tuple, Zone, deltas,
+    flag, put_shift,
+};
+use crate::packet::tcp_build::Shift;
 
 /// What functions kept with a flow, whatever piece they were in.
 #[derive(Debug, Default)]
@@ -56,6 +60,7 @@ impl Common {
         let backwards = found.is(flag::BACKWARDS);
         let mut bag = Bag::default();
         let mut head = found;
+        let mut proxied = None;
         for number in whole(table, seat.plan, number) {
             let Some(entry) = table.get(number).copied() else { continue };
             if let Some(piece) = seat.plan.pieces.get(usize::from(entry.piece)) {
@@ -66,9 +71,18 @@ impl Common {
                     head = entry;
                 }
             }
+            if entry.is(flag::PROXIED) {
+                proxied = Some((entry.shift(), entry.track));
+            }
             self.take_out(table, number);
         }
         let shard = usize::from(head.shard);
+        let mut shift = None;
+        head.flags &= !flag::PROXIED;
+        if let Some((by, track)) = proxied {
+            // Its first entry shifts from now on, so that all behind it see the server's numbers, as this track does.
+            (shift, head.track) = (Some(by), track);
+        }
         // The chain that its packet takes now, which may be another one than it took.
         let mut pieces: ArrayVec<u16, BAG_MAX> =
             seat.piece.now.iter().copied().take(BAG_MAX).collect();
@@ -86,7 +100,7 @@ impl Common {
                 .or(comes_in)
                 .unwrap_or_else(|| seat.plan.entrance(seat.in_port));
             let own = Seat { piece, number, place, ..seat.clone() };
-            match self.renew_at(table, &own, &head, before, shard, &mut bag) {
+            match self.renew_at(table, &own, &head, before, (shard, shift.take()), &mut bag) {
                 Ok(after) => before = after,
                 Err(refused) => {
                     result = Err(refused);
@@ -112,7 +126,7 @@ impl Common {
         seat: &Seat<'_>,
         head: &Entry<A>,
         before: Tuple<A>,
-        shard: usize,
+        (shard, shift): (usize, Option<Shift>),
         bag: &mut Bag,
     ) -> Result<Tuple<A>, Refused> {
         let backwards = head.is(flag::BACKWARDS);
@@ -133,11 +147,20 @@ impl Common {
             }
         };
         let after = Tuple::<A>::of(&headers);
+        if let Some(shift) = shift {
+            // Functions that need all the room there is, put where cookies were given: the connection ends.
+            if seat.piece.functions.iter().any(|f| f.kept.end > KEPT - SHIFT) {
+                self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
+                return Err(unkept(FlowRefusal::NoCookie));
+            }
+            put_shift(&mut kept, shift);
+        }
         let rewrite = if after == before { 0 } else { flag::REWRITE };
         let entry = Entry::<A> {
             tuples: [before, after.turned()],
             flags: head.flags & (flag::REPLIED | flag::EMBRYO | flag::BACKWARDS)
                 | rewrite
+                | if shift.is_some() { flag::PROXIED } else { 0 }
                 | one_way(decided.via),
             places: [seat.place, place_of_answers(seat, decided.via, backwards)],
             generation: self.generation,
