@@ -79,6 +79,8 @@ pub mod flag {
     pub const BACKWARDS: u8 = 32;
     /// Its answers go another way: what the first side sends has to tell all.
     pub const ONE_WAY: u8 = 64;
+    /// Its functions have been told that its connection is over.
+    pub const CLOSED: u8 = 128;
 }
 
 impl<A: Address> Entry<A> {

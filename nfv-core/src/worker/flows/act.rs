@@ -50,19 +50,23 @@ impl Common {
             Side::First => entry.paths[0],
             Side::Answer => entry.paths[1],
         };
+        let is_first_answer = side == Side::Answer && !entry.is(flag::REPLIED);
+        let mut moves_on = is_first_answer;
         if entry.protocol == protocol::TCP {
-            let changed = follow(entry, seat, slot, side);
-            match changed {
+            match follow(entry, seat, slot, side) {
                 Ok(Change::Same) => {}
-                Ok(Change::State(_)) => self.move_on(table, seat, found.entry()),
+                Ok(Change::State(_)) => moves_on = true,
                 Ok(Change::Reopened) => return self.reopened(table, seat, slot, found),
                 Err(refused) => {
                     entry.last_seen = before;
                     return Err(refused);
                 }
             }
-        } else if side == Side::Answer && !entry.is(flag::REPLIED) {
-            entry.flags |= flag::REPLIED;
+        }
+        if moves_on {
+            if is_first_answer {
+                entry.flags |= flag::REPLIED;
+            }
             self.move_on(table, seat, found.entry());
         }
         self.paths.count(path, slot.packet.len());

@@ -136,7 +136,7 @@ impl Common {
         let rewrite = if after == before { 0 } else { flag::REWRITE };
         let entry = Entry::<A> {
             tuples: [before, after.turned()],
-            flags: head.flags & (flag::REPLIED | flag::EMBRYO | flag::BACKWARDS)
+            flags: head.flags & (flag::REPLIED | flag::EMBRYO | flag::BACKWARDS | flag::CLOSED)
                 | rewrite
                 | one_way(decided.via),
             places: [seat.place, place_of_answers(seat, decided.via, backwards)],
