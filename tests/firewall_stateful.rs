@@ -85,7 +85,8 @@ fn segments_out_of_the_window_of_their_connection_go_no_further() {
         return skip("firewall_stateful", "making namespaces needs root");
     }
     let (seen, summary) = injected(CHAIN);
-    assert_eq!(seen, ["within"], "{summary}");
+    // A reset in the window is for its receiver to question.
+    assert_eq!(seen, ["within", "questioned-reset"], "{summary}");
     for reason in
         ["tcp_seq_above_window", "tcp_seq_below_window", "tcp_ack_of_unsent", "tcp_bad_reset"]
     {
@@ -104,7 +105,8 @@ fn without_state_the_same_segments_pass() {
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace(", in-port: lan", "")).unwrap();
     let (seen, summary) = injected(file.to_str().unwrap());
-    assert_eq!(seen, ["within", "above", "below", "unsent", "reset"], "{summary}");
+    let all = ["within", "above", "below", "unsent", "questioned-reset", "reset"];
+    assert_eq!(seen, all, "{summary}");
 }
 
 /// A segment between 10.99.0.1:40000 and 10.99.0.2:80.
@@ -129,6 +131,34 @@ fn cut_at_its_head(chain: &str) -> Replayed {
     testkit::packets::write_capture(&capture, wan);
     let more = ["--in", &format!("wan={}", capture.display())];
     Replayed::with(chain, lan, &more, &[]).succeeded()
+}
+
+/// With room for one flow: a connection that is picked up, and then another one's SYN. Whether that makes room for itself.
+fn makes_room(answered: bool) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let file = changed(&folder, "stateful: true", "stateful: true\n    loose: true");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("flows: {{ max: 1 }}\n{text}")).unwrap();
+    let syn = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+        .ipv4([10, 99, 0, 1], [10, 99, 0, 2], 64)
+        .tcp(40_001, 80, 1, 1000)
+        .syn();
+    let mut other = Vec::new();
+    syn.write(&mut other, &[]).unwrap();
+    let lan = [(1_000, segment(true, 500, 900, b"GET")), (3_000, other)];
+    let wan = [(2_000, segment(false, 900, 503, b"hello"))];
+    let capture = folder.path().join("wan.pcap");
+    testkit::packets::write_capture(&capture, wan.into_iter().filter(|_| answered));
+    let more = ["--in", &format!("wan={}", capture.display())];
+    let run = Replayed::with(file.to_str().unwrap(), lan, &more, &[]).succeeded();
+    assert_eq!(run.dropped("flow/table_full"), 2 - run.sent("wan").len() as u64, "{}", run.report);
+    run.dropped("flow/table_full") == 0
+}
+
+#[test]
+fn a_connection_that_is_picked_up_is_established_once_both_sides_were_seen() {
+    assert!(!makes_room(true), "it stays");
+    assert!(makes_room(false), "control: whom nobody answers makes room");
 }
 
 #[test]

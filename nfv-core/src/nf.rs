@@ -274,6 +274,15 @@ pub trait FlowNf: Send + Sync + Debug + 'static {
     /// Both ends of the flow have spoken: a TCP connection's handshake is over, or an answer came.
     fn opened(&self, _kept: &mut Self::Flow, _slice: &mut Self::Slice, _now: Time) {}
 
+    /// Whether it wants to hear of [`FlowNf::closed`], as it is configured; who does not is not asked.
+    fn hears_closed(&self) -> bool {
+        false
+    }
+
+    /// The flow's TCP connection is over: both ends are done, or it was reset. Once; packets may follow, and `release` with
+    /// what is left in `kept` when the flow is forgotten.
+    fn closed(&self, _kept: &mut Self::Flow, _slice: &mut Self::Slice, _now: Time) {}
+
     /// Gives back what the flow held. Once, at its end, or when a later NF refuses it.
     fn release(&self, _kept: &Self::Flow, _slice: &mut Self::Slice, _now: Time) {}
 }

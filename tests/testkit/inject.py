@@ -93,7 +93,8 @@ def attack(address, port):
         ("above", seq + far, ack, ACK),
         ("below", seq - far, ack, ACK),
         ("unsent", seq, ack + far, ACK),
-        ("reset", seq + 100, ack, RST | ACK),
+        ("questioned-reset", seq + 100, ack, RST | ACK),
+        ("reset", seq - 1, ack, RST | ACK),
     ]:
         sniffer.send(segment(last, at, acknowledged, flags, f"INJECTED-{name}.".encode()))
     time.sleep(0.5)

@@ -50,8 +50,9 @@
 //! not written since its last one. A stateful firewall writes a flow once. Lines are at the end of the file within 100 ms;
 //! the packet path waits for no disk.
 //!
-//! A source is an IPv4 address, or an IPv6 /64. Its flows count until they are forgotten: a closed TCP connection two
-//! minutes. Of sources there is room for about a million; flows of more pass without being counted.
+//! A source is an IPv4 address, or an IPv6 /64. Its flows count until they are forgotten, a TCP connection until it is over:
+//! both ends are done with it, or it was reset. Of sources there is room for about a million; flows of more pass without
+//! being counted.
 //!
 //! Who is rejected is told at once instead of waiting: TCP by a reset, as if by its destination; others by an ICMP error
 //! "administratively prohibited", from the box's address on the port, or from the destination's where it has none. At most
@@ -358,9 +359,20 @@ impl FlowNf for Firewall {
             },
         }
     }
+
     fn opened(&self, kept: &mut Kept, (): &mut (), _: Time) {
         if let Some(sources) = &self.sources {
             sources.open(kept);
+        }
+    }
+
+    fn hears_closed(&self) -> bool {
+        self.sources.is_some()
+    }
+
+    fn closed(&self, kept: &mut Kept, (): &mut (), _: Time) {
+        if let Some(sources) = &self.sources {
+            sources.close(kept);
         }
     }
 

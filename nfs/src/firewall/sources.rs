@@ -1,4 +1,5 @@
-//! How many flows each source has: counted at a flow's first packet and given back at its end, exactly, for all workers.
+//! How many flows each source has: counted at a flow's first packet and given back at its end, or when its connection is
+//! over, exactly, for all workers.
 //!
 //! ```text
 //!   source -> hash -> one of 65,536 buckets of 16 words `[source: 32][half-open: 16][all: 16]`
@@ -151,6 +152,12 @@ impl Sources {
             take(word, HALF);
             kept[1] = OPEN;
         }
+    }
+
+    /// A flow's connection is over: it counts no more, and its end takes nothing.
+    pub fn close(&self, kept: &mut Kept) {
+        self.end(*kept);
+        *kept = [0, 0];
     }
 
     /// A flow has ended.
@@ -349,7 +356,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_map_of_counts(steps in prop::collection::vec((0u8..3, 0u32..6), 1..200)) {
+        fn it_is_a_map_of_counts(steps in prop::collection::vec((0u8..4, 0u32..6), 1..200)) {
             let sources = Sources::new().unwrap();
             let limits = Limits { connections: 4, half_open: 2 };
             let mut model: HashMap<u32, Vec<Kept>> = HashMap::new();
@@ -357,6 +364,13 @@ mod tests {
                 let held = model.entry(source).or_default();
                 let half = held.iter().filter(|kept| kept[1] == HALF_OPEN).count();
                 match what {
+                    3 => {
+                        if let Some(mut kept) = held.pop() {
+                            sources.close(&mut kept);
+                            sources.close(&mut kept);
+                            sources.end(kept);
+                        }
+                    }
                     0 => match sources.begin(&from(source), limits) {
                         Ok(kept) => {
                             prop_assert!(held.len() < 4 && half < 2);

@@ -47,6 +47,8 @@ pub struct PieceFunction {
     pub at: Option<usize>,
     /// Where in the flow's bytes it keeps its own.
     pub(crate) kept: std::ops::Range<usize>,
+    /// Whether it is told that a connection is over.
+    pub(crate) hears_closed: bool,
     /// For each of its reasons to drop, the program that `on` names.
     pub(crate) reroutes: Vec<Option<ProgramId>>,
 }
@@ -68,10 +70,12 @@ impl Piece {
                 Nf::Flow(nf) => nf.kept_bytes(),
                 Nf::Packet(_) => 0,
             };
+            let hears_closed = hears_closed(function);
             tracking = tracking.max(function.built.tracking);
             let kept = end..end + bytes;
             end = kept.end;
-            own.push(PieceFunction { id: function.id, at: Some(at), kept, reroutes });
+            let (id, at) = (function.id, Some(at));
+            own.push(PieceFunction { id, at, kept, hears_closed, reroutes });
         }
         (end <= room).then_some(Self {
             functions: own,
@@ -133,6 +137,8 @@ impl Pieces {
             piece.now.clear();
             for function in &mut piece.functions {
                 function.at = functions.iter().position(|f| f.id == function.id);
+                let now = function.at.and_then(|at| functions.get(at));
+                function.hears_closed = now.is_some_and(hears_closed);
                 function.reroutes.clear();
             }
         }
@@ -220,6 +226,13 @@ pub(crate) fn folded(through: &[usize], functions: &[Function]) -> Vec<Run> {
         }
     }
     runs
+}
+
+fn hears_closed(function: &Function) -> bool {
+    match &function.built.nf {
+        Nf::Flow(nf) => nf.wants_closed(),
+        Nf::Packet(_) => false,
+    }
 }
 
 /// The place of that number behind those where packets come in.

@@ -69,14 +69,12 @@ pub mod flag {
     pub const USED: u8 = 1;
     /// Its packets are changed.
     pub const REWRITE: u8 = 2;
-    /// An answer came; of a TCP connection [`HALF_OPEN`].
+    /// An answer came.
     pub const REPLIED: u8 = 4;
-    /// Of a TCP connection: it counts as half open.
-    pub const HALF_OPEN: u8 = 4;
     /// It may be evicted: not established.
     pub const EMBRYO: u8 = 8;
-    /// The answers have the first side's tuple: it is looked up once.
-    pub const MIRRORED: u8 = 16;
+    /// Of a TCP connection: it counts as half open.
+    pub const HALF_OPEN: u8 = 16;
     /// It began against its chain's direction.
     pub const BACKWARDS: u8 = 32;
     /// Its answers go another way: what the first side sends has to tell all.
@@ -371,7 +369,7 @@ impl<A: Address> Table<A> {
         if self.find(&answer, of_answer).is_some() || self.find(&first, of_first).is_some() {
             return Err(NotKept::Clash);
         }
-        flow.flags |= flag::USED | if mirrored { flag::MIRRORED } else { 0 };
+        flow.flags |= flag::USED;
         let number = match self.free {
             0 => self.fresh,
             used => used,
@@ -427,7 +425,8 @@ impl<A: Address> Table<A> {
     pub fn remove(&mut self, number: u32) -> Option<Entry<A>> {
         let entry = *self.get(number).filter(|e| e.is(flag::USED))?;
         self.take_out(entry.key(Side::First).hash(self.secret), FlowRef::of(number, Side::First));
-        if !entry.is(flag::MIRRORED) {
+        // Where the answers have the first side's tuple it is looked up once.
+        if entry.key(Side::Answer) != entry.key(Side::First) {
             let hash = entry.key(Side::Answer).hash(self.secret);
             self.take_out(hash, FlowRef::of(number, Side::Answer));
         }

@@ -108,6 +108,8 @@ pub enum Change {
     Same,
     /// The connection's state is another.
     State(TcpState),
+    /// So it is, and the connection is over: it was not before.
+    Over(TcpState),
     /// It is the SYN of a new connection of the same ends. The track is as it was: the segment is a new flow's first.
     Reopened,
 }
@@ -512,8 +514,9 @@ impl TcpTrack {
         if self.state == state.byte() {
             return Change::Same;
         }
+        let was_over = self.state().is_some_and(TcpState::is_over);
         self.state = state.byte();
-        Change::State(state)
+        if state.is_over() && !was_over { Change::Over(state) } else { Change::State(state) }
     }
 
     #[inline(always)]

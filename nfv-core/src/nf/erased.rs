@@ -51,6 +51,12 @@ pub trait AnyFlowNf: Send + Sync + Debug {
     /// Both ends of a flow have spoken.
     fn flow_opened(&self, kept: &mut [u8], slice: &mut (dyn Any + Send), now: Time);
 
+    /// As [`FlowNf::hears_closed`].
+    fn wants_closed(&self) -> bool;
+
+    /// A flow's connection is over.
+    fn flow_closed(&self, kept: &mut [u8], slice: &mut (dyn Any + Send), now: Time);
+
     /// A flow has ended.
     fn release_flow(&self, kept: &[u8], slice: &mut (dyn Any + Send), now: Time);
 }
@@ -151,6 +157,20 @@ impl<T: FlowNf> AnyFlowNf for T {
             (slice.downcast_mut::<T::Slice>(), T::Flow::read_from_bytes(kept))
         {
             self.opened(&mut state, slice, now);
+            // Of the length that it was read from.
+            let _ = state.write_to(kept);
+        }
+    }
+
+    fn wants_closed(&self) -> bool {
+        self.hears_closed()
+    }
+
+    fn flow_closed(&self, kept: &mut [u8], slice: &mut (dyn Any + Send), now: Time) {
+        if let (Some(slice), Ok(mut state)) =
+            (slice.downcast_mut::<T::Slice>(), T::Flow::read_from_bytes(kept))
+        {
+            self.closed(&mut state, slice, now);
             // Of the length that it was read from.
             let _ = state.write_to(kept);
         }

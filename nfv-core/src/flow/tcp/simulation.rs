@@ -265,7 +265,7 @@ impl Line {
             let is_waiting = before == TcpTrack::default() && self.strictness == Strictness::Loose;
             assert!(
                 is_waiting && answer == Err(Invalid::NotASyn)
-                    || matches!(answer, Ok(Change::Same | Change::State(_))),
+                    || matches!(answer, Ok(Change::Same | Change::State(_) | Change::Over(_))),
                 "{answer:?} of {by:?} {segment:#?} {before:#?} {:#?}",
                 self.hosts
             );

@@ -40,6 +40,11 @@ impl TcpState {
         }
     }
 
+    /// Whether neither side sends data any more.
+    pub(super) const fn is_over(self) -> bool {
+        matches!(self, Self::TimeWait | Self::Closed)
+    }
+
     #[inline]
     pub(super) fn of(byte: u8) -> Option<Self> {
         Some(match byte {

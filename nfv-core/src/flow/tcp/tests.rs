@@ -252,7 +252,12 @@ fn each_way_through_a_connection_leads_from_state_to_state() {
             let before = track.state();
             let changed = track.next(way, &seg(way, flags, seq, ack, payload), Strict);
             assert_eq!(track.state(), Some(state), "{story}: step {i} {changed:?}");
-            let expected = if before == Some(state) { Change::Same } else { Change::State(state) };
+            let expected = match before {
+                Some(before) if before == state => Change::Same,
+                Some(before) if before.is_over() => Change::State(state),
+                _ if state.is_over() => Change::Over(state),
+                _ => Change::State(state),
+            };
             assert_eq!(changed, Ok(expected), "{story}: step {i}");
         }
     }
@@ -361,21 +366,21 @@ fn a_loose_flow_starts_in_the_middle_and_a_strict_one_does_not() {
     let far = seg(R, ACK, 1 << 31, 1_001_400, 10);
     assert_eq!(answer_to(&track, R, &far), Err(Invalid::SeqAboveWindow));
     assert_eq!(answer(&track, (R, RST, 32_799, 0, 0)), Err(Invalid::BadReset), "it is known now");
-    let closed = Ok(Change::State(TcpState::Closed));
+    let closed = Ok(Change::Over(TcpState::Closed));
     assert_eq!(answer(&track, (R, RST, 32_800, 0, 0)), closed);
 }
 
 #[test]
 fn a_reset_of_a_flow_of_which_one_side_is_unknown_must_be_in_its_window() {
     let track = TcpTrack::start(&seg(O, ACK, 5_000, 9_000, 100), Loose).unwrap();
-    let closed = Ok(Change::State(TcpState::Closed));
+    let closed = Ok(Change::Over(TcpState::Closed));
     assert_eq!(answer(&track, (R, RST, 9_500, 0, 0)), closed);
     assert_eq!(answer(&track, (R, RST, 1 << 31, 0, 0)), Err(Invalid::BadReset));
 }
 
 #[test]
 fn a_reset_in_the_window_ends_a_connection_that_opens_or_closes_and_leaves_one_that_stands() {
-    let closed = Ok(Change::State(TcpState::Closed));
+    let closed = Ok(Change::Over(TcpState::Closed));
     let received = after(&OPEN[..2]);
     assert_eq!(answer(&received, (R, RST, 500, 0, 0)), closed);
     assert_eq!(answer(&received, (R, RST, 5_000, 0, 0)), Err(Invalid::BadReset));
@@ -573,7 +578,7 @@ proptest! {
             match track.next(way, &segment, strictness) {
                 Err(_) | Ok(Change::Reopened) => prop_assert_eq!(track, before),
                 Ok(Change::Same) => prop_assert_eq!(track.state(), state),
-                Ok(Change::State(now)) => {
+                Ok(Change::State(now) | Change::Over(now)) => {
                     prop_assert_eq!(track.state(), Some(now));
                     prop_assert_ne!(state, Some(now));
                 }

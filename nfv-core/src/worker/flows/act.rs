@@ -1,6 +1,7 @@
 //! A packet at a piece: what is known of its flow is done to it, or the functions are asked.
 
 use super::decide::{About, count_once};
+use super::life::Moves;
 use super::{Common, Leaves, Refused, Seat};
 use crate::burst::{Slot, Verdict};
 use crate::flow::{
@@ -62,20 +63,25 @@ impl Common {
         let Some(entry) = table.get_mut(found.entry()) else { return Ok(Leaves::ByChain) };
         let before = entry.last_seen;
         entry.last_seen = seat.tick.0;
+        let is_first_answer = side == Side::Answer && !entry.is(flag::REPLIED);
+        let mut moves = is_first_answer.then_some(Moves::On);
         if entry.protocol == protocol::TCP {
-            let changed = follow(entry, seat, slot, side);
-            match changed {
+            match follow(entry, seat, slot, side) {
                 Ok(Change::Same) => {}
-                Ok(Change::State(_)) => self.move_on(table, seat, found.entry()),
+                Ok(Change::State(_)) => moves = Some(Moves::On),
+                Ok(Change::Over(_)) => moves = Some(Moves::Over),
                 Ok(Change::Reopened) => return self.reopened(table, seat, slot, found),
                 Err(refused) => {
                     entry.last_seen = before;
                     return Err(refused);
                 }
             }
-        } else if side == Side::Answer && !entry.is(flag::REPLIED) {
-            entry.flags |= flag::REPLIED;
-            self.move_on(table, seat, found.entry());
+        }
+        if let Some(moves) = moves {
+            if is_first_answer {
+                entry.flags |= flag::REPLIED;
+            }
+            self.move_on(table, seat, found.entry(), moves);
         }
         self.pass(table, seat, slot, found)
     }

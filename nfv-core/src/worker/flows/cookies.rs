@@ -13,13 +13,14 @@
 
 use super::act::{segment, unkept};
 use super::decide::{About, count_once, turned};
+use super::life::Moves;
 use super::{Common, Leaves, Refused, Seat};
 use crate::burst::{Slot, Verdict};
 use crate::chain::compile::Plan;
 use crate::dpdk::Packet;
 use crate::flow::{
     Address, Change, FlowKey, FlowRef, FlowRefusal, Invalid, KEPT, Segment, Side, Strictness,
-    Table, TcpState, TcpTrack, Way, shard_of, shift,
+    Table, TcpState, TcpTrack, Way, flag, shard_of, shift,
 };
 use crate::nf::{Direction, FlowStage, SynCookies, Via, clock, upper};
 use crate::packet::tcp_build::{
@@ -292,12 +293,13 @@ impl Common {
             return Err(not_open_yet());
         }
         entry.track = track;
+        entry.flags |= flag::REPLIED;
         entry.last_seen = seat.tick.0;
         entry.put_shift(by);
         let made = Made { frame: ack, direction: turned(seat.direction), goes_back };
         // One for each packet of a burst: there is room. Without it the server would ask again.
         let _ = self.made.try_push(made);
-        self.move_on(table, seat, found.entry());
+        self.move_on(table, seat, found.entry(), Moves::On);
         if let Some(guard) = self.guards.of(seat.number)
             && !is_as_told(cookies, scale, &options)
         {

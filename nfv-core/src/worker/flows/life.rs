@@ -17,13 +17,15 @@ use crate::nf::{AnyFlowNf, Nf};
 use crate::packet::{L3, protocol};
 
 impl Common {
-    /// A flow's state changed: it is looked at when its new time is up, and may not be evicted once it is established.
+    /// A flow's state changed, or its first answer came: it is looked at when its new time is up, and may not be evicted
+    /// once it is established. Its functions are told when it opens, and when it closes.
     #[cold]
     pub(super) fn move_on<A: Address>(
         &mut self,
         table: &mut Table<A>,
         seat: &Seat<'_>,
         number: u32,
+        moves: Moves,
     ) {
         let Some(entry) = table.get(number) else { return };
         let shard = usize::from(entry.shard);
@@ -32,20 +34,30 @@ impl Common {
             wheel.unlink(table, number);
         }
         let Some(entry) = table.get_mut(number) else { return };
-        let established = match entry.protocol {
-            // Whom nobody has answered may have made its address up, so it stays one that may be evicted.
-            protocol::TCP => is_past_handshake(entry.track.state()) && !entry.is(flag::ONE_WAY),
+        let state = entry.track.state().filter(|_| entry.protocol == protocol::TCP);
+        // Whom nobody has answered may have made its address up, so it stays one that may be evicted: also in the middle
+        // of a connection, where it is picked up, and where its answers go another way.
+        let has_answered = entry.is(flag::REPLIED) && !entry.is(flag::ONE_WAY);
+        let is_open = match entry.protocol {
+            protocol::TCP => has_answered && is_past_handshake(state),
             _ => entry.is(flag::REPLIED),
         };
-        if established && entry.is(flag::EMBRYO) {
+        let opens = is_open && entry.is(flag::EMBRYO);
+        let closes = moves == Moves::Over;
+        if opens || closes {
             let (piece, mut kept) = (entry.piece, entry.kept);
-            entry.flags &= !flag::EMBRYO;
+            if opens {
+                entry.flags &= !flag::EMBRYO;
+            }
             if entry.is_half_open() {
                 entry.flags &= !flag::HALF_OPEN;
                 self.guards.one_less(piece);
             }
             if let Some(piece) = seat.plan.pieces.get(usize::from(piece)) {
-                self.tell_opened(seat.plan, piece, &mut kept, shard, seat.now);
+                for news in [opens.then_some(News::Opened), closes.then_some(News::Closed)] {
+                    let Some(news) = news else { continue };
+                    self.tell(seat.plan, piece, &mut kept, shard, news, seat.now);
+                }
             }
             if let Some(entry) = table.get_mut(number) {
                 entry.kept = kept;
@@ -58,19 +70,26 @@ impl Common {
         }
     }
 
-    /// Tells the functions that both ends of a flow have spoken.
-    pub(super) fn tell_opened(
+    /// Tells the functions what has become of a flow.
+    fn tell(
         &mut self,
         plan: &Plan,
         piece: &Piece,
         kept: &mut [u8; KEPT],
         shard: usize,
+        news: News,
         now: Time,
     ) {
         for function in &piece.functions {
+            if news == News::Closed && !function.hears_closed {
+                continue;
+            }
             let own = kept.get_mut(function.kept.clone()).filter(|own| !own.is_empty());
             if let (Some((_, nf, slice)), Some(own)) = (self.asked(plan, shard, function), own) {
-                nf.flow_opened(own, slice, now);
+                match news {
+                    News::Opened => nf.flow_opened(own, slice, now),
+                    News::Closed => nf.flow_closed(own, slice, now),
+                }
             }
         }
     }
@@ -305,6 +324,10 @@ impl Common {
     pub(super) fn idle_ticks<A: Address>(&self, table: &Table<A>, number: u32) -> u32 {
         let Some(entry) = table.get(number) else { return 0 };
         match entry.protocol {
+            // What was picked up and nobody answers is a connection that has gone elsewhere: Linux's time for it.
+            protocol::TCP if !entry.is(flag::REPLIED | flag::ONE_WAY) => {
+                tcp_idle_ticks(entry.track.state(), &self.limits.idle).min(UNANSWERED_TICKS)
+            }
             protocol::TCP => tcp_idle_ticks(entry.track.state(), &self.limits.idle),
             other => self.limits.idle.ticks(other, entry.is(flag::REPLIED | flag::ONE_WAY)),
         }
@@ -334,5 +357,25 @@ fn is_past_handshake(state: Option<TcpState>) -> bool {
     !matches!(state, None | Some(TcpState::SynSent | TcpState::SynReceived | TcpState::SynSent2))
 }
 
+/// What a packet did to its flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moves {
+    /// Its state is another, or it is its first answer.
+    On,
+    /// Its connection is over.
+    Over,
+}
+
+/// What functions are told of a flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// Both ends have spoken.
+    Opened,
+    /// Its connection is over.
+    Closed,
+}
+
+/// A connection lives no longer without a packet that nobody has answered: five minutes.
+const UNANSWERED_TICKS: u32 = Tick::ticks(300);
 /// As long as UDP flows live that nobody answers, 30 s, unless configured otherwise.
 const EMBRYO_TICKS: u32 = Tick::ticks(30);

@@ -158,7 +158,7 @@ impl Common {
         let rewrite = if after == before { 0 } else { flag::REWRITE };
         let entry = Entry::<A> {
             tuples: [before, after.turned()],
-            flags: head.flags & (flag::REPLIED | flag::EMBRYO | flag::BACKWARDS)
+            flags: head.flags & (flag::REPLIED | flag::EMBRYO | flag::BACKWARDS | flag::HALF_OPEN)
                 | rewrite
                 | if shift.is_some() { flag::PROXIED } else { 0 }
                 | one_way(decided.via),
