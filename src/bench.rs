@@ -20,7 +20,7 @@ use hdrhistogram::Histogram;
 use nfv_core::account::{CellId, Cells, Counter, Ledger, Side};
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
-use nfv_core::control::memory::MemoryThread;
+use nfv_core::control::periodic::Periodic;
 use nfv_core::control::running::Running;
 use nfv_core::dpdk::{Packets, ReserveError, cycles};
 use nfv_core::flow::PortFacts;
@@ -82,7 +82,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     let opened: Arc<[AtomicU64]> = (0..of).map(|_| AtomicU64::new(0)).collect();
     let mut known = 0;
     let mates = Arc::new(Mates::new(of, file.flows.max)?);
-    let _memory = MemoryThread::start(mates.clone()).context("starting the memory thread")?;
+    let _memory = Periodic::memory(mates.clone()).context("starting the memory thread")?;
     for (index, (lcore, seeds)) in (0..of).zip(lcores.into_iter().zip(seeds)) {
         let ties = Ties { kernel: Vec::new(), desk: Arc::default(), mates: mates.clone() };
         let (own, own_bare) = (plan.ledger.cells(), ledger.cells());

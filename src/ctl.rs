@@ -72,9 +72,11 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
         }
         CtlCommand::Shards { .. } => {
             for own in serde_json::from_value::<Vec<WorkerShards>>(value)? {
-                let WorkerShards { worker, shards, flows } = own;
+                let WorkerShards { worker, busy, shards, flows } = own;
                 let (n, ranges) = (shards.len(), ranges(&shards));
-                say(&format!("worker {worker}: {n} shards, {flows} flows: {ranges}\n"));
+                say(&format!(
+                    "worker {worker}: {busy} % busy, {n} shards, {flows} flows: {ranges}\n"
+                ));
             }
         }
         CtlCommand::Reload { .. } | CtlCommand::Move { .. } | CtlCommand::Drain { .. } => {

@@ -9,7 +9,7 @@ use nfv_core::account::{Side, Totals};
 use nfv_core::chain::compile::Plan;
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
-use nfv_core::control::memory::MemoryThread;
+use nfv_core::control::periodic::Periodic;
 use nfv_core::control::requests::{Control, Reload};
 use nfv_core::control::running::{Running, Workers};
 use nfv_core::control::twin::{Carrier, TwinConfig};
@@ -50,7 +50,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let cells: Vec<_> = workers.iter().map(|_| plan.ledger.cells()).collect();
     let of = u16::try_from(workers.len()).context("too many workers")?;
     let mates = Arc::new(Mates::new(of, file.flows.max)?);
-    let _memory = MemoryThread::start(mates.clone()).context("starting the memory thread")?;
+    let _memory = Periodic::memory(mates.clone()).context("starting the memory thread")?;
     let desks: Vec<Arc<Desk>> = workers.iter().map(|_| Arc::default()).collect();
     let (carriers, changes) = tokio::sync::mpsc::unbounded_channel();
     let (tasks, task_changes) = tokio::sync::mpsc::unbounded_channel();
@@ -61,6 +61,8 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         mates.clone(),
         clock,
     );
+    let _balance = (of > 1).then(|| Periodic::balance(all.clone())).transpose();
+    let _balance = _balance.context("starting the balance thread")?;
     let hang_up = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, hang_up.clone())
         .context("watching for signals")?;

@@ -106,6 +106,11 @@ impl Cells {
             cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
         }
     }
+
+    /// One counter's value.
+    pub fn get(&self, id: CellId) -> u64 {
+        self.cells.get(id.0 as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
 }
 
 /// Sums over the workers, in the order of [`Ledger::counters`].

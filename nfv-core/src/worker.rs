@@ -134,6 +134,8 @@ struct Own {
     fragments: Option<Box<Reassembly>>,
     /// Polls until what paths counted is added up.
     polls_to_sum: u32,
+    /// When it looked at the ports last, if there were packets then.
+    busy_since: Option<Time>,
 }
 
 /// What a worker has of a function for itself.
@@ -207,6 +209,7 @@ impl Worker {
             fragments: flows.is_some().then(|| Box::new(Reassembly::new())),
             flows,
             polls_to_sum: POLLS_TO_SUM,
+            busy_since: None,
             kernel,
             cells,
             pool,
@@ -250,9 +253,9 @@ impl Worker {
                 Some(flows) => flows.list(page, now),
                 None => page.next = None,
             },
-            Order::Count(flows) => {
-                if let Some(engine) = &own.flows {
-                    engine.count(flows);
+            Order::Count(shards) => {
+                if let Some(flows) = &own.flows {
+                    flows.count(shards);
                 }
             }
             Order::See => {}
@@ -288,6 +291,9 @@ impl Own {
     #[inline]
     fn poll(&mut self, plan: &Plan, io: &mut impl Io, now: Time) -> usize {
         let mut seen = 0;
+        if let Some(start) = self.busy_since {
+            self.cells.add(plan.cells.busy_nanoseconds, now.since(start));
+        }
         let Some(mut burst) = self.inbox.take() else { return 0 };
         for port in (0..self.out.len()).filter_map(|p| u8::try_from(p).ok()).map(PortIndex) {
             io.receive(port, burst.incoming());
@@ -315,6 +321,7 @@ impl Own {
                 self.expire_fragments(plan, now);
             }
         }
+        self.busy_since = (seen > 0).then_some(now);
         seen
     }
 

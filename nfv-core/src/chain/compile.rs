@@ -16,7 +16,7 @@ use crate::chain::piece::{Piece, Pieces, Run, folded};
 use crate::chain::report::{Report, nearest, quoted};
 use crate::chain::routing::route_table;
 use crate::chain::source::{Span, Spanned};
-use crate::chain::spec::{ChainFile, ChainSpec, FunctionSpec};
+use crate::chain::spec::{ChainFile, ChainSpec, FunctionSpec, WorkerSettings};
 use crate::chain::zone::{self, Sources, Zones};
 use crate::dispatch::Classifier;
 use crate::flow::{FlowLimits, KEPT, RouteTable, SHIFT, Zone};
@@ -39,6 +39,8 @@ pub struct Plan {
     pub pieces: Vec<Piece>,
     /// What flows may take, and how long they live.
     pub flows: FlowLimits,
+    /// How workers share the work.
+    pub workers: WorkerSettings,
     /// What is counted.
     pub ledger: Ledger,
     /// Where the engine counts.
@@ -220,6 +222,7 @@ pub fn compile(
         programs,
         pieces,
         flows,
+        workers: file.workers,
         ledger,
         cells,
         routes,

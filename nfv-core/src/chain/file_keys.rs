@@ -42,7 +42,24 @@ pub(crate) const FILE: Table = Table {
             need: Need::Optional,
             help: "what flows may take, and how long they live",
         },
+        Key {
+            name: "workers",
+            shape: Shape::Record(&WORKERS),
+            need: Need::Optional,
+            help: "how workers share the work",
+        },
     ]],
+};
+
+/// How workers share the work.
+pub(crate) const WORKERS: Table = Table {
+    what: "the settings of workers",
+    groups: &[&[Key {
+        name: "balance",
+        shape: Shape::Flag,
+        need: Need::Default("true"),
+        help: "move shards of flows from a worker that is more than 85 % busy to one that is less than 60 % busy",
+    }]],
 };
 
 /// What flows may take.

@@ -30,8 +30,23 @@ pub struct ChainFile {
     pub chains: Vec<ChainSpec>,
     /// What flows may take, and how long they live.
     pub flows: FlowLimits,
+    /// How workers share the work.
+    pub workers: WorkerSettings,
     /// The section `ports`, to be compared with another file's.
     ports_node: Option<Node>,
+}
+
+/// How workers share the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerSettings {
+    /// Whether shards move from busy workers to others.
+    pub balance: bool,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self { balance: true }
+    }
 }
 
 /// A network function.
@@ -120,6 +135,12 @@ impl ChainFile {
             functions: read_functions(&file, functions),
             chains: file.sections("chains").iter().map(|chain| read_chain(chain, report)).collect(),
             flows: file.record("flows").map_or_else(FlowLimits::default, |s| read_flows(&s)),
+            workers: WorkerSettings {
+                balance: file
+                    .record("workers")
+                    .and_then(|section| section.flag("balance"))
+                    .unwrap_or(WorkerSettings::default().balance),
+            },
             ports_node: file.node("ports").cloned(),
         };
         check_ports(&this.ports, report);

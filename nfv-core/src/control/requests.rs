@@ -182,6 +182,8 @@ pub struct WorkerShards {
     pub worker: u16,
     /// Its shards, in order.
     pub shards: Vec<u8>,
+    /// Percent of the last tenth of a second in which it had packets.
+    pub busy: u8,
     /// How many flows are in them, each with an entry for each part of its chain.
     pub flows: u64,
 }
@@ -271,10 +273,13 @@ impl Control {
     /// Who has which shards.
     fn shards(&self) -> Result<Vec<WorkerShards>, String> {
         let all = self.workers.shards()?;
+        let busy = self.workers.busy();
         let of = |worker: u16| {
+            let busy = busy.get(usize::from(worker)).copied().unwrap_or_default();
+            let busy = (100.0 * busy).round() as u8;
             let own = (0..).zip(&all).filter(|(_, (owner, _))| *owner == worker);
             let flows = own.clone().map(|(_, (_, flows))| u64::from(*flows)).sum();
-            WorkerShards { worker, shards: own.map(|(shard, _)| shard).collect(), flows }
+            WorkerShards { worker, busy, shards: own.map(|(shard, _)| shard).collect(), flows }
         };
         Ok((0..).take(self.workers.now().workers()).map(of).collect())
     }

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::moving::Move;
+use super::watch::Watch;
 use crate::account::{Cells, Totals};
 use crate::chain::compile::Plan;
 use crate::clock::Tsc;
-use crate::flow::{FlowPage, SHARDS};
+use crate::flow::{FlowPage, SHARDS, ShardCounts};
 use crate::nf::Task;
 use crate::worker::{Desk, Mates, Next, Order, Seat};
 
@@ -41,6 +42,11 @@ impl Running {
         own.zip(&self.before).map(|(own, before)| own.plus(before)).collect()
     }
 
+    /// Nanoseconds in which each worker had packets, under this plan.
+    pub(super) fn busy(&self) -> impl Iterator<Item = u64> {
+        self.cells.iter().map(|cells| cells.get(self.plan.cells.busy_nanoseconds))
+    }
+
     /// Counts packets that were under way between workers when all had ended.
     pub fn count_lost(&self, packets: u64) {
         if let Some(cells) = self.cells.first() {
@@ -64,6 +70,7 @@ pub struct Workers {
     clock: Tsc,
     /// Held by who gives orders.
     ordering: Arc<Mutex<()>>,
+    watch: Arc<Mutex<Watch>>,
 }
 
 /// What came of a change.
@@ -86,6 +93,7 @@ impl Workers {
             mates,
             clock,
             ordering: Arc::default(),
+            watch: Arc::default(),
         }
     }
 
@@ -174,6 +182,10 @@ impl Workers {
                 workers.saturating_sub(1)
             ));
         }
+        self.move_all(moves)
+    }
+
+    fn move_all(&self, moves: &[(u8, u16)]) -> Result<usize, String> {
         let mut moved = 0;
         for (shard, to) in moves {
             let Some(mut under_way) = Move::new(&self.mates, *shard, *to) else { continue };
@@ -195,15 +207,46 @@ impl Workers {
     /// A worker does not answer.
     pub fn shards(&self) -> Result<Vec<(u16, u32)>, String> {
         let _ordering = self.ordering.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut flows = Box::new([0; SHARDS as usize]);
+        let counts = self.count()?;
+        Ok((0..=u8::MAX).zip(counts.flows).map(|(s, n)| (self.mates.owner(s), n)).collect())
+    }
+
+    /// By worker, the part of the time in which it had packets, 0 to 1: at the last look of the balancer.
+    pub fn busy(&self) -> Vec<f64> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).load.busy.clone()
+    }
+
+    /// Looks what workers have done since the last look, and moves shards where one has too much to do.
+    pub(super) fn balance(&self) {
+        let _ordering = self.ordering.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.now();
+        let Ok(counts) = self.count() else { return };
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.look(&running, &counts, &self.mates);
+        let moves = watch.load.moves();
+        if !running.plan.workers.balance || moves.is_empty() {
+            return;
+        }
+        match self.move_all(&moves) {
+            Ok(moved) => {
+                tracing::info!("workers were {} % busy: {moved} shards moved", watch.load.percent())
+            }
+            Err(why) => tracing::error!("moving shards: {why}"),
+        }
+        // What the moves did is seen in the time after them.
+        watch.forget();
+    }
+
+    fn count(&self) -> Result<ShardCounts, String> {
+        let mut counts = Box::<ShardCounts>::default();
         for desk in self.desks.iter() {
-            desk.order(Order::Count(flows)).map_err(|_| BUSY)?;
-            flows = match wait(desk)? {
-                Order::Count(flows) => flows,
+            desk.order(Order::Count(counts)).map_err(|_| BUSY)?;
+            counts = match wait(desk)? {
+                Order::Count(counts) => counts,
                 _ => return Err(BUSY.to_owned()),
             };
         }
-        Ok((0..=u8::MAX).zip(flows.iter()).map(|(s, n)| (self.mates.owner(s), *n)).collect())
+        Ok(*counts)
     }
 
     /// Gives each worker an order, and waits until all are carried out.

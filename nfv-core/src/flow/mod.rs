@@ -23,7 +23,7 @@ pub use key::Zone;
 pub use limits::{FlowLimits, IdleTimes, WhenFull};
 pub use page::{FlowPage, FlowRow};
 pub use routes::{PortFacts, RouteError, RouteTable, Wanted};
-pub use shard::{SHARDS, shard_part};
+pub use shard::{SHARDS, ShardCounts, shard_part};
 pub use table::{FlowRef, KEPT};
 
 pub(crate) use forward::{Asked, Refusal, forward, is_header_right};

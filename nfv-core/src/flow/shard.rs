@@ -8,6 +8,21 @@ pub const SHARDS: u16 = 128;
 
 const _: () = assert!(SHARDS <= 256, "an entry has a byte for its shard");
 
+/// What shards have, added up over workers.
+#[derive(Clone, Debug)]
+pub struct ShardCounts {
+    /// Entries of flows, by shard.
+    pub flows: [u32; SHARDS as usize],
+    /// About how many packets came since the run began, by shard.
+    pub packets: [u64; SHARDS as usize],
+}
+
+impl Default for ShardCounts {
+    fn default() -> Self {
+        Self { flows: [0; SHARDS as usize], packets: [0; SHARDS as usize] }
+    }
+}
+
 /// The shard of a flow, by the tuple of its first packet. Cost: 5 ns.
 #[inline]
 pub(crate) fn shard_of<A: Address>(tuple: Tuple<A>, protocol: u8) -> u8 {

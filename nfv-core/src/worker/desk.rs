@@ -4,7 +4,7 @@ use crossbeam_queue::ArrayQueue;
 
 use super::change::Next;
 use super::moves::{Hold, Parcel};
-use crate::flow::{FlowPage, SHARDS};
+use crate::flow::{FlowPage, ShardCounts};
 
 /// A worker's desk. The control side writes orders, one at a time, and waits for the report.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub enum Order {
     Change(Box<Next>),
     /// List flows.
     List(Box<FlowPage>),
-    /// Add the number of flows here, by shard.
-    Count(Box<[u32; SHARDS as usize]>),
+    /// Add what shards have here.
+    Count(Box<ShardCounts>),
     /// Know what was so when it was given.
     See,
     /// Have a shard's packets wait; they do when it comes back empty.

@@ -90,6 +90,8 @@ struct FlowShard {
     /// By family, then not established or established.
     wheels: [[Wheel; 2]; 2],
     slices: Vec<Box<dyn Any + Send>>,
+    /// About how many packets came.
+    packets: u64,
 }
 
 impl std::fmt::Debug for FlowShard {
@@ -157,7 +159,7 @@ impl FlowEngine {
             };
             plan.functions.iter().map(|f| slice(&f.built.nf)).collect()
         };
-        let shard = |index| FlowShard { wheels: wheels(), slices: slices(index) };
+        let shard = |index| FlowShard { wheels: wheels(), slices: slices(index), packets: 0 };
         // Shards may all come to be this worker's.
         let (v4, v6) = (Table::new(plan.flows.max, secret)?, Table::new(plan.flows.max, secret)?);
         mates.add_growing(v4.ahead().into_iter().chain(v6.ahead()));
@@ -375,6 +377,7 @@ impl FlowEngine {
                 Err(Refused(verdict)) => *slot.verdict = verdict,
             }
         }
+        self.sample(burst);
         if longer || seat.resized.get() {
             burst.recount();
         }
@@ -383,6 +386,21 @@ impl FlowEngine {
             for (_, slot) in burst.slots().enumerate().filter(|(i, _)| back & (1 << i) != 0) {
                 *slot.out = in_port;
             }
+        }
+    }
+
+    /// Has the shard of a burst's first packet stand for all of it: over many bursts each shard gets what it has.
+    #[inline]
+    fn sample(&mut self, burst: &Burst) {
+        let (headers, flows) = burst.flows();
+        let (Some(h), Some(flow)) = (headers.first(), flows.first()) else { return };
+        let shard = match h.kind {
+            L3::Ipv4 => self.v4.get(flow.entry()).map(|e| e.shard),
+            _ => self.v6.get(flow.entry()).map(|e| e.shard),
+        };
+        let shard = shard.and_then(|shard| self.common.shards.get_mut(usize::from(shard)));
+        if let Some(shard) = shard.filter(|_| flow.is_some()) {
+            shard.packets += headers.len() as u64;
         }
     }
 

@@ -8,7 +8,7 @@ use super::{Common, FlowEngine, part_of};
 use crate::account::Cells;
 use crate::chain::compile::Plan;
 use crate::clock::Time;
-use crate::flow::{Address, Entry, SHARDS, Table, Tick, flag};
+use crate::flow::{Address, Entry, ShardCounts, Table, Tick, flag};
 
 /// Flows on their way.
 #[derive(Debug)]
@@ -54,10 +54,13 @@ impl FlowEngine {
         self.common.guards.reckon(own);
     }
 
-    /// How many flows each shard has here.
-    pub fn count(&self, flows: &mut [u32; SHARDS as usize]) {
-        for (shard, n) in self.common.shards.iter().zip(flows) {
+    /// Adds what each shard has here.
+    pub fn count(&self, counts: &mut ShardCounts) {
+        for (shard, n) in self.common.shards.iter().zip(&mut counts.flows) {
             *n += shard.wheels.iter().flatten().map(|wheel| wheel.len()).sum::<u32>();
+        }
+        for (shard, n) in self.common.shards.iter().zip(&mut counts.packets) {
+            *n += shard.packets;
         }
     }
 }
