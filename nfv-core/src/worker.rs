@@ -33,7 +33,7 @@ use self::mates::Came;
 pub use self::mates::Mates;
 pub use self::moves::{Hold, Left, Parcel};
 use crate::account::{CellId, Cells};
-use crate::burst::{Burst, Reason, Refused, Routing, Verdict};
+use crate::burst::{Burst, Refused, Routing, Verdict};
 use crate::chain::compile::{Entry, Function, Plan, Program, ProgramId, Step};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, ReserveError, cycles};
@@ -566,26 +566,6 @@ impl Own {
             let Verdict::Drop(reason) = verdict else { return packet.free() };
             self.refuse(plan, (function, reroutes), reason, (packet, headers), port, now);
         });
-    }
-
-    /// A function refused a packet: it goes to the chain that `on` names for the reason, or ends here.
-    fn refuse(
-        &mut self,
-        plan: &Plan,
-        (function, reroutes): (&Function, &[Option<ProgramId>]),
-        reason: Reason,
-        (packet, headers): (Packet, &Headers),
-        port: PortIndex,
-        now: Time,
-    ) {
-        let Reason(why) = reason;
-        if let Some(program) = reroutes.get(usize::from(why)).copied().flatten() {
-            return self.enter(plan, program, packet, headers, FlowRef::NONE);
-        }
-        if let Some((_, answer)) = function.kind.answers.iter().find(|(r, _)| *r == reason) {
-            self.answer(plan, &packet, headers, *answer, port, now);
-        }
-        self.drop(packet, function.cells.drops.plus(usize::from(why)));
     }
 
     /// Ends a packet under a name.
