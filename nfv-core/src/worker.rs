@@ -15,6 +15,7 @@ mod made;
 mod mates;
 mod moves;
 mod output;
+mod routed;
 mod sort;
 mod tunnel;
 
@@ -32,11 +33,11 @@ use self::mates::Came;
 pub use self::mates::Mates;
 pub use self::moves::{Hold, Left, Parcel};
 use crate::account::{CellId, Cells};
-use crate::burst::{Burst, Reason, Refused, Routing, Verdict};
+use crate::burst::{Burst, Refused, Routing, Verdict};
 use crate::chain::compile::{Entry, Function, Plan, Program, ProgramId, Step};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, ReserveError, cycles};
-use crate::flow::{Asked, FlowRef, Refusal, forward, is_header_right};
+use crate::flow::{Asked, FlowRef};
 use crate::nf::{Answer, Cx, NO_RULE, Nf, OUTBOX_MAX, PacketNf, PortIndex, Shard};
 use crate::packet::Headers;
 
@@ -571,69 +572,6 @@ impl Own {
         burst.settle(|packet, headers, verdict| {
             let Verdict::Drop(reason) = verdict else { return packet.free() };
             self.refuse(plan, (function, reroutes), reason, (packet, headers), port, now);
-        });
-    }
-
-    /// A function refused a packet: it goes to the chain that `on` names for the reason, or ends here.
-    fn refuse(
-        &mut self,
-        plan: &Plan,
-        (function, reroutes): (&Function, &[Option<ProgramId>]),
-        reason: Reason,
-        (packet, headers): (Packet, &Headers),
-        port: PortIndex,
-        now: Time,
-    ) {
-        let Reason(why) = reason;
-        if let Some(program) = reroutes.get(usize::from(why)).copied().flatten() {
-            return self.enter(plan, program, packet, headers, FlowRef::NONE);
-        }
-        if let Some((_, answer)) = function.kind.answers.iter().find(|(r, _)| *r == reason) {
-            self.answer(plan, &packet, headers, *answer, port, now);
-        }
-        self.drop(packet, function.cells.drops.plus(usize::from(why)));
-    }
-
-    /// Drops packets whose IPv4 header is not as it was sent: no router makes anything of them.
-    fn check_headers(&mut self, plan: &Plan, burst: &mut Burst) {
-        for slot in burst.slots() {
-            if !is_header_right(slot.packet, slot.headers) {
-                *slot.verdict = Verdict::Refuse(Refusal::BadChecksum, 0);
-            }
-        }
-        burst.settle(|packet, _, _| {
-            self.drop(packet, plan.cells.refused.plus(Refusal::BadChecksum as usize));
-        });
-    }
-
-    /// Does to each packet what routers do, once a router has decided on its hop.
-    fn forward(&mut self, plan: &Plan, to: Option<PortIndex>, burst: &mut Burst, now: Time) {
-        let Some(table) = &plan.routes else { return };
-        let detours = burst.routing == Routing::DecidedWithDetours;
-        for mut slot in burst.slots() {
-            // Where no port is said, the router's choice is right for a detour too.
-            let detour = Some(*slot.out).filter(|out| detours && *out != PortIndex::CHAIN);
-            let to = to.map(|to| detour.unwrap_or(to));
-            match forward(table, slot.packet, slot.headers, *slot.hop, to) {
-                Ok(out) => *slot.out = out,
-                Err((why, mtu)) => *slot.verdict = Verdict::Refuse(why, mtu),
-            }
-            if matches!(slot.verdict, Verdict::Refuse(Refusal::NeighbourUnresolved, _)) {
-                self.asked.ask(table, *slot.hop, slot.headers, now);
-            } else if *slot.verdict != Verdict::Next
-                && let Some(flows) = &self.flows
-            {
-                flows.undo(&mut slot);
-            }
-        }
-        burst.routing = if detours { Routing::Detour } else { Routing::Done };
-        let port = burst.in_port;
-        burst.settle(|packet, headers, verdict| {
-            let Verdict::Refuse(why, mtu) = verdict else { return packet.free() };
-            if let Some(error) = why.answer(headers, mtu) {
-                self.answer(plan, &packet, headers, Answer::Icmp(error), port, now);
-            }
-            self.drop(packet, plan.cells.refused.plus(why as usize));
         });
     }
 

@@ -131,6 +131,11 @@ pub struct Rig {
 
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Waits until no rig's workers run, and keeps others from starting, for a test with workers of its own.
+pub fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a program writes, read by a thread while it runs, and shown by the test.
 #[derive(Clone, Debug, Default)]
 struct Log(Arc<Mutex<String>>);
@@ -173,7 +178,7 @@ impl Rig {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("nfvt{}-{id}", std::process::id());
-        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = alone();
         let names = hosts.iter().map(|host| host.name).collect();
         let (log, servers) = (Log::default(), Vec::new());
         let mut rig = Self { prefix, hosts: names, nfv: None, log, servers, _alone };

@@ -18,17 +18,20 @@
 //! place before the other was there, else it would have taken it away; so the other's maker, whose second look began
 //! later, has seen the first. A proposal that was taken away is known by its number.
 
+mod common;
+
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nfv_core::clock::Time;
 use nfv_core::dpdk::prefetch;
 use nfv_core::packet::protocol;
 
-use super::classes::{Classes, PLACES, class_of_end};
+use self::common::Common;
+use super::classes::{PLACES, class_of_end};
 use super::ends::{End, MappingId};
 use super::layout::{Layout, Pooling};
 use super::log::{Happened, Log, Record};
@@ -50,14 +53,6 @@ pub struct Mappings {
     reserved_ends: HashSet<(usize, End)>,
     log: Arc<Log>,
     common: Arc<Common>,
-}
-
-/// What outlives a reload.
-#[derive(Debug)]
-struct Common {
-    classes: Classes,
-    tallies: Box<[Tally]>,
-    secret: u64,
 }
 
 /// Why an inside end has no outside end.
@@ -87,15 +82,6 @@ pub struct Plot {
     pub log: Arc<Log>,
     /// By which inside ends are spread over ports; mappings that are taken over keep theirs.
     pub secret: u64,
-}
-
-/// Mappings in use, of the classes with one remainder: a line of its own, so that workers seldom meet.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Tally {
-    in_use: AtomicI64,
-    /// Proposals made.
-    proposals: AtomicU64,
 }
 
 /// What is looked for, and where it would be.
@@ -531,8 +517,7 @@ impl Mappings {
 
     /// Mappings that flows hold.
     pub fn in_use(&self) -> u64 {
-        let all = self.common.tallies.iter().map(|t| t.in_use.load(Ordering::Relaxed));
-        u64::try_from(all.sum::<i64>()).unwrap_or_default()
+        self.common.in_use()
     }
 
     /// Ranges of ports that subscribers have.
@@ -551,32 +536,6 @@ impl Mappings {
 
     fn at(&self, place: u16) -> Option<&Outside> {
         self.outsides.get(usize::from(place))?.as_deref()
-    }
-}
-
-impl Common {
-    fn new(secret: u64) -> Self {
-        let tallies = (0..TALLIES).map(|_| Tally::default()).collect();
-        Self { classes: Classes::new(), tallies, secret }
-    }
-
-    fn count(&self, class: u16, more: i64) {
-        if let Some(tally) = self.tallies.get(usize::from(class) % TALLIES) {
-            tally.in_use.fetch_add(more, Ordering::Relaxed);
-        }
-    }
-
-    /// What stands for the count in a proposal: another one each time.
-    fn proposal(&self, class: u16) -> u64 {
-        let tally = self.tallies.get(usize::from(class) % TALLIES);
-        let number = tally.map_or(0, |t| t.proposals.fetch_add(1, Ordering::Relaxed));
-        FLOWS_MAX + 1 + number % (FLOWS - FLOWS_MAX)
-    }
-
-    /// So that nobody outside knows which ports lie together.
-    fn hash(&self, key: u64) -> u64 {
-        let product = u128::from(key ^ self.secret) * u128::from(SPREAD);
-        (product >> 64) as u64 ^ product as u64
     }
 }
 
@@ -614,8 +573,6 @@ const TRIES_MAX: usize = 1000;
 const EARLIER_MAX: usize = 3;
 /// Addresses at a time, those of earlier pools among them: as many as a [`MappingId`] tells apart.
 const OUTSIDES_MAX: u16 = 1 << 14;
-const TALLIES: usize = 64;
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! program's steps are functions, its end is a port. A reason to drop may lead to another program (`on:`), so programs
 //! form a graph; the compiler keeps it without cycles, so every packet ends.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::account::{CellId, Counter, Ledger, Side};
 pub use crate::chain::cells::{EngineCells, FunctionCells, PortCells};
@@ -20,7 +20,7 @@ use crate::chain::spec::{ChainFile, ChainSpec, FunctionSpec, WorkerSettings};
 use crate::chain::zone::{self, Sources, Zones};
 use crate::dispatch::Classifier;
 use crate::flow::{FlowLimits, KEPT, RouteTable, SHIFT, Zone};
-use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Task, Tracking};
+use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Tracking};
 
 /// What all workers share, read only.
 #[derive(Debug)]
@@ -579,61 +579,5 @@ impl Function {
     fn is_still(&self, spec: &FunctionSpec) -> bool {
         self.spec.says_the_same(spec)
             && (self.built.rules.is_empty() || self.spec.is_at_the_same_lines(spec))
-    }
-}
-
-impl Plan {
-    /// Where packets of a port are looked up when they come in.
-    #[inline]
-    pub(crate) fn entrance(&self, port: PortIndex) -> u16 {
-        self.zones.of_port(port).place()
-    }
-
-    fn namesake(&self, spec: &FunctionSpec) -> Option<&Function> {
-        let same = |f: &&Function| f.name == spec.name.value && f.kind.name == spec.kind.name;
-        self.functions.iter().find(same)
-    }
-
-    /// Where the function is that was `id` before a reload.
-    pub(crate) fn place_of(&self, id: FunctionId) -> Option<usize> {
-        self.functions.iter().position(|f| f.id == id)
-    }
-
-    /// The functions that packets of a program meet, in order.
-    pub fn functions_of(&self, program: &Program) -> impl Iterator<Item = &Function> {
-        let at = |step: &Step| -> Vec<usize> {
-            match step {
-                Step::Function { at, .. } => vec![*at],
-                Step::Piece(piece) => {
-                    let functions = self.pieces.get(*piece).map_or(&[][..], |p| &p.functions);
-                    let mut all: Vec<usize> = functions.iter().filter_map(|f| f.at).collect();
-                    if program.direction == Direction::Reverse {
-                        all.reverse();
-                    }
-                    all
-                }
-            }
-        };
-        let all: Vec<usize> = program.steps.iter().flat_map(at).collect();
-        all.into_iter().filter_map(|at| self.functions.get(at))
-    }
-
-    /// What functions do beside the workers, with their names; once.
-    pub fn tasks(&self) -> Vec<(String, Task)> {
-        let take = |f: &Function| {
-            let mut task = f.built.task.lock().unwrap_or_else(PoisonError::into_inner);
-            task.take().map(|task| (f.name.clone(), task))
-        };
-        self.functions.iter().filter_map(take).collect()
-    }
-
-    /// Ends what functions do beside the workers, of which none uses the plan any more: files are written to their end.
-    ///
-    /// # Errors
-    /// What was lost, a sentence for each function that lost something.
-    pub fn finish(&self) -> Result<(), String> {
-        let all = self.functions.iter().filter_map(|f| f.built.finish.as_ref());
-        let lost: Vec<String> = all.filter_map(|finish| finish().err()).collect();
-        if lost.is_empty() { Ok(()) } else { Err(lost.join("\n")) }
     }
 }

@@ -16,6 +16,7 @@ pub mod matching;
 mod names;
 pub mod node;
 pub mod piece;
+mod plan;
 pub mod port;
 pub mod report;
 mod routing;

@@ -4,10 +4,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Own;
-use crate::chain::compile::Plan;
+use crate::chain::compile::{Function, Plan, ProgramId};
 use crate::clock::Time;
 use crate::dpdk::Packet;
-use crate::nf::{Answer, OUTBOX_MAX, PortIndex};
+use crate::flow::FlowRef;
+use crate::nf::{Answer, OUTBOX_MAX, PortIndex, Reason};
 use crate::packet::{
     Headers, ICMP_ERROR_MAX, IcmpError, L3, TCP_RESET_MAX, icmp_error, protocol, tcp_reset,
 };
@@ -39,6 +40,26 @@ impl Budget {
 }
 
 impl Own {
+    /// A function refused a packet: it goes to the chain that `on` names for the reason, or ends here.
+    pub(super) fn refuse(
+        &mut self,
+        plan: &Plan,
+        (function, reroutes): (&Function, &[Option<ProgramId>]),
+        reason: Reason,
+        (packet, headers): (Packet, &Headers),
+        port: PortIndex,
+        now: Time,
+    ) {
+        let Reason(why) = reason;
+        if let Some(program) = reroutes.get(usize::from(why)).copied().flatten() {
+            return self.enter(plan, program, packet, headers, FlowRef::NONE);
+        }
+        if let Some((_, answer)) = function.kind.answers.iter().find(|(r, _)| *r == reason) {
+            self.answer(plan, &packet, headers, *answer, port, now);
+        }
+        self.drop(packet, function.cells.drops.plus(usize::from(why)));
+    }
+
     /// Sends an answer to a packet back by the port that received it, if its sender is to be told and can be.
     #[cold]
     pub(super) fn answer(
