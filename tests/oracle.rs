@@ -5,6 +5,7 @@ mod testkit;
 
 use std::process::{Child, Command, Stdio};
 
+use testkit::nginx::Nginx;
 use testkit::{Driver, ROUTED, Rig, is_root, must, shell, skip};
 
 /// A command line on a host, and what it prints.
@@ -35,6 +36,38 @@ const SCENARIOS: &[Scenario] = &[
         "lan",
         "curl -s -m 20 http://10.2.0.2/large | cmp - large && echo same",
         "same",
+    ),
+    same("whom the server sees", "lan", "curl -s -m 3 http://10.2.0.2/who", "198.51.100.10"),
+    same(
+        "a large file goes up",
+        "lan",
+        "curl -s -m 20 -T large http://10.2.0.2/length",
+        "10000000",
+    ),
+    same(
+        "three requests in one connection",
+        "lan",
+        "curl -s -m 9 -w ' %{num_connects}\\n' 'http://10.2.0.2/hello?[1-3]' | xargs",
+        "from wan 1 from wan 0 from wan 0",
+    ),
+    same(
+        "a hundred requests, fifty at a time",
+        "lan",
+        "curl -s -m 20 -Z --parallel-immediate --parallel-max 50 -w '%{http_code}\\n' \
+         -o /dev/null 'http://10.2.0.2/hello?[1-100]' | grep -c 200",
+        "100",
+    ),
+    same(
+        "a large file by HTTP/2",
+        "lan",
+        "curl -s -m 20 --http2-prior-knowledge http://10.2.0.2:83/large | cmp - large && echo same",
+        "same",
+    ),
+    same(
+        "a download that its client takes slowly, and breaks off",
+        "lan",
+        "curl -s -m 2 --limit-rate 100k -o /dev/null http://10.2.0.2/large; echo $?",
+        "28",
     ),
     same(
         "a closed port: the refusal passes",
@@ -118,18 +151,24 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Servers on both hosts; they end with it.
-struct Servers(Vec<Child>);
+struct Servers {
+    children: Vec<Child>,
+    _nginx: [Nginx; 2],
+}
 
 impl Servers {
     fn start(lan: &str, wan: &str, folder: &str) -> Self {
-        let mut this = Self(Vec::new());
-        for (ns, port, root) in [(wan, "80", "wan"), (lan, "8080", "lan")] {
-            let root = format!("{folder}/{root}");
-            this.run(ns, &["python3", "-m", "http.server", "--directory", &root, port]);
-        }
+        let server = |listen: &str, root: &str| {
+            let more = "location = /who { return 200 $remote_addr; } \
+                location = /length { client_max_body_size 0; return 200 $content_length; }";
+            format!("server {{ listen {listen}; root {folder}/{root}; {more} }}")
+        };
+        let both = [server("80", "wan"), server("83 http2", "wan")].concat();
+        let nginx = [Nginx::start(wan, 80, &both), Nginx::start(lan, 8080, &server("8080", "lan"))];
+        let mut this = Self { children: Vec::new(), _nginx: nginx };
         this.run(wan, &["python3", "tests/nat_peer.py", "serve", "10.2.0.2", "7"]);
         this.run(wan, &["python3", "tests/oracle_dns.py", "10.2.0.2", "53"]);
-        for (ns, kind, port) in [(wan, "t", 80), (lan, "t", 8080), (wan, "t", 7), (wan, "u", 53)] {
+        for (ns, kind, port) in [(wan, "t", 7), (wan, "u", 53)] {
             let listens = format!("ip netns exec {ns} ss -Hl{kind}n sport = :{port}");
             let there = || !shell(&listens).stdout.is_empty();
             assert!(within_10s(there), "port {port} is served");
@@ -144,13 +183,13 @@ impl Servers {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        self.0.push(server.expect("the server starts"));
+        self.children.push(server.expect("the server starts"));
     }
 }
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        for child in &mut self.0 {
+        for child in &mut self.children {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -216,7 +255,7 @@ table ip oracle {
     ct state established,related accept
     ct state invalid drop
     ct status dnat accept
-    iifname lan tcp dport { 80, 81 } accept
+    iifname lan tcp dport { 80, 81, 83 } accept
     iifname lan udp dport { 7, 9, 53, 33434-33534 } accept
     iifname lan meta l4proto icmp accept
   }
@@ -256,7 +295,7 @@ fn clients_see_through_nfv_what_they_see_through_linux() {
     if !is_root() {
         return skip("oracle", "making namespaces needs root");
     }
-    for tool in ["nft", "dig", "traceroute"] {
+    for tool in ["nft", "dig", "traceroute", "nginx"] {
         if !shell(&format!("command -v {tool}")).status.success() {
             return skip("oracle", &format!("there is no {tool}"));
         }
@@ -273,7 +312,7 @@ fn clients_see_through_nfv_what_they_see_through_linux() {
     let rig = Rig::start_on("tests/data/oracle.yaml", &ROUTED, Driver::AfXdp)
         .expect("XDP sockets are there");
     let ours = played(|host| rig.namespace(host), folder_name);
-    rig.finish();
+    println!("{}", rig.finish());
     let linux = Linux::start();
     let theirs = played(|host| linux.namespace(host), folder_name);
 

@@ -46,7 +46,8 @@ async def hold(address, port, count, seconds):
             sent = f"{number:08d}{turns:08d}".encode()
             writer.write(sent)
             await writer.drain()
-            assert await reader.readexactly(len(sent)) == sent, f"connection {number} got other bytes"
+            echo = await asyncio.wait_for(reader.readexactly(len(sent)), 15)
+            assert echo == sent, f"connection {number} got other bytes"
             turns += 1
             await asyncio.sleep(0.5)
         writer.close()

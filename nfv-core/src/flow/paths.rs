@@ -31,6 +31,8 @@ pub(crate) struct Paths {
     /// The ones that flows took last: most new ones take them too.
     recent: [u32; 4],
     vias: Vec<Via>,
+    /// All but the chain's way by what they are: a balancer has one for each backend.
+    known_vias: HashMap<Via, u16>,
     /// Paths that packets took since they were added up.
     dirty: Vec<u32>,
 }
@@ -97,18 +99,11 @@ impl Paths {
         rules: &[u32],
         cells: impl FnOnce() -> (Box<[CellId]>, Box<[CellId]>),
     ) -> u32 {
-        let via = match self.vias.iter().position(|v| *v == via) {
-            Some(at) => at,
-            None if self.vias.len() < usize::from(u16::MAX) => {
-                self.vias.push(via);
-                self.vias.len() - 1
-            }
-            None => 0,
-        };
+        let via = self.intern_via(via);
         let mut key = [0; KEY_MAX];
         let mut n = 0;
         let began = u32::from(began == Direction::Reverse);
-        let head = [u32::from(piece), began, u32::from(program.0), via as u32];
+        let head = [u32::from(piece), began, u32::from(program.0), u32::from(via)];
         for (to, from) in key.iter_mut().zip(head.iter().chain(rules)) {
             *to = *from;
             n += 1;
@@ -124,12 +119,28 @@ impl Paths {
         }
         let number = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
         let (packets, bytes) = cells();
-        self.paths.push(Path { packets: 0, bytes: 0, via: via as u16 });
+        self.paths.push(Path { packets: 0, bytes: 0, via });
         self.cells.push(PathCells { packets, bytes });
         self.known.insert(key.into(), number);
         self.keys.push(key.into());
         self.remember(number);
         number
+    }
+
+    /// The index of a way; where there are too many, the chain's.
+    fn intern_via(&mut self, via: Via) -> u16 {
+        if via == Via::Chain {
+            return 0;
+        }
+        if let Some(at) = self.known_vias.get(&via) {
+            return *at;
+        }
+        let Some(at) = u16::try_from(self.vias.len()).ok().filter(|at| *at < u16::MAX) else {
+            return 0;
+        };
+        self.vias.push(via);
+        self.known_vias.insert(via, at);
+        at
     }
 
     fn remember(&mut self, path: u32) {
@@ -146,6 +157,28 @@ pub(crate) const FUNCTIONS_MAX: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_way_out_is_a_path_of_its_own_that_is_found_again() {
+        let mut paths = Paths::new();
+        let via = |i: u8| match i {
+            0 => Via::Chain,
+            1 => Via::Back,
+            _ => Via::Station([2, 0, 0, 0, 0, i]),
+        };
+        let mut numbers = Vec::new();
+        for i in (0..200).chain(0..200) {
+            let cells = || (Box::default(), Box::default());
+            let id = (0, Direction::Forward, ProgramId(0));
+            numbers.push(paths.intern(id, via(i), &[7], cells));
+        }
+        let (first, again) = numbers.split_at(200);
+        assert_eq!(first, again);
+        for (i, path) in (0..200).zip(first) {
+            assert_eq!(paths.via(*path), via(i), "a packet leaves the way it was given");
+        }
+        assert_eq!(paths.get(first[0]).unwrap().via, 0, "the chain's way costs packets nothing");
+    }
 
     #[test]
     fn flows_share_a_path_only_where_they_are_counted_alike() {
