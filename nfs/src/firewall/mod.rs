@@ -54,6 +54,14 @@
 //! both ends are done with it, or it was reset. Of sources there is room for about a million; flows of more pass without
 //! being counted.
 //!
+//! SYN cookies (docs/flows.md) keep a flood of SYNs from filling the table of flows. While `half-open` or more connections
+//! are half open, a SYN that the rules let through is answered in its server's place and nothing is kept of it; who answers
+//! with the cookie gets a flow, and the server the SYN. They are off unless the key is there: a client hears that it is
+//! connected before the server is asked, so a closed port looks open for a moment, and a dead host for longer. Without
+//! `timestamps` only the MSS is promised, which is right for any server, and leaves windows at 64 KiB while the flood lasts.
+//! What more is promised must be so of all servers behind the firewall: nftables' `synproxy` has the same options, and the
+//! servers' SYN-ACKs show them (`tcpdump 'tcp[13] = 18'`). For a table of `max` flows `half-open` is well below `max`.
+//!
 //! Who is rejected is told at once instead of waiting: TCP by a reset, as if by its destination; others by an ICMP error
 //! "administratively prohibited", from the box's address on the port, or from the destination's where it has none. At most
 //! 1,000 answers a second and worker.
