@@ -238,7 +238,8 @@ pub enum Tracking {
 /// Decides once a flow. What it works with has three owners: `self` (rules: all workers, read only), [`FlowNf::Slice`]
 /// (a shard's part of what is shared, one worker) and [`FlowNf::Flow`] (one flow).
 pub trait FlowNf: Send + Sync + Debug + 'static {
-    /// A shard's part of what all flows share: NAT ports, a budget. `()` for an NF that shares nothing.
+    /// A shard's part of what all flows share: a cache, a budget. `()` for an NF that shares nothing. Each worker has one of
+    /// each shard, and it stays there when the shard moves: what has to go with a flow is in `Flow`.
     type Slice: Send + Debug + 'static;
     /// What is kept with a flow. `()` for an NF without state.
     type Flow: FlowState;
