@@ -20,7 +20,7 @@ use crate::chain::compile::Plan;
 use crate::dpdk::Packet;
 use crate::flow::{
     Address, Change, FlowKey, FlowRef, FlowRefusal, Invalid, KEPT, Segment, Side, Strictness,
-    Table, TcpState, TcpTrack, Way, flag, shard_of, shift,
+    Table, TcpState, TcpTrack, Way, flag, shift,
 };
 use crate::nf::{Direction, FlowStage, SynCookies, Via, clock, upper};
 use crate::packet::tcp_build::{
@@ -106,12 +106,13 @@ impl Common {
     #[inline]
     pub(super) fn opening<A: Address>(
         &mut self,
+        table: &Table<A>,
         seat: &Seat<'_>,
         slot: &Slot<'_>,
         key: &FlowKey<A>,
     ) -> Result<Option<Opening>, Refused> {
         match self.guards.of(seat.number) {
-            Some(guard) => self.opening_at(guard, seat, slot, key),
+            Some(guard) => self.opening_at(guard, table, seat, slot, key),
             None => Ok(None),
         }
     }
@@ -120,6 +121,7 @@ impl Common {
     fn opening_at<A: Address>(
         &mut self,
         guard: usize,
+        table: &Table<A>,
         seat: &Seat<'_>,
         slot: &Slot<'_>,
         key: &FlowKey<A>,
@@ -130,7 +132,8 @@ impl Common {
         }
         match h.tcp_flags.0 & (SYN | ACK | RST | FIN) {
             SYN if self.guards.gives(seat.number) => {
-                self.probe(guard, seat, slot, key)?;
+                let shard = self.shard_of_first(table, seat, key);
+                self.probe(guard, seat, slot, shard)?;
                 Err(Refused(Verdict::Cookie(guard as u16)))
             }
             ACK => {
@@ -145,14 +148,13 @@ impl Common {
     }
 
     /// Asks the functions, up to the one that gives cookies, whether they would let a SYN through.
-    fn probe<A: Address>(
+    fn probe(
         &mut self,
         guard: usize,
         seat: &Seat<'_>,
         slot: &Slot<'_>,
-        key: &FlowKey<A>,
+        shard: usize,
     ) -> Result<(), Refused> {
-        let shard = usize::from(shard_of(key.tuple, key.scope.protocol));
         let about = About {
             upper: upper(slot.packet, slot.headers),
             state: FlowStage::Probe,

@@ -25,7 +25,7 @@ impl Common {
         slot: &mut Slot<'_>,
         key: FlowKey<A>,
     ) -> Result<Leaves, Refused> {
-        let opening = self.opening(seat, slot, &key)?;
+        let opening = self.opening(table, seat, slot, &key)?;
         let begins = match &opening {
             Some(opening) => opening.segment(),
             None => segment(slot.packet.data(), slot.headers),
@@ -118,7 +118,7 @@ impl Common {
     }
 
     /// The shard of a flow that begins here: behind a cut, the one that it has had since it came in.
-    fn shard_of_first<A: Address>(
+    pub(super) fn shard_of_first<A: Address>(
         &self,
         table: &Table<A>,
         seat: &Seat<'_>,
