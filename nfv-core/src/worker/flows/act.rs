@@ -25,17 +25,18 @@ impl Common {
         let known = table.get(found.entry()).is_some_and(|e| {
             found.is_some()
                 && e.generation == self.generation
+                && !e.is(flag::PROXIED)
                 && (self.forgotten == seat.forgotten
                     || e.key(found.side()) == FlowKey::of(slot.headers, seat.place))
         });
         if !known {
             return self.unknown(table, seat, slot);
         }
-        self.act(table, seat, slot, found)
+        self.act_as_it_is(table, seat, slot, found)
     }
 
     /// A packet of a flow that was decided under what is true now.
-    #[inline(always)]
+    #[inline]
     pub(super) fn act<A: Address>(
         &mut self,
         table: &mut Table<A>,
@@ -112,7 +113,7 @@ impl Common {
         Ok(Leaves::ByChain)
     }
 
-    /// A packet whose flow is not known, or was decided before something changed, or that is of none.
+    /// A packet whose flow is not known, began with a cookie, or was decided before something changed, or that is of none.
     #[cold]
     pub(super) fn unknown<A: Address>(
         &mut self,
