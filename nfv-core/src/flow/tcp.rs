@@ -177,17 +177,18 @@ impl TcpTrack {
             self.learn(way, segment);
             return Ok(Change::Same);
         }
-        self.next_of_any(way, segment, strictness)
+        self.next_of_any(way, *segment, strictness)
     }
 
-    /// [`TcpTrack::next`] for any segment.
+    /// [`TcpTrack::next`] for any segment. By value, so that one which is plain needs not lie in memory.
     #[inline(never)]
     fn next_of_any(
         &mut self,
         way: Way,
-        s: &Segment,
+        segment: Segment,
         strictness: Strictness,
     ) -> Result<Change, Invalid> {
+        let s = &segment;
         let kind = s.kind().ok_or(Invalid::BadFlags)?;
         let Some(state) = self.state() else {
             *self = match (way, kind, strictness) {

@@ -36,62 +36,20 @@ impl Segment {
         let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *fixed;
         let options = behind.get(..(usize::from(offset >> 4) * 4).checked_sub(20)?)?;
         let ack = u32::from_be_bytes([a0, a1, a2, a3]);
-        let segment = Self {
+        let none = Options { sack: ack, scale: None, sack_permitted: false };
+        // Nothing, or a timestamp alone, is what most segments have.
+        let is_usual = options.is_empty() || options.len() == 12 && options.starts_with(&TIMESTAMP);
+        let own = if is_usual { none } else { none.read(flags & SYN != 0, options) };
+        Some(Self {
             flags: TcpFlags(flags),
             seq: u32::from_be_bytes([s0, s1, s2, s3]),
             ack,
             window: u16::from_be_bytes([w0, w1]),
             payload: payload_len,
-            sack: ack,
-            scale: None,
-            sack_permitted: false,
-        };
-        // Nothing, or a timestamp alone, is what most segments have.
-        if !(options.is_empty() || options.len() == 12 && options.starts_with(&TIMESTAMP)) {
-            return Some(segment.with_options(options));
-        }
-        Some(segment)
-    }
-
-    /// By value: behind a reference the segment would lie in memory, and be read back from there before it has arrived.
-    #[inline(never)]
-    fn with_options(mut self, options: &[u8]) -> Self {
-        self.read_options(options);
-        self
-    }
-
-    fn read_options(&mut self, options: &[u8]) {
-        let is_syn = self.flags.0 & SYN != 0;
-        let mut rest = options;
-        loop {
-            let (option, behind) = match *rest {
-                [] | [OPTION_END, ..] | [_] => return,
-                [OPTION_NOTHING, ref behind @ ..] => {
-                    rest = behind;
-                    continue;
-                }
-                [_, length, ..] => match rest.split_at_checked(usize::from(length)) {
-                    Some(split) => split,
-                    None => return,
-                },
-            };
-            match *option {
-                // Its length is below the two bytes that it has: whatever follows is no option.
-                [] | [_] => return,
-                [OPTION_SCALE, _, shift] if is_syn => self.scale = Some(shift.min(SCALE_MAX)),
-                [OPTION_SACK_PERMITTED, _] if is_syn => self.sack_permitted = true,
-                [OPTION_SACK, _, ref blocks @ ..] if !is_syn => self.read_sack(blocks),
-                _ => {}
-            }
-            rest = behind;
-        }
-    }
-
-    fn read_sack(&mut self, blocks: &[u8]) {
-        let (blocks, []) = blocks.as_chunks::<8>() else { return };
-        for [_, _, _, _, right @ ..] in blocks {
-            self.sack = later(self.sack, u32::from_be_bytes(*right));
-        }
+            sack: own.sack,
+            scale: own.scale,
+            sack_permitted: own.sack_permitted,
+        })
     }
 
     /// The number behind its last byte; SYN and FIN count as one each.
@@ -123,6 +81,51 @@ impl Segment {
             f if f & !URG == ACK => Some(Kind::Ack),
             f if f & !ACK == RST => Some(Kind::Reset),
             _ => None,
+        }
+    }
+}
+
+/// What a segment's options say; small enough for a register. A segment that is lent to who reads them would lie in
+/// memory, and be read back from there before it has arrived.
+#[derive(Clone, Copy)]
+struct Options {
+    sack: u32,
+    scale: Option<u8>,
+    sack_permitted: bool,
+}
+
+impl Options {
+    #[inline(never)]
+    fn read(mut self, is_syn: bool, options: &[u8]) -> Self {
+        let mut rest = options;
+        loop {
+            let (option, behind) = match *rest {
+                [] | [OPTION_END, ..] | [_] => return self,
+                [OPTION_NOTHING, ref behind @ ..] => {
+                    rest = behind;
+                    continue;
+                }
+                [_, length, ..] => match rest.split_at_checked(usize::from(length)) {
+                    Some(split) => split,
+                    None => return self,
+                },
+            };
+            match *option {
+                // Its length is below the two bytes that it has: whatever follows is no option.
+                [] | [_] => return self,
+                [OPTION_SCALE, _, shift] if is_syn => self.scale = Some(shift.min(SCALE_MAX)),
+                [OPTION_SACK_PERMITTED, _] if is_syn => self.sack_permitted = true,
+                [OPTION_SACK, _, ref blocks @ ..] if !is_syn => self.read_sack(blocks),
+                _ => {}
+            }
+            rest = behind;
+        }
+    }
+
+    fn read_sack(&mut self, blocks: &[u8]) {
+        let (blocks, []) = blocks.as_chunks::<8>() else { return };
+        for [_, _, _, _, right @ ..] in blocks {
+            self.sack = later(self.sack, u32::from_be_bytes(*right));
         }
     }
 }

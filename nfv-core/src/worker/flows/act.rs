@@ -188,7 +188,9 @@ pub(super) fn follow<A: Address>(
         Ok(change) => Ok(change),
         // An ACK that answers what went another way: the handshake is over, or the window has moved on.
         Err(_) if entry.is(flag::ONE_WAY) && side == Side::First => {
-            let Ok(track) = TcpTrack::start(&segment, Strictness::Loose) else {
+            // A copy: what is lent lies in memory, also where it need not.
+            let copy = segment;
+            let Ok(track) = TcpTrack::start(&copy, Strictness::Loose) else {
                 return Ok(Change::Same);
             };
             let was = std::mem::replace(&mut entry.track, track).state();
