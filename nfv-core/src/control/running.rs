@@ -223,7 +223,7 @@ impl Workers {
         let Ok(counts) = self.count() else { return };
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         watch.look(&running, &counts, &self.mates);
-        let moves = watch.load.moves();
+        let moves = watch.moves();
         if !running.plan.workers.balance || moves.is_empty() {
             return;
         }

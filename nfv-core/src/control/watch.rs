@@ -12,6 +12,8 @@ use crate::worker::Mates;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     since: Option<Look>,
+    /// Rounds of moves that may still follow: what a move does is seen afterwards only.
+    rounds: u32,
     /// What they did between the last two.
     pub load: Load,
 }
@@ -42,7 +44,21 @@ impl Watch {
         self.since = Some(now);
     }
 
-    /// Begins anew.
+    /// The moves that are to be made now.
+    pub fn moves(&mut self) -> Vec<(u8, u16)> {
+        if self.load.is_uneven() && self.rounds == 0 {
+            self.rounds = ROUNDS_MAX;
+        }
+        let moves = if self.rounds == 0 { Vec::new() } else { self.load.moves() };
+        // A look of which nothing is known does not end it.
+        if moves.is_empty() && !self.load.busy.is_empty() {
+            self.rounds = 0;
+        }
+        self.rounds = self.rounds.saturating_sub(1);
+        moves
+    }
+
+    /// Begins anew: what was done up to now says nothing of what comes.
     pub fn forget(&mut self) {
         self.since = None;
     }
@@ -62,3 +78,6 @@ impl Look {
         }
     }
 }
+
+/// After so many rounds, each of 200 ms with the look at what it did, the load itself changes as fast.
+const ROUNDS_MAX: u32 = 10;
