@@ -244,9 +244,9 @@ pub trait FlowNf: Send + Sync + Debug + 'static {
     /// What is kept with a flow. `()` for an NF without state.
     type Flow: FlowState;
 
-    /// Whether it keeps anything with a flow, as it is configured; `kept` is zero otherwise, and takes no room.
-    fn keeps(&self) -> bool {
-        true
+    /// How many bytes of what it keeps, from the start, it uses as it is configured; the others stay zero, and take no room.
+    fn keeps(&self) -> usize {
+        size_of::<Self::Flow>()
     }
 
     /// Cuts a shard's part. The parts are disjoint and cover the whole.

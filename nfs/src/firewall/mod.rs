@@ -332,8 +332,8 @@ impl FlowNf for Firewall {
     type Slice = ();
     type Flow = Kept;
 
-    fn keeps(&self) -> bool {
-        self.sources.is_some()
+    fn keeps(&self) -> usize {
+        if self.sources.is_some() { size_of::<Kept>() } else { 0 }
     }
 
     fn slice(&self, _: Shard) {}

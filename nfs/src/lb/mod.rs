@@ -386,6 +386,11 @@ impl FlowNf for Lb {
     type Slice = ();
     type Flow = Kept;
 
+    fn keeps(&self) -> usize {
+        // Ports are held where backends begin flows.
+        if self.held.is_some() { size_of::<Kept>() } else { size_of::<u32>() }
+    }
+
     fn slice(&self, _: Shard) {}
 
     fn decide(&self, flow: &FlowView<'_>, _: u32, kept: &mut Kept, (): &mut ()) -> Decision {

@@ -3,9 +3,9 @@
 use std::any::Any;
 use std::fmt::Debug;
 
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::FromZeros;
 
-use super::{Decision, FlowNf, FlowStage, FlowView, Forward, Lookup, NO_RULE, Shard};
+use super::{Decision, FlowNf, FlowStage, FlowState, FlowView, Forward, Lookup, NO_RULE, Shard};
 use crate::burst::{Burst, Routing};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Packet};
@@ -116,13 +116,11 @@ impl<T: FlowNf> AnyFlowNf for T {
     }
 
     fn prefetch_release(&self, kept: &[u8]) {
-        if let Ok(state) = T::Flow::read_from_bytes(kept) {
-            self.prefetch_kept(&state);
-        }
+        self.prefetch_kept(&read::<T::Flow>(kept));
     }
 
     fn kept_bytes(&self) -> usize {
-        if self.keeps() { size_of::<T::Flow>() } else { 0 }
+        self.keeps().min(size_of::<T::Flow>())
     }
 
     fn hint_burst(&self, packets: Lookup<'_>, hints: &mut [u32; BURST_MAX]) {
@@ -137,7 +135,7 @@ impl<T: FlowNf> AnyFlowNf for T {
         slice: &mut (dyn Any + Send),
     ) -> Decision {
         let Some(slice) = slice.downcast_mut::<T::Slice>() else { return Decision::PASS };
-        let mut state = T::Flow::read_from_bytes(kept).unwrap_or_else(|_| T::Flow::new_zeroed());
+        let mut state = read::<T::Flow>(kept);
         let hint = hint.unwrap_or_else(|| {
             let FlowView { headers, in_port, direction, .. } = *flow;
             let mut hint = [0];
@@ -147,18 +145,15 @@ impl<T: FlowNf> AnyFlowNf for T {
             hint
         });
         let decision = self.decide(flow, hint, &mut state, slice);
-        // Of the length that it was read from, or it keeps nothing.
-        let _ = state.write_to(kept);
+        write(&state, kept);
         decision
     }
 
     fn flow_opened(&self, kept: &mut [u8], slice: &mut (dyn Any + Send), now: Time) {
-        if let (Some(slice), Ok(mut state)) =
-            (slice.downcast_mut::<T::Slice>(), T::Flow::read_from_bytes(kept))
-        {
+        if let Some(slice) = slice.downcast_mut::<T::Slice>() {
+            let mut state = read::<T::Flow>(kept);
             self.opened(&mut state, slice, now);
-            // Of the length that it was read from.
-            let _ = state.write_to(kept);
+            write(&state, kept);
         }
     }
 
@@ -167,20 +162,38 @@ impl<T: FlowNf> AnyFlowNf for T {
     }
 
     fn flow_closed(&self, kept: &mut [u8], slice: &mut (dyn Any + Send), now: Time) {
-        if let (Some(slice), Ok(mut state)) =
-            (slice.downcast_mut::<T::Slice>(), T::Flow::read_from_bytes(kept))
-        {
+        if let Some(slice) = slice.downcast_mut::<T::Slice>() {
+            let mut state = read::<T::Flow>(kept);
             self.closed(&mut state, slice, now);
-            // Of the length that it was read from.
-            let _ = state.write_to(kept);
+            write(&state, kept);
         }
     }
 
     fn release_flow(&self, kept: &[u8], slice: &mut (dyn Any + Send), now: Time) {
-        if let (Some(slice), Ok(state)) =
-            (slice.downcast_mut::<T::Slice>(), T::Flow::read_from_bytes(kept))
-        {
-            self.release(&state, slice, now);
+        if let Some(slice) = slice.downcast_mut::<T::Slice>() {
+            self.release(&read::<T::Flow>(kept), slice, now);
         }
+    }
+}
+
+/// What is kept, of which a part may be there; the rest is zero.
+#[inline]
+fn read<S: FlowState>(kept: &[u8]) -> S {
+    S::read_from_bytes(kept).unwrap_or_else(|_| {
+        let mut state = S::new_zeroed();
+        if let Some(part) = state.as_mut_bytes().get_mut(..kept.len()) {
+            part.copy_from_slice(kept);
+        }
+        state
+    })
+}
+
+/// Keeps it, as far as there is room.
+#[inline]
+fn write<S: FlowState>(state: &S, kept: &mut [u8]) {
+    if state.write_to(kept).is_err()
+        && let Some(part) = state.as_bytes().get(..kept.len())
+    {
+        kept.copy_from_slice(part);
     }
 }

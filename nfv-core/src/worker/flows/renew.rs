@@ -37,8 +37,9 @@ impl Bag {
     fn take(&mut self, id: FunctionId, to: &mut [u8]) {
         let Some(at) = self.kept.iter().position(|(other, ..)| *other == id) else { return };
         let (_, bytes, len) = self.kept.remove(at);
-        // One that keeps something else now begins anew.
-        if let Some(from) = bytes.get(..len).filter(|from| from.len() == to.len()) {
+        // One that keeps more now, or less, has the same at the start.
+        let both = len.min(to.len());
+        if let (Some(from), Some(to)) = (bytes.get(..both), to.get_mut(..both)) {
             to.copy_from_slice(from);
         }
     }
