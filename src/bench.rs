@@ -11,8 +11,8 @@ mod hosts;
 mod measured;
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -83,6 +83,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     let mut known = 0;
     let mates = Arc::new(Mates::new(of, file.flows.max)?);
     let _memory = Periodic::memory(mates.clone()).context("starting the memory thread")?;
+    let ready = Arc::new(Barrier::new(usize::from(of) + 1));
     for (index, (lcore, seeds)) in (0..of).zip(lcores.into_iter().zip(seeds)) {
         let ties = Ties { kernel: Vec::new(), desk: Arc::default(), mates: mates.clone() };
         let (own, own_bare) = (plan.ledger.cells(), ledger.cells());
@@ -93,10 +94,13 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         let writer = args.traffic.writer(MAC, index, of)?;
         let opening = if args.established { args.traffic.opening(MAC, index)? } else { None };
         known += opening.as_ref().map_or(0, |(_, flows)| flows.end - flows.start);
+        let ready = ready.clone();
         let body = move || -> Result<(), ReserveError> {
             let seat = Seat { index, of };
+            let worker = Worker::new(plan, own, pool, seat, ties, clock.now());
+            ready.wait();
             let bench = Bench {
-                worker: Worker::new(plan, own, pool, seat, ties, clock.now())?,
+                worker: worker?,
                 io: Sampled::new(Source { queues: Queues::claim(seeds), writer }),
                 bare: (own_bare, bare),
                 opening,
@@ -110,6 +114,9 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         running.push(eal.launch(lcore, body)?);
     }
     drop(latencies);
+    // What is there before the first flow is no flow's.
+    ready.wait();
+    mates.make_memory_ready();
     let opened = if args.established {
         if args.step {
             wait_for_line("flows are about to be opened")?;

@@ -358,7 +358,18 @@ impl<A: Address> Table<A> {
     ///
     /// # Cost
     /// Two lines of the index; every few calls one bucket is split, which reads its ten flows.
-    pub fn insert(&mut self, mut flow: Entry<A>) -> Result<u32, NotKept> {
+    pub fn insert(&mut self, flow: Entry<A>) -> Result<u32, NotKept> {
+        match self.look_up(&flow.key(Side::First)).is_some() {
+            true => Err(NotKept::Clash),
+            false => self.insert_unknown(flow),
+        }
+    }
+
+    /// The same for a flow whose first side's key has been looked up and is nobody's.
+    ///
+    /// # Errors
+    /// Those of [`Table::insert`].
+    pub fn insert_unknown(&mut self, mut flow: Entry<A>) -> Result<u32, NotKept> {
         if self.is_full() {
             return Err(NotKept::Full);
         }
@@ -366,7 +377,7 @@ impl<A: Address> Table<A> {
         let mirrored = first == answer;
         let of_first = first.hash(self.secret);
         let of_answer = if mirrored { of_first } else { answer.hash(self.secret) };
-        if self.find(&answer, of_answer).is_some() || self.find(&first, of_first).is_some() {
+        if !mirrored && self.find(&answer, of_answer).is_some() {
             return Err(NotKept::Clash);
         }
         flow.flags |= flag::USED;

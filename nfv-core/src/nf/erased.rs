@@ -181,9 +181,7 @@ impl<T: FlowNf> AnyFlowNf for T {
 fn read<S: FlowState>(kept: &[u8]) -> S {
     S::read_from_bytes(kept).unwrap_or_else(|_| {
         let mut state = S::new_zeroed();
-        if let Some(part) = state.as_mut_bytes().get_mut(..kept.len()) {
-            part.copy_from_slice(kept);
-        }
+        copy(state.as_mut_bytes(), kept);
         state
     })
 }
@@ -191,9 +189,17 @@ fn read<S: FlowState>(kept: &[u8]) -> S {
 /// Keeps it, as far as there is room.
 #[inline]
 fn write<S: FlowState>(state: &S, kept: &mut [u8]) {
-    if state.write_to(kept).is_err()
-        && let Some(part) = state.as_bytes().get(..kept.len())
-    {
-        kept.copy_from_slice(part);
+    if state.write_to(kept).is_err() {
+        copy(kept, state.as_bytes());
     }
+}
+
+/// Copies as much as both have: some words, for which a call of `memcpy` would take longer.
+#[inline]
+fn copy(to: &mut [u8], from: &[u8]) {
+    let bytes = to.len().min(from.len());
+    let (Some(to), Some(from)) = (to.get_mut(..bytes), from.get(..bytes)) else { return };
+    let ((to, to_rest), (from, from_rest)) = (to.as_chunks_mut::<4>(), from.as_chunks::<4>());
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
 }

@@ -100,7 +100,8 @@ impl Common {
             self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
             return Err(unkept(FlowRefusal::TableFull));
         }
-        let number = match self.put_in(table, entry, seat.tick) {
+        let inserted = table.insert_unknown(entry);
+        let number = match self.put_in(table, inserted, &entry, seat.tick) {
             Ok(number) => number,
             Err(why) => {
                 self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);

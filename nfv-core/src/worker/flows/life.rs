@@ -183,21 +183,22 @@ impl Common {
         }
     }
 
-    /// Puts an entry into the table and on its wheel.
+    /// Puts an entry on its wheel that was put into the table.
     ///
     /// # Errors
-    /// There is no room, or its answers are those of another flow.
+    /// It was not: there is no room, or its answers are those of another flow.
     pub(super) fn put_in<A: Address>(
         &mut self,
         table: &mut Table<A>,
-        entry: Entry<A>,
+        inserted: Result<u32, NotKept>,
+        entry: &Entry<A>,
         tick: Tick,
     ) -> Result<u32, FlowRefusal> {
-        let number = table.insert(entry).map_err(|why| match why {
+        let number = inserted.map_err(|why| match why {
             NotKept::Full => FlowRefusal::TableFull,
             NotKept::Clash => FlowRefusal::Clash,
         })?;
-        if !self.steer(&entry) {
+        if !self.steer(entry) {
             table.remove(number);
             return Err(FlowRefusal::Clash);
         }

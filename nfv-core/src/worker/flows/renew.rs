@@ -171,7 +171,8 @@ impl Common {
             kept,
             ..*head
         };
-        match self.put_in(table, entry, seat.tick) {
+        let inserted = table.insert(entry);
+        match self.put_in(table, inserted, &entry, seat.tick) {
             Ok(_) => Ok(after),
             Err(why) => {
                 self.give_back(seat.plan, seat.piece, &kept, shard, seat.now);
