@@ -105,14 +105,14 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// Makes at least half a huge page ready behind what is used, and as much as was used up since the last look, twice.
-    /// False: the table is no more.
+    /// Makes as much ready behind what is used as was used up since the last look: at least half a huge page, and at most a
+    /// whole one. False: the table is no more.
     ///
     /// Kernels before Linux 5.14 cannot do it; there the table's owner waits for its pages as it comes to them.
     pub fn make_ready(&mut self) -> bool {
         let Some(pages) = self.pages.upgrade() else { return false };
         let used = pages.used.load(Ordering::Relaxed);
-        let behind = (HUGE_PAGE / 2).max(2 * used.saturating_sub(self.used));
+        let behind = used.saturating_sub(self.used).clamp(HUGE_PAGE / 2, HUGE_PAGE);
         let end = (used + behind).next_multiple_of(HUGE_PAGE).min(pages.bytes);
         self.used = used;
         if end > self.ready {
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(resident(&words), 2);
         words.reach(3 * page);
         assert!(ahead.make_ready());
-        assert_eq!(resident(&words), 8, "it grows fast: it may grow as much again, twice");
+        assert_eq!(resident(&words), 4, "it grows fast, but what it does not need costs memory");
         drop(words);
         assert!(!ahead.make_ready());
     }
