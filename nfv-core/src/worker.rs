@@ -227,6 +227,7 @@ impl Worker {
 
     /// Ends what waits: no packet is under way then.
     pub fn end(&mut self) {
+        self.desk.close();
         self.own.end_fragments(&self.plan);
         self.own.end_hold(&self.plan);
         self.settle();

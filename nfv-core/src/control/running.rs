@@ -191,6 +191,9 @@ impl Workers {
             let Some(mut under_way) = Move::new(&self.mates, *shard, *to) else { continue };
             let start = Instant::now();
             while !under_way.step(&self.desks, &self.mates)? {
+                if self.has_ended() {
+                    return Err(ENDS.to_owned());
+                }
                 if start.elapsed() > PATIENCE {
                     return Err(format!("shard {shard}: a worker does not answer"));
                 }
@@ -231,10 +234,16 @@ impl Workers {
             Ok(moved) => {
                 tracing::info!("workers were {} % busy: {moved} shards moved", watch.load.percent())
             }
+            Err(_) if self.has_ended() => {}
             Err(why) => tracing::error!("moving shards: {why}"),
         }
         // What the moves did is seen in the time after them.
         watch.forget();
+    }
+
+    /// Whether a worker has ended, as all do when the run ends.
+    fn has_ended(&self) -> bool {
+        self.desks.iter().any(|desk| desk.is_closed())
     }
 
     fn count(&self) -> Result<ShardCounts, String> {
@@ -261,8 +270,12 @@ impl Workers {
 fn wait(desk: &Desk) -> Result<Order, String> {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
+        let ended = desk.is_closed();
         if let Some(order) = desk.report() {
             return Ok(order);
+        }
+        if ended {
+            return Err(ENDS.to_owned());
         }
         std::thread::sleep(Duration::from_micros(20));
     }
@@ -287,4 +300,5 @@ impl Totals {
 }
 
 const BUSY: &str = "another request of this kind is under way";
+const ENDS: &str = "the run ends";
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,5 +1,7 @@
 //! What the control side asks of a running worker, and its answers: taken up between two bursts.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crossbeam_queue::ArrayQueue;
 
 use super::change::Next;
@@ -11,6 +13,8 @@ use crate::flow::{FlowPage, ShardCounts};
 pub struct Desk {
     orders: ArrayQueue<Order>,
     reports: ArrayQueue<Order>,
+    /// The worker has ended: no order is taken up any more.
+    closed: AtomicBool,
 }
 
 /// Something to be done; a report is the order back, filled.
@@ -38,7 +42,11 @@ pub enum Order {
 
 impl Default for Desk {
     fn default() -> Self {
-        Self { orders: ArrayQueue::new(1), reports: ArrayQueue::new(1) }
+        Self {
+            orders: ArrayQueue::new(1),
+            reports: ArrayQueue::new(1),
+            closed: AtomicBool::new(false),
+        }
     }
 }
 
@@ -51,6 +59,16 @@ impl Desk {
     /// What has been done.
     pub fn report(&self) -> Option<Order> {
         self.reports.pop()
+    }
+
+    /// Whether the worker has ended: who waits for a report waits no longer.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// The worker ends.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     /// The worker's look: two loads.
