@@ -240,3 +240,23 @@ fn the_control_thread_is_on_no_workers_cpu() {
     assert_eq!(cpus["control"], "0", "{cpus:?}");
     run.quit();
 }
+
+/// The balancer asks workers ten times a second, and does not wait for those that have ended.
+#[test]
+fn a_run_of_two_workers_ends_when_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("nfv.sock");
+    for _ in 0..3 {
+        let start = Instant::now();
+        let ended = Command::new(NFV)
+            .args(["run", "--no-pci", "--no-huge", "-m", "256", "--lcores", "0@0,1@0,2@0", "--"])
+            .args(["tests/data/stateful.yaml", "--duration", "1", "--control"])
+            .arg(&socket)
+            .env("LAN", "net_null0,no-rx=1")
+            .env("WAN", "net_null1,no-rx=1")
+            .output()
+            .unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    }
+}
