@@ -18,7 +18,7 @@
 //! place before the other was there, else it would have taken it away; so the other's maker, whose second look began
 //! later, has seen the first. A proposal that was taken away is known by its number.
 
-mod common;
+mod lasting;
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -30,7 +30,7 @@ use nfv_core::clock::Time;
 use nfv_core::dpdk::prefetch;
 use nfv_core::packet::protocol;
 
-use self::common::Common;
+use self::lasting::Lasting;
 use super::classes::{PLACES, class_of_end};
 use super::ends::{End, MappingId};
 use super::layout::{Layout, Pooling};
@@ -52,7 +52,7 @@ pub struct Mappings {
     /// Single ends that no inside end gets.
     reserved_ends: HashSet<(usize, End)>,
     log: Arc<Log>,
-    common: Arc<Common>,
+    lasting: Arc<Lasting>,
 }
 
 /// Why an inside end has no outside end.
@@ -165,7 +165,7 @@ impl Mappings {
             };
             places.push(u16::try_from(place).ok().filter(|place| *place < OUTSIDES_MAX)?);
         }
-        let common = alike.map_or_else(|| Arc::new(Common::new(secret)), |b| b.common.clone());
+        let lasting = alike.map_or_else(|| Arc::new(Lasting::new(secret)), |b| b.lasting.clone());
         let layout = Layout { pool, places: places.into(), ports, pooling, shares };
         let mut earlier = Vec::new();
         if let Some(alike) = alike {
@@ -179,7 +179,7 @@ impl Mappings {
             reserved: [(); 3].map(|()| vec![0; 65_536 / 64]),
             reserved_ends: HashSet::new(),
             log,
-            common,
+            lasting,
         })
     }
 
@@ -262,8 +262,8 @@ impl Mappings {
             class: class_of_end(subscriber, inside.port),
             key,
             subscriber,
-            hash: self.common.hash(u64::from(subscriber.to_bits())),
-            start: self.common.hash(key) as usize % PLACES,
+            hash: self.lasting.hash(u64::from(subscriber.to_bits())),
+            start: self.lasting.hash(key) as usize % PLACES,
         })
     }
 
@@ -297,7 +297,7 @@ impl Mappings {
         let mapping = search.key << 16 | 1;
         let made = is_first && looked.is_continue() && swap(chosen.word, chosen.value, mapping);
         if made {
-            self.common.count(search.class, 1);
+            self.lasting.count(search.class, 1);
         }
         made
     }
@@ -306,7 +306,7 @@ impl Mappings {
         let gone = swap(seen.word, seen.value, search.key << 16);
         if gone {
             let address = seen.outside.address;
-            let port = self.common.classes.port(address, search.class, seen.place);
+            let port = self.lasting.classes.port(address, search.class, seen.place);
             self.leave(seen.outside, port, now);
         }
         gone
@@ -386,7 +386,7 @@ impl Mappings {
         };
         for turn in 0..PLACES {
             let place = (search.start + turn) % PLACES;
-            let port = self.common.classes.port(outside.address, search.class, place);
+            let port = self.lasting.classes.port(outside.address, search.class, place);
             let Some(word) = words.get(place) else { continue };
             let seen = word.load(Ordering::Relaxed);
             if seen & FLOWS != 0
@@ -411,7 +411,7 @@ impl Mappings {
             }
             block.reach.fetch_max(turn as u16 + 1, Ordering::SeqCst);
             // Else another worker's is there now.
-            if swap(word, seen, search.key << 16 | self.common.proposal(search.class)) {
+            if swap(word, seen, search.key << 16 | self.lasting.proposal(search.class)) {
                 return true;
             }
             self.leave(outside, port, now);
@@ -421,7 +421,7 @@ impl Mappings {
 
     fn held(&self, search: &Search, seen: &Seen<'_>) -> (MappingId, End) {
         let address = seen.outside.address;
-        let port = self.common.classes.port(address, search.class, seen.place);
+        let port = self.lasting.classes.port(address, search.class, seen.place);
         let id = MappingId::new(search.space, seen.at, at_of(search.class, seen.place));
         (id, End { address, port })
     }
@@ -431,7 +431,7 @@ impl Mappings {
         let space = space_of(proto)?;
         let place = self.layout.place(outside.address)?;
         let own = self.at(place)?;
-        let (class, at) = self.common.classes.find(outside.address, outside.port);
+        let (class, at) = self.lasting.classes.find(outside.address, outside.port);
         let at = at_of(class, at);
         let word = own.word(space, at)?;
         loop {
@@ -450,7 +450,7 @@ impl Mappings {
         let outside = self.outsides.get(id.outside())?.as_ref()?;
         let word = outside.word(id.space()?, id.at())?;
         let (class, place) = class_and_place(id.at());
-        let port = self.common.classes.port(outside.address, class, place);
+        let port = self.lasting.classes.port(outside.address, class, place);
         Some((End { address: outside.address, port }, inside_of(word.load(Ordering::Relaxed))))
     }
 
@@ -465,8 +465,8 @@ impl Mappings {
             if swap(word, seen, seen - 1) {
                 if seen & FLOWS == 1 {
                     let (class, place) = class_and_place(id.at());
-                    self.common.count(class, -1);
-                    let port = self.common.classes.port(outside.address, class, place);
+                    self.lasting.count(class, -1);
+                    let port = self.lasting.classes.port(outside.address, class, place);
                     self.leave(outside, port, now);
                 }
                 return;
@@ -517,7 +517,7 @@ impl Mappings {
 
     /// Mappings that flows hold.
     pub fn in_use(&self) -> u64 {
-        self.common.in_use()
+        self.lasting.in_use()
     }
 
     /// Ranges of ports that subscribers have.

@@ -7,7 +7,7 @@ use super::{FLOWS, FLOWS_MAX};
 
 /// What outlives a reload.
 #[derive(Debug)]
-pub struct Common {
+pub struct Lasting {
     /// Where each class has its ports.
     pub classes: Classes,
     tallies: Box<[Tally]>,
@@ -23,7 +23,7 @@ struct Tally {
     proposals: AtomicU64,
 }
 
-impl Common {
+impl Lasting {
     /// Nothing in use yet.
     pub fn new(secret: u64) -> Self {
         let tallies = (0..TALLIES).map(|_| Tally::default()).collect();
