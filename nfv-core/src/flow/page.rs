@@ -3,8 +3,9 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use super::entry::{Entry, flag};
 use super::key::{Address, Tuple, Zone};
-use super::table::{Entry, Table, flag};
+use super::table::Table;
 use super::wheel::Tick;
 use crate::chain::compile::Plan;
 use crate::packet::{L3, protocol};

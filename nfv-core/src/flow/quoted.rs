@@ -9,9 +9,9 @@
 //! As RFC 5508 has it (section 4), and as Linux does: the outer destination becomes whom the error is for; the outer
 //! source changes only with the answers' own source, so that no address of the inside is told outside.
 
+use super::entry::Side;
 use super::key::{Address, Tuple};
 use super::rewrite::{added, rewrite_upper};
-use super::table::Side;
 use crate::packet::checksum::Sum;
 use crate::packet::{AddressBytes, Headers, L3, is_icmp_query, protocol};
 

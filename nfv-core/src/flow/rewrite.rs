@@ -3,8 +3,8 @@
 //! RFC 1624: a checksum after a change is `~(~old + delta)`, where the delta is what was added less what was taken away.
 //! It depends on the two tuples only, so it is computed when the flow is decided; of the answers it is the complement.
 
+use super::entry::Side;
 use super::key::{Address, Tuple};
-use super::table::Side;
 use crate::packet::{Headers, L3, is_icmp_query, protocol};
 
 /// What turning one tuple into another adds to the sums of the IPv4 header and of the upper layer.

@@ -6,9 +6,9 @@
 //!   from then on                      how far the client's view of the server's numbers is from the server's
 //! ```
 
+use super::entry::{Entry, KEPT, Side, flag};
 use super::key::Address;
 use super::rewrite::added;
-use super::table::{Entry, KEPT, Side, flag};
 use crate::packet::checksum::Sum;
 use crate::packet::tcp_build::Shift;
 use crate::packet::{Headers, protocol};

@@ -174,7 +174,7 @@ impl Wheel {
 const TICK_BITS: u32 = 24;
 /// Ticks a slot: 268 ms.
 const SLOT_TICKS: u32 = 16;
-/// As many as [`Entry::slot`](super::table::Entry::slot) tells apart.
+/// As many as [`Entry::slot`](super::entry::Entry::slot) tells apart.
 const SLOTS: usize = 256;
 /// Ticks of a turn, less the slot of the hand and the one of rounding.
 const HORIZON: u32 = (SLOTS as u32 - 2) * SLOT_TICKS;
@@ -185,7 +185,7 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::*;
-    use crate::flow::table::Entry;
+    use crate::flow::entry::Entry;
 
     fn table_of(flows: u32) -> Table<[u8; 4]> {
         let mut table = Table::new(flows, Secret::random()).unwrap();

@@ -1,0 +1,146 @@
+//! What is kept of a flow: for IPv4 one line that an established packet needs, and another for TCP and the NFs.
+
+use zerocopy::FromZeros;
+
+use super::key::{Address, FlowKey, Scope, Tuple};
+use super::tcp::TcpTrack;
+
+/// A flow.
+#[derive(Clone, Copy, Debug, FromZeros)]
+#[repr(C, align(64))]
+pub struct Entry<A> {
+    /// As its first packet has it, and as the answers have it.
+    pub tuples: [Tuple<A>; 2],
+    /// Outer VLAN id.
+    pub vlan: u16,
+    /// Upper-layer protocol.
+    pub protocol: u8,
+    /// What is so with it: [`flag`].
+    pub flags: u8,
+    /// Where a packet of each side is looked up.
+    pub places: [u16; 2],
+    /// Of the decision.
+    pub generation: u32,
+    /// When a packet came last, in ticks.
+    pub last_seen: u32,
+    /// What becomes of a packet of each side.
+    pub paths: [u32; 2],
+    /// What the first side's rewrite adds to the IPv4 header's sum, and to that of the upper layer.
+    pub deltas: [u16; 2],
+    /// The piece of a chain that decided it.
+    pub piece: u16,
+    /// Its place on the shard's wheels.
+    pub slot: u8,
+    /// The shard that it is of: that of its flow's first packet, where it came in.
+    pub shard: u8,
+    /// Its neighbours in that place.
+    pub(crate) next: u32,
+    pub(crate) prev: u32,
+    /// Of a TCP connection.
+    pub track: TcpTrack,
+    /// What the NFs keep with it.
+    pub kept: [u8; KEPT],
+}
+
+/// Bytes that all NFs of a piece may keep with a flow.
+pub const KEPT: usize = 32;
+
+const _: () = assert!(size_of::<Entry<[u8; 4]>>() == 128);
+const _: () = assert!(size_of::<Entry<[u8; 16]>>() == 192);
+
+/// What is so with a flow.
+pub mod flag {
+    /// It is one.
+    pub const USED: u8 = 1;
+    /// Its packets are changed.
+    pub const REWRITE: u8 = 2;
+    /// An answer came.
+    pub const REPLIED: u8 = 4;
+    /// It may be evicted: not established.
+    pub const EMBRYO: u8 = 8;
+    /// Of a TCP connection: it counts as half open.
+    pub const HALF_OPEN: u8 = 16;
+    /// It began against its chain's direction.
+    pub const BACKWARDS: u8 = 32;
+    /// Its answers go another way: what the first side sends has to tell all.
+    pub const ONE_WAY: u8 = 64;
+    /// Its handshake was made in place of its ends: numbers are shifted.
+    pub const PROXIED: u8 = 128;
+}
+
+impl<A: Address> Entry<A> {
+    /// What a packet of a side is looked up by.
+    #[inline(always)]
+    pub fn key(&self, side: Side) -> FlowKey<A> {
+        let (tuple, place) = match side {
+            Side::First => (self.tuples[0], self.places[0]),
+            Side::Answer => (self.tuples[1], self.places[1]),
+        };
+        FlowKey { tuple, scope: Scope { vlan: self.vlan, place, protocol: self.protocol } }
+    }
+
+    /// What a packet of a side becomes.
+    #[inline(always)]
+    pub fn becomes(&self, side: Side) -> Tuple<A> {
+        match side {
+            Side::First => self.tuples[1].turned(),
+            Side::Answer => self.tuples[0].turned(),
+        }
+    }
+
+    /// Whether a flag is set.
+    #[inline(always)]
+    pub fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// Which of a flow's directions: that of its first packet, or of the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who started it.
+    First = 0,
+    /// Who answers.
+    Answer = 1,
+}
+
+impl Side {
+    /// 0 or 1.
+    #[inline(always)]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// An entry and the side by which it was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowRef(pub(super) u32);
+
+impl FlowRef {
+    /// No flow.
+    pub const NONE: Self = Self(0);
+
+    /// An entry, by a side.
+    #[inline(always)]
+    pub fn of(entry: u32, side: Side) -> Self {
+        Self(entry << 1 | side as u32)
+    }
+
+    /// The entry's number.
+    #[inline(always)]
+    pub fn entry(self) -> u32 {
+        self.0 >> 1
+    }
+
+    /// The side.
+    #[inline(always)]
+    pub fn side(self) -> Side {
+        if self.0 & 1 == 0 { Side::First } else { Side::Answer }
+    }
+
+    /// Whether there is one.
+    #[inline(always)]
+    pub fn is_some(self) -> bool {
+        self.0 != 0
+    }
+}
