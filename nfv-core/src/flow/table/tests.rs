@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::flow::key::Tuple;
 
 fn flow(i: u32) -> Entry<[u8; 4]> {
     let mut entry = Entry::new_zeroed();
