@@ -14,6 +14,7 @@ pub mod dispatch;
 pub mod dpdk;
 pub mod flow;
 pub mod nf;
+pub mod offload;
 pub mod packet;
 mod port_index;
 pub mod worker;
