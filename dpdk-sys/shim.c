@@ -56,7 +56,7 @@ unsigned nfv_ring_push(struct rte_ring *ring, struct rte_mbuf **packets, unsigne
 
 unsigned nfv_ring_pop(struct rte_ring *ring, struct rte_mbuf **packets, unsigned n)
 {
-	return rte_ring_sc_dequeue_burst(ring, (void **)packets, n, NULL);
+	return rte_ring_dequeue_burst(ring, (void **)packets, n, NULL);
 }
 
 uint64_t nfv_cycles(void)

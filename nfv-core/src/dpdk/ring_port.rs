@@ -19,7 +19,7 @@ pub struct RingPort {
     pub out: Vec<RingOut>,
 }
 
-/// Where packets go in. One owner, so the ring needs no lock.
+/// Where packets go in: one owner puts them in, anyone takes them out.
 #[derive(Debug)]
 pub struct RingInto(NonNull<rte_ring>);
 
@@ -52,9 +52,8 @@ impl RingPort {
         queues: u16,
         room: u32,
     ) -> Result<(String, Self), RingPortError> {
-        let ring = |what: &str, queue: u16| {
+        let ring = |what: &str, flags: u32, queue: u16| {
             let name = CString::new(format!("{name}_{what}{queue}")).unwrap_or_default();
-            let flags = dpdk_sys::NFV_RING_ONE_TO_ONE;
             // SAFETY: the name is NUL-terminated and copied; the numbers are checked by the call.
             let ring = unsafe { dpdk_sys::rte_ring_create(name.as_ptr(), room, ANY_NODE, flags) };
             NonNull::new(ring).ok_or_else(|| RingPortError {
@@ -62,11 +61,11 @@ impl RingPort {
                 why: errno_text(last_errno()),
             })
         };
-        let all = |what: &str| -> Result<Vec<_>, _> {
-            (0..queues).map(|queue| ring(what, queue)).collect()
+        let all = |what: &str, flags| -> Result<Vec<_>, _> {
+            (0..queues).map(|queue| ring(what, flags, queue)).collect()
         };
-        let into = all("in")?;
-        let out = all("out")?;
+        let into = all("in", dpdk_sys::NFV_RING_ONE_TO_ANY)?;
+        let out = all("out", dpdk_sys::NFV_RING_ONE_TO_ONE)?;
         let pointers = |rings: &[NonNull<rte_ring>]| -> Vec<*mut rte_ring> {
             rings.iter().map(|ring| ring.as_ptr()).collect()
         };
@@ -105,17 +104,29 @@ impl RingInto {
     }
 }
 
+impl RingInto {
+    /// Takes back up to `BURST_MAX` packets that no worker has received, into `packets`, which is empty.
+    pub fn take_back(&mut self, packets: &mut Packets) {
+        pop(self.0, packets);
+    }
+}
+
 impl RingOut {
     /// Takes up to `BURST_MAX` packets into `packets`, which is empty.
     #[inline]
     pub fn pop(&mut self, packets: &mut Packets) {
-        debug_assert!(packets.is_empty(), "packets of the last burst were not taken");
-        let raw = packets.as_mut_ptr().cast::<*mut rte_mbuf>();
-        // SAFETY: `raw` has room for BURST_MAX pointers; this side of the ring is ours (`&mut self`).
-        let n = unsafe { dpdk_sys::nfv_ring_pop(self.0.as_ptr(), raw, BURST_MAX as u32) };
-        // SAFETY: the ring gave `n <= BURST_MAX` pointers to mbufs of which a worker was the only owner.
-        unsafe { packets.set_len(n as usize) };
+        pop(self.0, packets);
     }
+}
+
+#[inline(always)]
+fn pop(ring: NonNull<rte_ring>, packets: &mut Packets) {
+    debug_assert!(packets.is_empty(), "packets of the last burst were not taken");
+    let raw = packets.as_mut_ptr().cast::<*mut rte_mbuf>();
+    // SAFETY: `raw` has room for BURST_MAX pointers; of a ring with one taker this is the one (`&mut` of its owner).
+    let n = unsafe { dpdk_sys::nfv_ring_pop(ring.as_ptr(), raw, BURST_MAX as u32) };
+    // SAFETY: the ring gave `n <= BURST_MAX` pointers to mbufs that have no other owner.
+    unsafe { packets.set_len(n as usize) };
 }
 
 /// Any NUMA node.
