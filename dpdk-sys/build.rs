@@ -8,6 +8,7 @@ const OLDEST: &str = "22.11";
 fn main() {
     println!("cargo:rerun-if-changed=wrapper.h");
     println!("cargo:rerun-if-changed=shim.c");
+    println!("cargo:rerun-if-changed=flow.c");
     let dpdk = match pkg_config::Config::new().atleast_version(OLDEST).probe("libdpdk") {
         Ok(dpdk) => dpdk,
         Err(why) => {
@@ -27,7 +28,7 @@ fn main() {
     let arguments: Vec<String> = includes.chain(cflags).collect();
 
     let mut shim = cc::Build::new();
-    shim.file("shim.c").warnings(true).opt_level(3);
+    shim.file("shim.c").file("flow.c").warnings(true).opt_level(3);
     for argument in &arguments {
         shim.flag(argument);
     }
@@ -57,7 +58,7 @@ fn main() {
         .allowlist_type("rte_ether_addr")
         .allowlist_var("NFV_.*")
         .allowlist_var("RTE_(MAX_LCORE|ETH_NAME_MAX_LEN|PKTMBUF_HEADROOM|ACL_MAX_CATEGORIES|ETH_RETA_GROUP_SIZE|ETH_DEV_NO_OWNER|MBUF_DEFAULT_BUF_SIZE|ACL_FIELD_TYPE_.*|ACL_MIN_PRIORITY|ACL_MAX_PRIORITY)")
-        .opaque_type("rte_mempool|rte_mbuf|rte_acl_ctx|rte_fib|rte_fib6|rte_device")
+        .opaque_type("rte_mempool|rte_mbuf|rte_flow|rte_acl_ctx|rte_fib|rte_fib6|rte_device")
         .prepend_enum_name(false)
         .derive_default(true)
         .layout_tests(false)
