@@ -29,11 +29,13 @@ enum {
 	NFV_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	NFV_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	NFV_MBUF_RSS = offsetof(struct rte_mbuf, hash.rss),
+	NFV_MBUF_MARK = offsetof(struct rte_mbuf, hash.fdir.hi),
 	NFV_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 	NFV_MBUF_NEXT = offsetof(struct rte_mbuf, next),
 };
 
 static const uint64_t NFV_RX_RSS_HASH = RTE_MBUF_F_RX_RSS_HASH;
+static const uint64_t NFV_RX_MARK = RTE_MBUF_F_RX_FDIR | RTE_MBUF_F_RX_FDIR_ID;
 static const uint64_t NFV_RX_IP_CKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
 static const uint64_t NFV_RX_IP_CKSUM_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 static const uint64_t NFV_RX_IP_CKSUM_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD;
