@@ -1,10 +1,14 @@
 //! What NICs are told: rules that tag, steer and drop, as far as each of them takes any.
 mod any_nic;
+mod compare;
 mod emulated;
+mod installed;
 mod port_rules;
+mod probe;
 mod rule;
 
 pub use any_nic::AnyNic;
 pub use emulated::{Decision, EmulatedDevice, EmulatedNic, Full, Lie, NicCounts, NicSide, Wire};
+pub use installed::{Check, Installed, Planned, RuleState};
 pub use port_rules::PortRules;
 pub use rule::{Fate, L4Item, Met, Nic, NicRule, Pattern, PortItem, Refusal, RuleId, Spread};

@@ -162,6 +162,9 @@ pub trait Nic: Debug + Send {
     /// The NIC does not answer.
     fn flush(&mut self) -> Result<(), Refusal>;
 
+    /// The device was reset: it has none of its rules any more, and those who gave them give them again.
+    fn forget(&mut self) {}
+
     /// How many packets a rule has met; `None`: the NIC does not count them.
     fn hits(&self, id: RuleId) -> Option<u64>;
 

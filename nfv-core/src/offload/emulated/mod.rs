@@ -126,6 +126,14 @@ impl Nic for EmulatedNic {
         Ok(())
     }
 
+    fn forget(&mut self) {
+        let mut rules = self.shared.lock();
+        // What answers for it is no device that was reset.
+        let _ = rules.takes.flush();
+        rules.entries.clear();
+        self.shared.changed();
+    }
+
     fn hits(&self, id: RuleId) -> Option<u64> {
         let rules = self.shared.lock();
         let entry = rules.entries.iter().find(|entry| entry.id == id && entry.counts)?;
