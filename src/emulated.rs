@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use nfv_core::chain::port::PortSpec;
 use nfv_core::dpdk::{Eal, Mempool, OpenPort, PortRequest, QueueSeed, RingPort};
 use nfv_core::nf::PortIndex;
-use nfv_core::offload::{AnyNic, EmulatedDevice, EmulatedNic, Nic, NicSide, Wire};
+use nfv_core::offload::{AnyNic, EmulatedDevice, EmulatedNic, Nic, NicSide, Profile, Wire};
 
 use crate::dataplane::from_port_error;
 use crate::failure::{Failure, Outcome};
@@ -89,7 +89,10 @@ fn open_wire(
 
 /// The NIC of a name, with so many queues in use.
 fn profile(name: &str, queues: u16) -> Option<Box<dyn Nic>> {
-    (name == "any").then(|| Box::new(AnyNic::new(queues)) as Box<dyn Nic>)
+    match name {
+        EmulatedDevice::ANY => Some(Box::new(AnyNic::new(queues))),
+        name => Profile::named(name, queues).map(|nic| Box::new(nic) as Box<dyn Nic>),
+    }
 }
 
 /// The threads that move frames between wires and rings. They inherit the CPUs of the caller: no worker's.

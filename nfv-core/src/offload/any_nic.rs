@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::facts::{Fields, Limits, WithoutVlan};
 use super::rule::{Nic, NicRule, Refusal, RuleId, Spread};
 use crate::dpdk::SYMMETRIC_KEY;
 
@@ -29,6 +30,16 @@ impl Nic for AnyNic {
 
     fn queues(&self) -> u16 {
         self.queues
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            rules: Some(RULES_MAX),
+            priorities: Some(u32::MAX),
+            by_ethertype: false,
+            fields: Fields::Free,
+            without_vlan: WithoutVlan::Any,
+        }
     }
 
     fn validate(&self, _: &NicRule) -> Result<(), Refusal> {

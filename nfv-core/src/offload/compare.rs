@@ -1,5 +1,6 @@
 //! Whether a packet meets a rule's pattern.
 
+use super::facts::WithoutVlan;
 use super::rule::{L4Item, Pattern, PortItem};
 use crate::chain::value::Prefix;
 use crate::packet::{Headers, L3, NO_VLAN, protocol};
@@ -8,7 +9,7 @@ use crate::packet::{Headers, L3, NO_VLAN, protocol};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Test {
     kind: L3,
-    vlan: Option<u16>,
+    vlan: VlanTest,
     /// Bits and their mask; IPv4 in the first 32 bits.
     src: (u128, u128),
     dst: (u128, u128),
@@ -17,6 +18,13 @@ pub(super) struct Test {
     dport: PortTest,
     flags: (u8, u8),
     icmp: Option<u8>,
+}
+
+/// The outermost VLAN id, [`NO_VLAN`] without a tag.
+#[derive(Clone, Copy, Debug)]
+enum VlanTest {
+    Any,
+    Id(u16),
 }
 
 /// A masked value, and a range.
@@ -28,7 +36,8 @@ struct PortTest {
 }
 
 impl Test {
-    pub fn of(pattern: &Pattern) -> Self {
+    /// That of a pattern, on a NIC that takes such frames by a pattern without a VLAN.
+    pub fn of(pattern: &Pattern, without_vlan: WithoutVlan) -> Self {
         let bits = |prefix: Option<Prefix>| {
             let (address, length) = match prefix.map(|p| p.net()) {
                 None => return (0, 0),
@@ -57,7 +66,12 @@ impl Test {
         };
         Self {
             kind: if pattern.is_ipv6 { L3::Ipv6 } else { L3::Ipv4 },
-            vlan: pattern.vlan.filter(|vlan| *vlan != NO_VLAN),
+            vlan: match (pattern.vlan, without_vlan) {
+                (Some(id), _) => VlanTest::Id(id),
+                (None, WithoutVlan::Any) => VlanTest::Any,
+                // Where it is not known it is one of both.
+                (None, WithoutVlan::Untagged | WithoutVlan::Unknown) => VlanTest::Id(NO_VLAN),
+            },
             src: bits(pattern.src),
             dst: bits(pattern.dst),
             protocol,
@@ -82,7 +96,10 @@ impl Test {
             && self.sport.is_met_by(h.sport)
             && h.tcp_flags.0 & mask == flags & mask
             && self.icmp.is_none_or(|kind| kind == h.icmp_type)
-            && self.vlan.is_none_or(|vlan| vlan == h.vlan)
+            && match self.vlan {
+                VlanTest::Any => true,
+                VlanTest::Id(id) => id == h.vlan,
+            }
     }
 }
 

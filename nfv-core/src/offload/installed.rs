@@ -121,24 +121,18 @@ impl Installed {
 
     /// Before workers change to a plan with other rules: takes back those by which a packet is dropped that may live then.
     pub fn make_way(&mut self, next: &[Planned]) {
-        let stays: Vec<bool> = self.rules.iter().map(|one| has(next, &one.planned)).collect();
-        let keeps = |at: usize, one: &One| {
+        let mut stays: Vec<bool> = Vec::new();
+        for (at, one) in self.rules.iter().enumerate() {
             let rule = &one.planned.rule;
-            if rule.fate != Fate::Drop {
-                return true;
-            }
-            // Rules that go, or are to come, may leave it packets that are not its own.
-            let before = |other: &NicRule| acts_before(other, rule);
-            let old = self.rules.iter().zip(&stays).filter(|(_, stays)| !**stays);
-            let new = next.iter().filter(|p| !self.rules.iter().any(|one| one.planned == **p));
-            stays.get(at) == Some(&true)
-                && !old.map(|(one, _)| &one.planned.rule).any(before)
-                && !new.map(|p| &p.rule).any(before)
-        };
-        let kept: Vec<bool> =
-            self.rules.iter().enumerate().map(|(at, one)| keeps(at, one)).collect();
-        let mut at = kept.iter();
-        self.take_back(|_| at.next_back() == Some(&true));
+            let before = || self.rules.iter().zip(&stays).take(at);
+            // It would get packets that are not its own.
+            let exposed = before().any(|(b, stays)| !stays && acts_before(&b.planned.rule, rule));
+            let is_there = |p: &Planned| before().any(|(b, stays)| *stays && b.planned == *p);
+            let harms =
+                rule.fate == Fate::Drop && !(fits(next, one) && in_front(next, rule).all(is_there));
+            stays.push(one.state.is_ok() && !exposed && !harms);
+        }
+        self.take_back(&stays);
     }
 
     /// After workers have changed: takes back what is not planned any more, and gives what is new.
@@ -148,7 +142,14 @@ impl Installed {
         }
         let start = Instant::now();
         next.sort_by_key(|planned| planned.rule.priority);
-        self.take_back(|one| one.state.is_ok() && has(&next, &one.planned));
+        let mut stays: Vec<bool> = Vec::new();
+        for (at, one) in self.rules.iter().enumerate() {
+            let before = || self.rules.iter().zip(&stays).take(at);
+            let is_there = |p: &Planned| before().any(|(b, stays)| *stays && b.planned == *p);
+            let behind_its_own = in_front(&next, &one.planned.rule).all(is_there);
+            stays.push(one.state.is_ok() && fits(&next, one) && behind_its_own);
+        }
+        self.take_back(&stays);
         let mut kept = std::mem::take(&mut self.rules);
         let mut given = 0;
         for planned in next {
@@ -167,11 +168,15 @@ impl Installed {
     }
 
     fn give(&mut self, planned: &Planned) -> Result<(RuleId, Check), String> {
-        let absent = self.rules.iter().find(|one| {
-            one.state.is_err() && acts_before(&one.planned.rule, &planned.rule)
-        });
+        let absent = self
+            .rules
+            .iter()
+            .find(|one| one.state.is_err() && acts_before(&one.planned.rule, &planned.rule));
         if let Some(absent) = absent {
-            return Err(format!("a rule of class {} that acts before it is not there", absent.planned.class));
+            return Err(format!(
+                "a rule of class {} that acts before it is not there",
+                absent.planned.class
+            ));
         }
         let id = self.nic.install(&planned.rule).map_err(|why| why.to_string())?;
         Ok((id, Check::Accepted))
@@ -224,7 +229,8 @@ impl Installed {
         for at in 0..self.rules.len() {
             let Some(one) = self.rules.get(at).filter(|one| one.state.is_ok()) else { continue };
             let rule = &one.planned.rule;
-            let absent = |other: &One| other.state.is_err() && acts_before(&other.planned.rule, rule);
+            let absent =
+                |other: &One| other.state.is_err() && acts_before(&other.planned.rule, rule);
             if self.rules.iter().any(absent) {
                 self.retire(at, "a rule that acts before it is not there");
                 gone += 1;
@@ -236,8 +242,9 @@ impl Installed {
     /// Shows a frame for each rule, and says which are treated otherwise.
     fn wrong_ones(&mut self) -> Vec<usize> {
         let there = self.rules.iter().filter(|one| one.state.is_ok()).map(|one| &one.planned.rule);
+        let vlan = self.nic.limits().without_vlan;
         let tests: Vec<(Test, NicRule)> =
-            there.map(|rule| (Test::of(&rule.pattern), rule.clone())).collect();
+            there.map(|rule| (Test::of(&rule.pattern, vlan), rule.clone())).collect();
         let mut wrong = Vec::new();
         for (at, one) in self.rules.iter_mut().enumerate() {
             let Ok((_, check)) = &mut one.state else { continue };
@@ -274,7 +281,7 @@ impl Installed {
             return;
         }
         tracing::error!("port {}: no rules are given to the NIC any more: {why}", self.port);
-        self.take_back(|_| false);
+        self.take_back(&[]);
         self.stopped = Some(why.to_owned());
     }
 
@@ -289,14 +296,14 @@ impl Installed {
 
     /// Takes all rules back, at the end of a run.
     pub fn end(&mut self) {
-        self.take_back(|_| false);
+        self.take_back(&[]);
     }
 
-    /// Takes back what is not to stay, the last first. `stays` is asked in that order.
-    fn take_back(&mut self, mut stays: impl FnMut(&One) -> bool) {
+    /// Takes back what does not stay, the last first.
+    fn take_back(&mut self, stays: &[bool]) {
         let mut kept = Vec::new();
         while let Some(one) = self.rules.pop() {
-            if stays(&one) {
+            if stays.get(self.rules.len()) == Some(&true) {
                 kept.push(one);
                 continue;
             }
@@ -311,8 +318,14 @@ impl Installed {
     }
 }
 
-fn has(list: &[Planned], planned: &Planned) -> bool {
-    list.contains(planned)
+/// Whether a rule that is there is planned.
+fn fits(next: &[Planned], one: &One) -> bool {
+    next.contains(&one.planned)
+}
+
+/// Those of a plan that may get a rule's packets.
+fn in_front<'p>(next: &'p [Planned], rule: &NicRule) -> impl Iterator<Item = &'p Planned> {
+    next.iter().filter(move |planned| acts_before(&planned.rule, rule))
 }
 
 /// Whether a rule may get packets that another one would get without it.
@@ -329,3 +342,6 @@ fn is_as(rule: &NicRule, met: Met) -> bool {
         (_, Met::Dropped) => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,13 +2,19 @@
 mod any_nic;
 mod compare;
 mod emulated;
+mod facts;
 mod installed;
 mod port_rules;
 mod probe;
+mod profile;
 mod rule;
 
 pub use any_nic::AnyNic;
 pub use emulated::{Decision, EmulatedDevice, EmulatedNic, Full, Lie, NicCounts, NicSide, Wire};
+pub use facts::{
+    Action, AddressFact, Facts, Fields, HashFacts, Item, Limits, PortFact, Unsteered, WithoutVlan,
+};
 pub use installed::{Check, Installed, Planned, RuleState};
 pub use port_rules::PortRules;
+pub use profile::{FieldsSeen, Profile, Shape};
 pub use rule::{Fate, L4Item, Met, Nic, NicRule, Pattern, PortItem, Refusal, RuleId, Spread};

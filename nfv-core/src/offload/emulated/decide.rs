@@ -10,6 +10,7 @@ use super::side::Decision;
 use super::{Lie, Rules};
 use crate::dpdk::SYMMETRIC_KEY;
 use crate::offload::compare::Test;
+use crate::offload::facts::WithoutVlan;
 use crate::offload::rule::{Fate, NicRule, Refusal, RuleId};
 use crate::packet::{Fragment, Headers, L3, flow_hash, parse, protocol};
 
@@ -39,7 +40,7 @@ impl Entry {
         Err(Refusal("an address is of the other family".to_owned()))
     }
 
-    pub fn new(id: RuleId, rule: &NicRule, lie: Option<Lie>) -> Self {
+    pub fn new(id: RuleId, rule: &NicRule, without_vlan: WithoutVlan, lie: Option<Lie>) -> Self {
         let mark = match lie {
             Some(Lie::Mark) => None,
             Some(Lie::Tag) => rule.mark.map(|mark| mark ^ 1),
@@ -50,7 +51,7 @@ impl Entry {
             counts: rule.count,
             hits: Arc::default(),
             priority: rule.priority,
-            pattern: Test::of(&rule.pattern),
+            pattern: Test::of(&rule.pattern, without_vlan),
             is_dead: lie == Some(Lie::Match),
             mark,
             fate: rule.fate.clone(),

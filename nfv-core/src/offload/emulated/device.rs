@@ -1,5 +1,7 @@
 //! What a chain file says of an emulated NIC: `emulated,profile=iavf,queues=4,wire=net_af_packet0,iface=wan0`.
 
+use crate::offload::Facts;
+
 /// An emulated NIC as the chain file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmulatedDevice {
@@ -26,6 +28,9 @@ pub enum Lie {
 }
 
 impl EmulatedDevice {
+    /// The profile that takes every rule.
+    pub const ANY: &str = "any";
+
     /// Reads a device's text; `None`: it is another device.
     ///
     /// # Errors
@@ -43,10 +48,10 @@ impl EmulatedDevice {
             Some((options, wire)) => (options, Some(wire)),
             None => (text, None),
         };
-        let mut device = Self { profile: ANY.to_owned(), queues: 4, lie: None, wire: None };
+        let mut device = Self { profile: Self::ANY.to_owned(), queues: 4, lie: None, wire: None };
         for option in options.split(',').filter(|option| !option.is_empty()) {
             match option.split_once('=').unwrap_or((option, "")) {
-                ("profile", name) if !name.is_empty() => device.profile = name.to_owned(),
+                ("profile", name) => device.profile = profile(name)?,
                 ("queues", count) => match count.parse() {
                     Ok(count @ 1..=QUEUES_MAX) => device.queues = count,
                     _ => return Err(format!("`{option}`: a number from 1 to {QUEUES_MAX}")),
@@ -70,10 +75,19 @@ impl EmulatedDevice {
     }
 }
 
+/// A profile by its name.
+fn profile(name: &str) -> Result<String, String> {
+    if name == EmulatedDevice::ANY || Facts::named(name).is_some() {
+        return Ok(name.to_owned());
+    }
+    let near = Facts::nearest(name).map(|near| format!("did you mean `{near}`? "));
+    let names: Vec<&str> = std::iter::once(EmulatedDevice::ANY).chain(Facts::names()).collect();
+    let (near, names) = (near.unwrap_or_default(), names.join(" "));
+    Err(format!("there is no profile `{name}`: {near}profiles: {names}"))
+}
+
 /// What its device begins with.
 const NAME: &str = "emulated";
-/// The profile that takes every rule.
-pub(crate) const ANY: &str = "any";
 /// What DPDK's port made of rings has.
 const QUEUES_MAX: u16 = 16;
 
