@@ -14,18 +14,21 @@ fn planned(class: u32, priority: u32, (first, last): (u16, u16), fate: Fate) -> 
     Planned { class, rule: NicRule { pattern, priority, mark, count: true, fate } }
 }
 
+/// What a NIC had after each call.
+type Seen = Arc<Mutex<Vec<Vec<NicRule>>>>;
+
 /// A NIC that keeps what it had after each call, and refuses one priority.
 #[derive(Debug)]
 struct Watched {
     nic: AnyNic,
     rules: Vec<(RuleId, NicRule)>,
-    seen: Arc<Mutex<Vec<Vec<NicRule>>>>,
+    seen: Seen,
     refuses: Option<u32>,
 }
 
 impl Watched {
-    fn new(refuses: Option<u32>) -> (Box<Self>, Arc<Mutex<Vec<Vec<NicRule>>>>) {
-        let seen = Arc::default();
+    fn new(refuses: Option<u32>) -> (Box<Self>, Seen) {
+        let seen = Seen::default();
         let nic = Self { nic: AnyNic::new(2), rules: Vec::new(), seen: Arc::clone(&seen), refuses };
         (Box::new(nic), seen)
     }
