@@ -1,5 +1,7 @@
 //! What NICs are told: rules that tag, steer and drop, as far as each of them takes any.
+mod cell;
 mod facts;
+mod ladder;
 mod port_rules;
 mod profile;
 mod rule;
@@ -7,6 +9,7 @@ mod rule;
 pub use facts::{
     Action, AddressFact, Facts, Fields, HashFacts, Item, Limits, PortFact, Unsteered, WithoutVlan,
 };
+pub use ladder::{Asked, Offload, Placed, PlannedRule, Role, Rung, deal, plan};
 pub use port_rules::PortRules;
 pub use profile::{FieldsSeen, Profile, Shape};
 pub use rule::{Fate, L4Item, Nic, NicRule, Pattern, PortItem, Refusal, RuleId, Spread};
