@@ -158,6 +158,12 @@ pub(crate) const PORT: Table = Table {
             help: "receive frames for other stations; without it true for a transparent port, false for a routed one",
         },
         Key {
+            name: "offload",
+            shape: Shape::Flag,
+            need: Need::Default("true"),
+            help: "give the NIC rules that tag, steer and drop packets, as far as it takes any",
+        },
+        Key {
             name: "rx-descriptors",
             shape: Shape::Integer { min: 32, max: 32_768 },
             need: Need::Optional,

@@ -291,7 +291,7 @@ chains:
             report.render(Color::Never),
             r#"edge.yaml:2:10: unknown key `devise` in port `lan`
     2 |   lan: { devise: "0000:03:02.0" }
-      |          ^^^^^^ did you mean `device`? keys: device mode zone addresses mac mtu promiscuous rx-descriptors tx-descriptors mempool-size link-timeout twin neighbours
+      |          ^^^^^^ did you mean `device`? keys: device mode zone addresses mac mtu promiscuous offload rx-descriptors tx-descriptors mempool-size link-timeout twin neighbours
 edge.yaml:3:34: `mode`: `routd` is not a value of it
     3 |   wan: { device: net_tap0, mode: routd, mtu: 0x5dc }
       |                                  ^^^^^ did you mean `routed`? values: transparent routed

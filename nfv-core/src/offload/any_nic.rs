@@ -69,6 +69,10 @@ impl Nic for AnyNic {
         Ok(())
     }
 
+    fn blank(&self) -> Option<Box<dyn Nic>> {
+        Some(Box::new(Self::new(self.queues)))
+    }
+
     fn hits(&self, _: RuleId) -> Option<u64> {
         None
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compare::Test;
 use super::probe;
-use super::rule::{Fate, Met, Nic, NicRule, RuleId};
+use super::rule::{Fate, Met, Nic, NicRule, Pattern, Refusal, RuleId};
 use crate::packet::parse;
 
 /// A rule that a NIC is to have.
@@ -62,6 +62,8 @@ pub struct Installed {
 struct One {
     planned: Planned,
     state: Result<(RuleId, Check), String>,
+    /// By the driver.
+    was_refused: bool,
 }
 
 impl Installed {
@@ -158,8 +160,11 @@ impl Installed {
                 continue;
             }
             given += 1;
-            let state = self.give(&planned);
-            self.rules.push(One { planned, state });
+            let (state, was_refused) = match self.give(&planned) {
+                Ok(id) => (Ok((id, Check::Accepted)), false),
+                Err((why, was_refused)) => (Err(why), was_refused),
+            };
+            self.rules.push(One { planned, state, was_refused });
         }
         self.took = start.elapsed();
         if given > 0 {
@@ -167,19 +172,18 @@ impl Installed {
         }
     }
 
-    fn give(&mut self, planned: &Planned) -> Result<(RuleId, Check), String> {
-        let absent = self
-            .rules
-            .iter()
-            .find(|one| one.state.is_err() && acts_before(&one.planned.rule, &planned.rule));
-        if let Some(absent) = absent {
-            return Err(format!(
-                "a rule of class {} that acts before it is not there",
-                absent.planned.class
+    /// Gives a rule. `Err`: why not, and whether the driver says so.
+    fn give(&mut self, planned: &Planned) -> Result<RuleId, (String, bool)> {
+        let absent =
+            |one: &&One| one.state.is_err() && acts_before(&one.planned.rule, &planned.rule);
+        if let Some(absent) = self.rules.iter().find(absent) {
+            let class = absent.planned.class;
+            return Err((
+                format!("a rule of class {class} that acts before it is not there"),
+                false,
             ));
         }
-        let id = self.nic.install(&planned.rule).map_err(|why| why.to_string())?;
-        Ok((id, Check::Accepted))
+        self.nic.install(&planned.rule).map_err(|why| (why.to_string(), true))
     }
 
     fn tell(&self, given: usize) {
@@ -273,6 +277,33 @@ impl Installed {
             tracing::error!("port {}: a rule cannot be taken back: {why}", self.port);
         }
         one.state = Err(why.to_owned());
+    }
+
+    /// What the driver refused when it was to be installed.
+    pub fn refused(&self) -> impl Iterator<Item = (Pattern, Refusal)> {
+        self.rules.iter().filter(|one| one.was_refused).filter_map(|one| {
+            let why = one.state.as_ref().err()?;
+            Some((one.planned.rule.pattern, Refusal(why.clone())))
+        })
+    }
+
+    /// Takes back the rules of a class: its packets do not meet them.
+    pub fn give_up(&mut self, class: u32) {
+        let mut gone = 0;
+        for at in 0..self.rules.len() {
+            let is_its = |one: &One| one.planned.class == class && one.state.is_ok();
+            if self.rules.get(at).is_some_and(is_its) {
+                self.retire(at, "it was taken, but packets of its class do not meet it");
+                gone += 1;
+            }
+        }
+        gone += self.retire_behind();
+        if gone > 0 {
+            tracing::warn!(
+                "port {}: the NIC took the rules of class {class}, but packets of it do not meet them: {gone} are taken back",
+                self.port
+            );
+        }
     }
 
     /// Takes all rules back for good: the NIC was found to do another thing than they say.

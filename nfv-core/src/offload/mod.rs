@@ -1,9 +1,11 @@
 //! What NICs are told: rules that tag, steer and drop, as far as each of them takes any.
 mod any_nic;
+mod cell;
 mod compare;
 mod emulated;
 mod facts;
 mod installed;
+mod ladder;
 mod port_rules;
 mod probe;
 mod profile;
@@ -15,6 +17,7 @@ pub use facts::{
     Action, AddressFact, Facts, Fields, HashFacts, Item, Limits, PortFact, Unsteered, WithoutVlan,
 };
 pub use installed::{Check, Installed, Planned, RuleState};
+pub use ladder::{Asked, Offload, Placed, PlannedRule, Role, Rung, deal, plan};
 pub use port_rules::PortRules;
 pub use profile::{FieldsSeen, Profile, Shape};
 pub use rule::{Fate, L4Item, Met, Nic, NicRule, Pattern, PortItem, Refusal, RuleId, Spread};

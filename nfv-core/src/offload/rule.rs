@@ -243,6 +243,11 @@ pub trait Nic: Debug + Send {
     /// The NIC does not answer.
     fn flush(&mut self) -> Result<(), Refusal>;
 
+    /// One like it that has no rules, to plan for while it has some; `None`: it has to be asked itself.
+    fn blank(&self) -> Option<Box<dyn Nic>> {
+        None
+    }
+
     /// The device was reset: it has none of its rules any more, and those who gave them give them again.
     fn forget(&mut self) {}
 

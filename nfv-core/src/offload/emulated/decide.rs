@@ -97,12 +97,16 @@ impl Tables {
         }
     }
 
+    /// As if there were no rules.
+    pub fn spread_only(&self, h: &Headers) -> Decision {
+        let hash = self.hash(h);
+        let is_symmetric = matches!(self.key, Key::Symmetric);
+        Decision { hash: hash.filter(|_| is_symmetric), ..Decision::to(self.spread(hash)) }
+    }
+
     /// As [`Tables::decide`]. Cost: a walk through the rules.
     pub fn decide_parsed(&self, h: &Headers) -> Decision {
-        let hash = self.hash(h);
-        let spread = self.spread(hash);
-        let is_symmetric = matches!(self.key, Key::Symmetric);
-        let plain = Decision { hash: hash.filter(|_| is_symmetric), ..Decision::to(spread) };
+        let plain = self.spread_only(h);
         // A fragment's ports are not there, or not in all of them: it meets no rule.
         if h.fragment != Fragment::Whole {
             return plain;
@@ -114,7 +118,7 @@ impl Tables {
         let queue = match entry.fate {
             Fate::Drop => None,
             Fate::Queue(queue) => Some(queue % self.queues),
-            Fate::Rss => Some(spread),
+            Fate::Rss => plain.queue,
         };
         Decision { rule: Some(at), mark: entry.mark, queue, ..plain }
     }

@@ -43,6 +43,17 @@ impl EmulatedDevice {
         Some(Self::read_options(rest))
     }
 
+    /// Its text without the wire.
+    pub fn unwired(&self) -> String {
+        let lies = match self.lie {
+            None => "",
+            Some(Lie::Mark) => ",lies=mark",
+            Some(Lie::Tag) => ",lies=tag",
+            Some(Lie::Match) => ",lies=match",
+        };
+        format!("{NAME},profile={},queues={}{lies}", self.profile, self.queues)
+    }
+
     fn read_options(text: &str) -> Result<Self, String> {
         let (options, wire) = match text.split_once(",wire=") {
             Some((options, wire)) => (options, Some(wire)),

@@ -147,6 +147,10 @@ impl Nic for EmulatedNic {
         self.shared.changed();
     }
 
+    fn blank(&self) -> Option<Box<dyn Nic>> {
+        self.shared.lock().takes.blank()
+    }
+
     fn hits(&self, id: RuleId) -> Option<u64> {
         let rules = self.shared.lock();
         let entry = rules.entries.iter().find(|entry| entry.id == id && entry.counts)?;

@@ -136,6 +136,15 @@ impl NicSide {
         }
     }
 
+    /// What it would do with a frame if it had no rules.
+    pub fn decide_without_rules(&mut self, frame: &[u8], wire_length: u32) -> Decision {
+        self.refresh();
+        match parse(frame, wire_length) {
+            Ok(headers) => self.tables.spread_only(&headers),
+            Err(_) => Decision::to(0),
+        }
+    }
+
     /// Takes packets from the wire to the queues, or wherever the rules have them.
     pub fn receive(&mut self, packets: &mut Packets) {
         for packet in packets.drain(..) {
