@@ -15,6 +15,9 @@ pub struct Walk<'w> {
     plan: &'w Plan,
 }
 
+/// What becomes of a packet, and what it met.
+pub type Told = (ClassFate, Vec<(usize, Option<u32>)>);
+
 /// A packet as one end of a conversation sees it.
 struct View {
     family: IpFamily,
@@ -103,11 +106,7 @@ impl<'w> Walk<'w> {
     }
 
     /// What becomes of a packet as far as nobody needs to be asked, and what it met. `None`: no chain takes it.
-    pub fn packet(
-        &self,
-        port: PortIndex,
-        h: &Headers,
-    ) -> Option<(ClassFate, Vec<(usize, Option<u32>)>)> {
+    pub fn packet(&self, port: PortIndex, h: &Headers) -> Option<Told> {
         let (keeps, program) = self.chain(port, h)?;
         let name = &self.plan.ports[port.index()];
         let steps = &self.plan.programs[usize::from(program.0)].steps;

@@ -22,11 +22,13 @@ impl Tag {
     }
 
     /// The number of the class, from 1; 0 is none.
+    #[inline(always)]
     pub const fn class(self) -> u32 {
         self.0 & CLASSES_MAX
     }
 
     /// The plan's epoch, 0 to 15.
+    #[inline(always)]
     pub const fn epoch(self) -> u8 {
         (self.0 >> CLASS_BITS) as u8
     }

@@ -4,7 +4,7 @@ use super::region::Region;
 use crate::chain::matching::Match;
 use crate::chain::value::{IpFamily, PortRange, Prefix, Protocol};
 use crate::nf::{PortIndex, Surroundings};
-use crate::packet::{Fragment, Headers, L3};
+use crate::packet::{Fragment, Headers, L3, protocol};
 
 /// How the packets that a match is compared with stand to those that come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,14 +99,15 @@ impl Region {
 }
 
 /// Whether a NIC's rule may be about a packet: all of a datagram, of a transport that rules name.
-#[inline]
+#[inline(always)]
 pub fn is_taggable(h: &Headers) -> bool {
-    let protocols: &[Protocol] = match h.kind {
-        L3::Ipv4 => &[Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::ICMP],
-        L3::Ipv6 => &[Protocol::TCP, Protocol::UDP, Protocol::SCTP, Protocol::ICMP6],
+    let named = match h.kind {
+        L3::Ipv4 => h.protocol == protocol::ICMP,
+        L3::Ipv6 => h.protocol == protocol::ICMP6,
         L3::Arp | L3::Other => return false,
     };
-    h.fragment == Fragment::Whole && protocols.iter().any(|p| p.number() == h.protocol)
+    let named = named || matches!(h.protocol, protocol::TCP | protocol::UDP | protocol::SCTP);
+    named && h.fragment == Fragment::Whole
 }
 
 /// What stands in the place of ports.
@@ -128,8 +129,8 @@ fn transports(one: &Match, seen: Seen) -> Option<Vec<L4>> {
             };
             (0..=u8::MAX).filter(of).map(move |t| (protocol, t)).collect::<Vec<_>>()
         };
-        let of = |(protocol, kind)| {
-            let protocol = Some(protocol);
+        let of = |(of, kind)| {
+            let protocol = Some(of);
             L4 { protocol, sport: ANY, dport: ANY, icmp: Some(kind) }
         };
         return Some(one.icmp.iter().flat_map(kinds).map(of).collect());
