@@ -77,7 +77,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     let plan = Arc::new(plan);
     let Opened { ports, queues: seeds, emulated } = open_ports(&eal, &file.ports, lcores.len())?;
     let rules = NicRules::none(nics(&ports, &file.ports, &emulated));
-    rules.change(&plan.classes);
+    rules.change(&plan);
     let sender = emulated.into_iter().find(|nic| nic.port == PortIndex(0)).zip(ports.first());
     let sender = sender
         .map(|(nic, port)| {

@@ -58,14 +58,13 @@ impl Reloader {
                 self.file.flows.max
             );
         }
-        let classes = plan.classes.clone();
         // What the NIC drops now and the new file lets live, it must let live before; and it may drop what the new file
         // drops only when no worker runs the old one any more.
-        self.rules.make_way(&classes);
+        self.rules.make_way(&plan);
         let changed = self.workers.change(plan).inspect_err(|_| {
-            self.rules.change(&self.workers.now().plan.classes);
+            self.rules.change(&self.workers.now().plan);
         })?;
-        self.rules.change(&classes);
+        self.rules.change(&self.workers.now().plan);
         let took = changed.took;
         // The control thread ends after this.
         let _ = self.tasks.send(changed);

@@ -50,7 +50,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let kernel = kernel_queues(&routed, ports.len());
     // Before a worker polls: what arrives until then waits in the queues, or is told apart by software.
     let rules = Arc::new(NicRules::none(nics(&ports, &file.ports, &emulated)));
-    rules.change(&plan.classes);
+    rules.change(&plan);
     let ports: Arc<[OpenPort]> = ports.into();
     let workers: Vec<_> = lcores.into_iter().zip(seeds).collect();
     let cells: Vec<_> = workers.iter().map(|_| plan.ledger.cells()).collect();
@@ -69,6 +69,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     );
     let _balance = (of > 1).then(|| Periodic::balance(all.clone())).transpose();
     let _balance = _balance.context("starting the balance thread")?;
+    let _tags = Periodic::tags(rules.clone()).context("starting the thread that looks at tags")?;
     let hang_up = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, hang_up.clone())
         .context("watching for signals")?;

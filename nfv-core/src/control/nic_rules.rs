@@ -1,11 +1,13 @@
 //! The rules of all ports' NICs in a run: planned from the classes, given before traffic is let in, changed with the plan,
 //! watched, taken back.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dispatch::{Classes, PortClasses};
+use crate::chain::compile::Plan;
+use crate::dispatch::{Classes, PortClasses, TagCheck};
 use crate::offload::{
     Asked, Check, EmulatedNic, Facts, Fate, Installed, Nic, NicCounts, Pattern, Placed, Planned,
     Refusal, RuleState, Rung, deal, plan,
@@ -41,6 +43,9 @@ struct PortRules {
     /// What was refused though it was validated.
     refused: Vec<(Pattern, Refusal)>,
     emulated: Option<EmulatedNic>,
+    /// Whether tags are right, and since when there are any.
+    check: Option<Arc<TagCheck>>,
+    given: Instant,
 }
 
 /// What a port's NIC does of the work.
@@ -92,6 +97,8 @@ impl NicRules {
             placed: Vec::new(),
             refused: Vec::new(),
             emulated: nic.emulated,
+            check: None,
+            given: Instant::now(),
         };
         Self(Mutex::new(nics.into_iter().map(port).collect()))
     }
@@ -101,16 +108,24 @@ impl NicRules {
     }
 
     /// Before workers change to a plan: no packet is dropped by a rule that lives then.
-    pub fn make_way(&self, classes: &Classes) {
+    pub fn make_way(&self, next: &Plan) {
         for port in self.lock().iter_mut() {
-            port.make_way(classes);
+            port.make_way(next);
         }
     }
 
     /// Gives the rules of a plan that workers run, or are about to for the first time.
-    pub fn change(&self, classes: &Classes) {
+    pub fn change(&self, plan: &Plan) {
         for port in self.lock().iter_mut() {
-            port.change(classes);
+            port.change(plan);
+        }
+    }
+
+    /// Looks at what workers saw of tags: who tags wrongly gets no rules any more, and rules that no packet meets are taken
+    /// back.
+    pub fn look(&self) {
+        for port in self.lock().iter_mut() {
+            port.look();
         }
     }
 
@@ -119,27 +134,6 @@ impl NicRules {
         for one in self.lock().iter_mut().filter(|one| one.port == port) {
             one.installed.restore();
         }
-    }
-
-    /// Takes all rules of a port back for good: its NIC was found to tag wrongly.
-    pub fn stop(&self, port: PortIndex, why: &str) {
-        for one in self.lock().iter_mut().filter(|one| one.port == port) {
-            one.installed.stop(why);
-        }
-    }
-
-    /// Takes back the rules of a class that its packets do not meet.
-    pub fn give_up(&self, port: PortIndex, class: u32) {
-        for one in self.lock().iter_mut().filter(|one| one.port == port) {
-            one.installed.give_up(class);
-        }
-    }
-
-    /// The classes of a port of which rules are there, and whether a rule is to drop them.
-    pub fn told(&self, port: PortIndex) -> Vec<u32> {
-        let all = self.lock();
-        let one = all.iter().find(|one| one.port == port);
-        one.map(PortRules::told_in_full).unwrap_or_default()
     }
 
     /// Takes all rules back, at the end of a run.
@@ -161,10 +155,10 @@ impl NicRules {
 }
 
 impl PortRules {
-    fn make_way(&mut self, classes: &Classes) {
-        let next = of_port(classes, self.port);
+    fn make_way(&mut self, plan: &Plan) {
+        let next = of_port(&plan.classes, self.port);
         if self.classes.as_ref() == next {
-            return;
+            return self.have_checked(plan);
         }
         let planned = match (next, self.installed.nic().blank()) {
             (Some(next), Some(blank)) => self.plan(next, blank.as_ref()).0,
@@ -174,13 +168,14 @@ impl PortRules {
         self.installed.make_way(&planned);
     }
 
-    fn change(&mut self, classes: &Classes) {
-        let next = of_port(classes, self.port);
+    fn change(&mut self, plan: &Plan) {
+        let next = of_port(&plan.classes, self.port);
         if self.classes.as_ref() == next {
-            return;
+            return self.have_checked(plan);
         }
         self.classes = next.cloned();
         self.refused.clear();
+        (self.check, self.given) = (None, Instant::now());
         let Some(next) = next.filter(|next| !next.classes.is_empty()) else {
             self.placed.clear();
             return self.installed.change(Vec::new());
@@ -194,6 +189,14 @@ impl PortRules {
             let nic = blank.as_deref().unwrap_or_else(|| self.installed.nic());
             let (planned, placed) = self.plan(next, nic);
             self.placed = placed;
+            if self.check.is_none() && !planned.is_empty() {
+                // Before the first tag comes.
+                match TagCheck::new(next, plan.workers.check_tags) {
+                    Ok(check) => self.check = Some(Arc::new(check)),
+                    Err(why) => return tracing::error!("port {}: no rules: {why}", self.name),
+                }
+                self.have_checked(plan);
+            }
             self.installed.change(planned);
             let refused: Vec<_> = self.installed.refused().collect();
             if refused.is_empty() {
@@ -202,6 +205,37 @@ impl PortRules {
             self.refused.extend(refused);
         }
         self.installed.verify();
+    }
+
+    /// Has workers that run a plan look at tags.
+    fn have_checked(&self, plan: &Plan) {
+        let entry = plan.entries.get(self.port.index());
+        if let (Some(entry), Some(check)) = (entry, &self.check) {
+            // Of a plan that was given its rules already it is there.
+            let _ = entry.check.set(check.clone());
+        }
+    }
+
+    fn look(&mut self) {
+        let Some(check) = &self.check else { return };
+        if let Some((was, is)) = check.wrong() {
+            let right = is.map_or("none".to_owned(), |tag| format!("class {}", tag.class()));
+            let was = was.class();
+            return self
+                .installed
+                .stop(&format!("it tagged a packet as of class {was}; it is of {right}"));
+        }
+        if self.given.elapsed() < PATIENCE {
+            return;
+        }
+        let unmet = |class: &u32| {
+            let (tagged, untagged) = check.seen(*class);
+            tagged == 0 && untagged >= UNMET
+        };
+        let all: Vec<u32> = self.told_in_full().into_iter().filter(unmet).collect();
+        for class in all {
+            self.installed.give_up(class);
+        }
     }
 
     fn plan(&self, classes: &PortClasses, nic: &dyn Nic) -> (Vec<Planned>, Vec<Placed>) {
@@ -276,3 +310,7 @@ fn of_port(classes: &Classes, port: PortIndex) -> Option<&PortClasses> {
 
 /// How often a plan is made anew for what was refused.
 const TRIES: usize = 4;
+/// So long after rules were given packets may still come that met them not.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// So many packets of a class, of those that were looked at, without one that has its tag, and its rules do not act.
+const UNMET: u32 = 16;

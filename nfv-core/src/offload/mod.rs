@@ -12,7 +12,9 @@ mod profile;
 mod rule;
 
 pub use any_nic::AnyNic;
-pub use emulated::{Decision, EmulatedDevice, EmulatedNic, Full, Lie, NicCounts, NicSide, Wire};
+pub use emulated::{
+    Decision, EmulatedDevice, EmulatedNic, Full, Lie, LiedTo, NicCounts, NicSide, Wire,
+};
 pub use facts::{
     Action, AddressFact, Facts, Fields, HashFacts, Item, Limits, PortFact, Unsteered, WithoutVlan,
 };

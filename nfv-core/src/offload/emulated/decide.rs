@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::side::Decision;
-use super::{Lie, Rules};
+use super::{Lie, LiedTo, Rules};
 use crate::dpdk::SYMMETRIC_KEY;
 use crate::offload::compare::Test;
 use crate::offload::facts::WithoutVlan;
@@ -22,8 +22,6 @@ pub(super) struct Entry {
     pub hits: Arc<AtomicU64>,
     priority: u32,
     pattern: Test,
-    /// The NIC lies about it.
-    is_dead: bool,
     mark: Option<u32>,
     fate: Fate,
 }
@@ -40,20 +38,14 @@ impl Entry {
         Err(Refusal("an address is of the other family".to_owned()))
     }
 
-    pub fn new(id: RuleId, rule: &NicRule, without_vlan: WithoutVlan, lie: Option<Lie>) -> Self {
-        let mark = match lie {
-            Some(Lie::Mark) => None,
-            Some(Lie::Tag) => rule.mark.map(|mark| mark ^ 1),
-            Some(Lie::Match) | None => rule.mark,
-        };
+    pub fn new(id: RuleId, rule: &NicRule, without_vlan: WithoutVlan) -> Self {
         Self {
             id,
             counts: rule.count,
             hits: Arc::default(),
             priority: rule.priority,
             pattern: Test::of(&rule.pattern, without_vlan),
-            is_dead: lie == Some(Lie::Match),
-            mark,
+            mark: rule.mark,
             fate: rule.fate.clone(),
         }
     }
@@ -69,6 +61,14 @@ pub(super) struct Tables {
     queues: u16,
 }
 
+/// Where a frame comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// It is shown.
+    Probe,
+    Wire,
+}
+
 /// The key of a hash.
 #[derive(Debug)]
 enum Key {
@@ -77,10 +77,27 @@ enum Key {
     Other(Vec<u8>),
 }
 
+impl Entry {
+    /// As a NIC that lies carries it out; `None`: not at all.
+    fn with(mut self, lie: Option<Lie>) -> Option<Self> {
+        self.mark = match lie {
+            Some(Lie::Match) => return None,
+            Some(Lie::Mark) => None,
+            Some(Lie::Tag) => self.mark.map(|mark| mark ^ 1),
+            None => self.mark,
+        };
+        Some(self)
+    }
+}
+
 impl Tables {
-    pub fn of(rules: &Rules, queues: u16) -> Self {
-        let mut entries: Vec<Entry> =
-            rules.entries.iter().filter(|e| !e.is_dead).cloned().collect();
+    /// For frames that come from there.
+    pub fn of(rules: &Rules, queues: u16, from: From) -> Self {
+        let lies =
+            |(lie, to): (Lie, LiedTo)| (to == LiedTo::All || from == From::Wire).then_some(lie);
+        let lie = rules.lie.and_then(lies);
+        let all = rules.entries.iter().cloned();
+        let mut entries: Vec<Entry> = all.filter_map(|entry| entry.with(lie)).collect();
         // What was installed first acts first, where priorities are equal.
         entries.sort_by_key(|entry| entry.priority);
         let is_symmetric =

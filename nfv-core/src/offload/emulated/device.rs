@@ -9,8 +9,8 @@ pub struct EmulatedDevice {
     pub profile: String,
     /// How many queue pairs it has.
     pub queues: u16,
-    /// In which way it does not do what it says.
-    pub lie: Option<Lie>,
+    /// In which way it does not do what it says, and to whom.
+    pub lie: Option<(Lie, LiedTo)>,
     /// The device that is its wire, with its arguments; without one it is fed by a bench.
     pub wire: Option<String>,
 }
@@ -25,6 +25,15 @@ pub enum Lie {
     Tag,
     /// No packet meets a rule.
     Match,
+}
+
+/// Where a fault shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LiedTo {
+    /// In all frames.
+    All,
+    /// Not in frames that it is shown to see what it does, only in those that come from the wire.
+    Wire,
 }
 
 impl EmulatedDevice {
@@ -45,12 +54,8 @@ impl EmulatedDevice {
 
     /// Its text without the wire.
     pub fn unwired(&self) -> String {
-        let lies = match self.lie {
-            None => "",
-            Some(Lie::Mark) => ",lies=mark",
-            Some(Lie::Tag) => ",lies=tag",
-            Some(Lie::Match) => ",lies=match",
-        };
+        let lie = LIES.iter().find(|(_, lie, to)| self.lie == Some((*lie, *to)));
+        let lies = lie.map(|(name, ..)| format!(",lies={name}")).unwrap_or_default();
         format!("{NAME},profile={},queues={}{lies}", self.profile, self.queues)
     }
 
@@ -67,10 +72,13 @@ impl EmulatedDevice {
                     Ok(count @ 1..=QUEUES_MAX) => device.queues = count,
                     _ => return Err(format!("`{option}`: a number from 1 to {QUEUES_MAX}")),
                 },
-                ("lies", "mark") => device.lie = Some(Lie::Mark),
-                ("lies", "tag") => device.lie = Some(Lie::Tag),
-                ("lies", "match") => device.lie = Some(Lie::Match),
-                ("lies", _) => return Err(format!("`{option}`: it is mark, tag or match")),
+                ("lies", what) => match LIES.iter().find(|(name, ..)| *name == what) {
+                    Some((_, lie, to)) => device.lie = Some((*lie, *to)),
+                    None => {
+                        let names: Vec<&str> = LIES.iter().map(|(name, ..)| *name).collect();
+                        return Err(format!("`{option}`: it is one of {}", names.join(" ")));
+                    }
+                },
                 _ => {
                     return Err(format!("`{option}`: the options are profile, queues, lies, wire"));
                 }
@@ -97,6 +105,15 @@ fn profile(name: &str) -> Result<String, String> {
     Err(format!("there is no profile `{name}`: {near}profiles: {names}"))
 }
 
+/// Faults by their names.
+const LIES: [(&str, Lie, LiedTo); 6] = [
+    ("mark", Lie::Mark, LiedTo::All),
+    ("tag", Lie::Tag, LiedTo::All),
+    ("match", Lie::Match, LiedTo::All),
+    ("wire-mark", Lie::Mark, LiedTo::Wire),
+    ("wire-tag", Lie::Tag, LiedTo::Wire),
+    ("wire-match", Lie::Match, LiedTo::Wire),
+];
 /// What its device begins with.
 const NAME: &str = "emulated";
 /// What DPDK's port made of rings has.
@@ -116,7 +133,7 @@ mod tests {
         assert_eq!((device.profile.as_str(), device.queues), ("iavf", 2));
         assert_eq!(
             (device.lie, device.wire.as_deref()),
-            (Some(Lie::Tag), Some("net_tap0,iface=a"))
+            (Some((Lie::Tag, LiedTo::All)), Some("net_tap0,iface=a"))
         );
         assert_eq!(read("emulated").unwrap().profile, "any");
         assert!(EmulatedDevice::read("emulated_other").is_none());

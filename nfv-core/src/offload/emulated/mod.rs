@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use self::decide::{Entry, Tables};
-pub use self::device::{EmulatedDevice, Lie};
+use self::decide::{Entry, From, Tables};
+pub use self::device::{EmulatedDevice, Lie, LiedTo};
 pub use self::side::{Decision, Full, NicSide};
 pub use self::wire::Wire;
 use super::facts::{Facts, Limits};
@@ -57,7 +57,7 @@ impl EmulatedNic {
         takes: Box<dyn Nic>,
         queues: u16,
         port: RingPort,
-        lie: Option<Lie>,
+        lie: Option<(Lie, LiedTo)>,
     ) -> (Self, NicSide) {
         let driver = takes.driver().to_owned();
         let facts = Facts::of_driver(&driver);
@@ -115,9 +115,8 @@ impl Nic for EmulatedNic {
         Entry::check(rule)?;
         let mut rules = self.shared.lock();
         let id = rules.takes.install(rule)?;
-        let lie = rules.lie;
         let without_vlan = rules.takes.limits().without_vlan;
-        rules.entries.push(Entry::new(id, rule, without_vlan, lie));
+        rules.entries.push(Entry::new(id, rule, without_vlan));
         self.shared.changed();
         Ok(id)
     }
@@ -178,7 +177,7 @@ impl Nic for EmulatedNic {
     }
 
     fn probe(&self, frame: &[u8]) -> Option<Met> {
-        let tables = Tables::of(&self.shared.lock(), self.queues);
+        let tables = Tables::of(&self.shared.lock(), self.queues, From::Probe);
         let length = u32::try_from(frame.len()).ok()?;
         Some(tables.decide(frame, length).met())
     }
@@ -212,7 +211,7 @@ struct Rules {
     /// Whether the driver tells it.
     shows_key: bool,
     table: Vec<u16>,
-    lie: Option<Lie>,
+    lie: Option<(Lie, LiedTo)>,
     flushes: u64,
 }
 

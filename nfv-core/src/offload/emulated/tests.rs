@@ -4,6 +4,7 @@ use crate::offload::{AnyNic, Fate, L4Item, Pattern, PortItem};
 
 /// A NIC without a port: it can be shown frames.
 fn nic(lie: Option<Lie>) -> EmulatedNic {
+    let lie = lie.map(|lie| (lie, LiedTo::All));
     let port = RingPort { into: Vec::new(), out: Vec::new() };
     EmulatedNic::new(Box::new(AnyNic::new(4)), 4, port, lie).0
 }

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dpdk::RingPort;
-use crate::offload::{AnyNic, EmulatedNic, L4Item, Lie, Pattern, PortItem, Refusal, Spread};
+use crate::offload::{
+    AnyNic, EmulatedNic, L4Item, Lie, LiedTo, Pattern, PortItem, Refusal, Spread,
+};
 
 /// Of UDP to ports `first` to `last`.
 fn planned(class: u32, priority: u32, (first, last): (u16, u16), fate: Fate) -> Planned {
@@ -204,6 +206,7 @@ fn packets_that_rules_dropped_are_known_when_these_are_gone() {
 }
 
 fn emulated(lie: Option<Lie>) -> Installed {
+    let lie = lie.map(|lie| (lie, LiedTo::All));
     let port = RingPort { into: Vec::new(), out: Vec::new() };
     let (nic, _) = EmulatedNic::new(Box::new(AnyNic::new(2)), 2, port, lie);
     let mut installed = Installed::none("p", Box::new(nic));
@@ -240,4 +243,16 @@ fn who_was_stopped_gets_no_rules_any_more() {
     installed.stop("it lies");
     installed.change(vec![planned(4, 0, (1, 2), Fate::Rss)]);
     assert_eq!((installed.rules().count(), installed.stopped()), (0, Some("it lies")));
+}
+
+#[test]
+fn rules_that_a_process_left_when_it_crashed_are_flushed() {
+    let port = RingPort { into: Vec::new(), out: Vec::new() };
+    let (mut nic, _) = EmulatedNic::new(Box::new(AnyNic::new(2)), 2, port, None);
+    nic.install(&planned(1, 0, (0, u16::MAX), Fate::Drop).rule).unwrap();
+    let frame = probe::frame(&planned(1, 0, (53, 53), Fate::Drop).rule.pattern);
+    assert_eq!(nic.probe(&frame), Some(Met::Dropped));
+    let installed = Installed::none("p", Box::new(nic.clone()));
+    assert!(matches!(installed.nic().probe(&frame), Some(Met::Passed { mark: None, .. })));
+    assert_eq!(nic.flushes(), 1);
 }
