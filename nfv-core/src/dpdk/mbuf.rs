@@ -190,6 +190,21 @@ impl Packet {
         (self.flags() & dpdk_sys::NFV_RX_RSS_HASH != 0).then(|| self.hash())
     }
 
+    /// Writes the hash of the flow, as a NIC does that made one.
+    #[inline]
+    pub fn set_rss_hash(&mut self, hash: u32) {
+        let flags = self.flags() | dpdk_sys::NFV_RX_RSS_HASH;
+        let base = self.0.as_ptr().cast::<u8>();
+        // SAFETY: the offset is that of the field in the installed DPDK's `struct rte_mbuf`.
+        let at = unsafe { base.add(dpdk_sys::NFV_MBUF_RSS as usize) };
+        // SAFETY: the field has this type and alignment, and the mbuf is ours.
+        unsafe { at.cast::<u32>().write(hash) };
+        // SAFETY: the offset is that of the field in the installed DPDK's `struct rte_mbuf`.
+        let at = unsafe { base.add(dpdk_sys::NFV_MBUF_OL_FLAGS as usize) };
+        // SAFETY: the field has this type and alignment, and the mbuf is ours.
+        unsafe { at.cast::<u64>().write(flags) };
+    }
+
     /// What a rule of the NIC's wrote into it (a rule's MARK), when one did.
     ///
     /// Cost: the mbuf's first line, which whoever looks at a packet has read.
