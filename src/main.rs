@@ -16,6 +16,7 @@ mod explain;
 mod failure;
 mod hints;
 mod network;
+mod offload;
 mod reload;
 mod replay;
 mod run;
