@@ -108,6 +108,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let wires = Wires::start(emulated)?;
     let start = Instant::now();
     let mut lives = Lives::new(&ports, carriers, |index, port| {
+        rules.restore(index);
         if let Some(table) = &all.now().plan.routes {
             table.set_port(index, PortFacts { mac: port.mac(), mtu: port.mtu });
         }
