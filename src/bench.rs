@@ -90,7 +90,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         .transpose()?;
     if let Some(table) = &plan.routes {
         for (index, port) in (0..=u8::MAX).map(PortIndex).zip(&ports) {
-            let mac = if index.index() == 0 { MAC } else { port.mac };
+            let mac = if index.index() == 0 { MAC } else { port.mac() };
             table.set_port(index, PortFacts { mac, mtu: port.mtu });
         }
     }

@@ -63,7 +63,7 @@ pub fn dress(port: &mut OpenPort, emulated: &Emulated) {
     port.shortfalls.clear();
     if let Some((wire, _)) = &emulated.wire {
         port.device = wire.device.clone();
-        port.mac = wire.mac;
+        port.set_mac(wire.mac());
         port.mtu = wire.mtu;
         port.shortfalls = wire.shortfalls.clone();
     }

@@ -15,6 +15,7 @@ mod emulated;
 mod explain;
 mod failure;
 mod hints;
+mod lives;
 mod network;
 mod offload;
 mod reload;

@@ -387,7 +387,7 @@ fn unknown<'n>(handle: &str, known: impl Iterator<Item = &'n str>) -> String {
 
 fn port_state(port: &OpenPort) -> PortState {
     let link = port.link();
-    let [a, b, c, d, e, f] = port.mac;
+    let [a, b, c, d, e, f] = port.mac();
     PortState {
         device: port.device.clone(),
         driver: port.driver.clone(),
