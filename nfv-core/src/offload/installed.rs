@@ -325,6 +325,10 @@ impl Installed {
     pub fn restore(&mut self) {
         self.dropped_before = self.dropped();
         self.nic.forget();
+        // A device that was only stopped may have them still.
+        if let Err(why) = self.nic.flush() {
+            tracing::debug!("port {}: rules of before are not flushed: {why}", self.port);
+        }
         let all = std::mem::take(&mut self.rules);
         self.change(all.into_iter().map(|one| one.planned).collect());
         self.verify();
