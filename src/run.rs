@@ -10,7 +10,7 @@ use nfv_core::chain::compile::Plan;
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
 use nfv_core::control::periodic::Periodic;
-use nfv_core::control::requests::{Control, Reload};
+use nfv_core::control::requests::{Control, Load, Reload};
 use nfv_core::control::running::{Running, Workers};
 use nfv_core::control::twin::{Carrier, TwinConfig};
 use nfv_core::dpdk::{OpenPort, QueueSeed, ReserveError, unaccounted_packets};
@@ -247,7 +247,7 @@ fn watch(
         std::thread::sleep(Duration::from_millis(20));
         if signals.hang_up.swap(false, Ordering::Relaxed) {
             // It has told the log what came of it.
-            let _ = reload(None);
+            let _ = reload(Load::Own);
         }
         if turn % 5 == 0 {
             links.look();

@@ -19,5 +19,5 @@ pub use selection::Selection;
 pub use shadow::{Line, Shadow, Takes, shadows, warn, warn_of_shadows};
 pub(crate) use synthesis::{Lane, Port, Synthesis};
 pub use tagged::{PortTags, TagCells};
-pub(crate) use tagged::{Tagged, compile_tags};
+pub(crate) use tagged::{Tagged, compile_tags, generations};
 pub use twin::Twin;
