@@ -8,6 +8,7 @@ use nfv_core::chain::compile::{Plan, compile};
 use nfv_core::chain::report::{Color, Report};
 use nfv_core::chain::source::Source;
 use nfv_core::chain::spec::ChainFile;
+use nfv_core::control::nic_rules::NicRules;
 use nfv_core::control::requests::{Load, Reload};
 use nfv_core::control::running::{Changed, Workers};
 use nfv_core::nf::Purpose;
@@ -25,6 +26,8 @@ pub struct Reloader {
     pub path: PathBuf,
     /// As it was when the run began: its ports stay.
     pub file: ChainFile,
+    /// The rules of the ports' NICs.
+    pub rules: Arc<NicRules>,
     /// Where the functions' tasks are run.
     pub tasks: UnboundedSender<Changed>,
 }
@@ -87,7 +90,13 @@ impl Reloader {
 
     /// Has the workers change to another plan. How long the slowest took.
     fn take(&self, plan: Plan) -> Result<Duration, String> {
-        let changed = self.workers.change(plan)?;
+        // What the NIC drops now and the new file lets live, it must let live before; and it may drop what the new file
+        // drops only when no worker runs the old one any more.
+        self.rules.make_way(&plan);
+        let changed = self.workers.change(plan).inspect_err(|_| {
+            self.rules.change(&self.workers.now().plan);
+        })?;
+        self.rules.change(&self.workers.now().plan);
         let took = changed.took;
         // The control thread ends after this.
         let _ = self.tasks.send(changed);

@@ -1,5 +1,7 @@
 //! Where packets of a port enter: the chains that take them, and the classes that these and their rules make.
 
+use std::sync::OnceLock;
+
 use crate::chain::compile::{Choice, Compiler, Entry, Program, ProgramId, Step};
 use crate::chain::matching::Match;
 use crate::chain::piece::Piece;
@@ -81,7 +83,7 @@ impl Compiler<'_> {
         });
         let routed = self.file.ports.get(port).is_some_and(|p| p.mode == Mode::Routed);
         let kind = if keeps || routed { Port::Guarded } else { Port::Plain };
-        (Entry { all, first, tags: None }, ways, kind)
+        (Entry { all, first, tags: None, check: OnceLock::new() }, ways, kind)
     }
 
     fn choice(&mut self, ways: &[Way], span: Option<Span>) -> Choice {
