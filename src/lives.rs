@@ -15,8 +15,11 @@ pub struct Lives<'p> {
     lives: Vec<Life>,
     changes: UnboundedSender<(PortIndex, Change)>,
     /// What is to be done to a port that has started again: what the driver has forgotten is put back.
-    renew: Box<dyn Fn(PortIndex, &OpenPort) + 'p>,
+    renew: Renew<'p>,
 }
+
+/// Does to a port that has started again what is to be done.
+type Renew<'p> = Box<dyn Fn(PortIndex, &OpenPort) + 'p>;
 
 /// One port's.
 #[derive(Clone, Copy, Debug)]

@@ -17,6 +17,7 @@ mod failure;
 mod hints;
 mod lives;
 mod network;
+mod offload;
 mod reload;
 mod replay;
 mod run;

@@ -9,6 +9,7 @@ use nfv_core::account::{Side, Totals};
 use nfv_core::chain::compile::Plan;
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
+use nfv_core::control::nic_rules::NicRules;
 use nfv_core::control::periodic::Periodic;
 use nfv_core::control::requests::{Control, Reload};
 use nfv_core::control::running::{Running, Workers};
@@ -22,11 +23,12 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::control::{ControlThread, Tasks};
 use crate::dataplane::{Opened, Queues, open_ports, start_eal};
-use crate::emulated::Wires;
+use crate::emulated::{Wires, nics};
 use crate::failure::Outcome;
 use crate::hints::Hints;
 use crate::lives::Lives;
 use crate::network::RoutedPort;
+use crate::offload;
 use crate::reload::Reloader;
 use crate::say::say;
 use crate::stats::{Counters, Unit, tables};
@@ -46,6 +48,9 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let pool = ports.first().map(|p| p.pool).context("the chain file has no port")?;
     let routed = routed_ports(&plan, &file.ports, &ports);
     let kernel = kernel_queues(&routed, ports.len());
+    // Before a worker polls: what arrives until then waits in the queues, or is told apart by software.
+    let rules = Arc::new(NicRules::none(nics(&ports, &file.ports, &emulated)));
+    rules.change(&plan);
     let ports: Arc<[OpenPort]> = ports.into();
     let workers: Vec<_> = lcores.into_iter().zip(seeds).collect();
     let cells: Vec<_> = workers.iter().map(|_| plan.ledger.cells()).collect();
@@ -64,16 +69,19 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     );
     let _balance = (of > 1).then(|| Periodic::balance(all.clone())).transpose();
     let _balance = _balance.context("starting the balance thread")?;
+    let _tags = Periodic::tags(rules.clone()).context("starting the thread that looks at tags")?;
     let hang_up = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, hang_up.clone())
         .context("watching for signals")?;
-    let reloader = Reloader { workers: all.clone(), path: args.config.clone(), file, tasks };
+    let path = args.config.clone();
+    let reloader = Reloader { workers: all.clone(), path, file, rules: rules.clone(), tasks };
     let reload = reloader.into_call();
     let control = ControlThread::start(Tasks {
         control: Control {
             workers: all.clone(),
             reload: reload.clone(),
             ports: ports.clone(),
+            rules: rules.clone(),
             stop: stop.clone(),
             start: Instant::now(),
         },
@@ -100,6 +108,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let wires = Wires::start(emulated)?;
     let start = Instant::now();
     let mut lives = Lives::new(&ports, carriers, |index, port| {
+        rules.restore(index);
         if let Some(table) = &all.now().plan.routes {
             table.set_port(index, PortFacts { mac: port.mac(), mtu: port.mtu });
         }
@@ -116,6 +125,8 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     }
     let wire_pools = wires.pools.clone();
     wires.stop()?;
+    let told = rules.report();
+    rules.end();
     let control = control.stop();
     kernel.iter().flatten().for_each(|queues| queues.empty());
     let ended = all.now();
@@ -127,6 +138,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let pools: Vec<_> = whole.map(|p| (p.name.clone(), p.pool)).chain(wire_pools).collect();
     drop(ports);
     sum_up(plan, &totals, start.elapsed())?;
+    say(&offload::table(&told));
     if let Some((port, pool)) = pools.iter().find(|(_, pool)| pool.in_use() > 0) {
         let (used, all) = (pool.in_use(), pool.size());
         return Err(anyhow!(

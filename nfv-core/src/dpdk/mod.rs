@@ -22,7 +22,7 @@ mod started;
 
 pub use acl::{Acl, AclError, Edge, Key, Key4, Key6, Rule, Rule4, Rule6};
 pub use cycles::{cycles, cycles_per_second};
-pub use eal::{Eal, EalError, Lcore, Running};
+pub use eal::{Eal, EalError, EalThread, Lcore, Running};
 pub use events::PortEvents;
 pub use fib::{Fib4, Fib6, FibError};
 pub use flow_rules::{FlowFate, FlowPort, FlowRule, FlowRules, HashFields};
