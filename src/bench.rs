@@ -19,6 +19,7 @@ use anyhow::{Context, anyhow};
 use hdrhistogram::Histogram;
 use nfv_core::account::{CellId, Cells, Counter, Ledger, Side};
 use nfv_core::chain::port::PortSpec;
+use nfv_core::chain::spec::Idle;
 use nfv_core::clock::Tsc;
 use nfv_core::control::periodic::Periodic;
 use nfv_core::control::running::Running;
@@ -58,7 +59,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     replace_devices(&mut config.file.ports, &capture.display().to_string(), packets, lcores.len());
     let (file, plan) = config.compile(Purpose::Run, None)?;
     let plan = Arc::new(plan);
-    let (ports, seeds) = open_ports(&eal, &file.ports, lcores.len())?;
+    let (ports, seeds) = open_ports(&eal, &file.ports, (lcores.len(), Idle::Poll))?;
     if let Some(table) = &plan.routes {
         for (index, port) in (0..=u8::MAX).map(PortIndex).zip(&ports) {
             let mac = if index.index() == 0 { MAC } else { port.mac };

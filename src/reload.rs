@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nfv_core::chain::spec::ChainFile;
+use nfv_core::chain::spec::{ChainFile, Idle};
 use nfv_core::control::requests::Reload;
 use nfv_core::control::running::{Changed, Workers};
 use nfv_core::nf::Purpose;
@@ -53,6 +53,11 @@ impl Reloader {
             tracing::warn!(
                 "flows: max stays at {}, with which the run began: a larger one needs a new run",
                 self.file.flows.max
+            );
+        }
+        if file.workers.idle == Idle::Interrupt && self.file.workers.idle != Idle::Interrupt {
+            tracing::warn!(
+                "workers: idle: interrupt needs a new run, which asks the devices for interrupts; until then idle workers pause"
             );
         }
         let changed = self.workers.change(plan)?;

@@ -16,7 +16,7 @@ use nfv_core::control::twin::{Carrier, TwinConfig};
 use nfv_core::dpdk::{OpenPort, QueueSeed, ReserveError, unaccounted_packets};
 use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Purpose};
-use nfv_core::worker::{Desk, KernelQueues, Mates, Seat, Ties, Worker};
+use nfv_core::worker::{Desk, KernelQueues, Mates, Rest, Seat, Ties, Worker};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cli::RunArgs;
@@ -36,7 +36,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let (eal, lcores) = start_eal(eal_options, &config.file)?;
     let (file, plan) = config.compile(Purpose::Run, None)?;
     let plan = Arc::new(plan);
-    let (ports, seeds) = open_ports(&eal, &file.ports, lcores.len())?;
+    let (ports, seeds) = open_ports(&eal, &file.ports, (lcores.len(), file.workers.idle))?;
 
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -165,11 +165,19 @@ fn work(
 ) -> Result<(), ReserveError> {
     let mut worker = worker.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
     let mut queues = Queues::claim(seeds);
+    let interrupts = queues.interrupts(&worker.bell()).unwrap_or_else(|why| {
+        tracing::warn!("a worker pauses when it is idle, it cannot sleep: {why}");
+        None
+    });
+    let mut rest = Rest::new(interrupts, clock);
     while !stop.load(Ordering::Relaxed) {
-        if worker.poll(&mut queues, clock.now()) == 0 {
-            std::hint::spin_loop();
+        let now = clock.now();
+        match worker.poll(&mut queues, now) {
+            0 => rest.take(&mut worker, &mut queues, now),
+            _ => rest.none(),
         }
     }
+    drop(rest);
     worker.end();
     Ok(())
 }

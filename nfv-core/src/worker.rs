@@ -5,11 +5,13 @@
 //! line is counted where it leaves it. The same code serves a run (queues of DPDK) and a replay (captures): [`Io`].
 
 mod answer;
+mod bell;
 mod change;
 mod desk;
 mod flows;
 mod fragments;
 mod handed;
+mod idle;
 mod kernel;
 mod made;
 mod mates;
@@ -23,10 +25,12 @@ use std::any::Any;
 use std::sync::Arc;
 
 use self::answer::Budget;
+pub use self::bell::Bell;
 pub use self::change::Next;
 pub use self::desk::{Desk, Order};
 use self::flows::FlowEngine;
 use self::fragments::Reassembly;
+pub use self::idle::Rest;
 pub use self::kernel::KernelQueues;
 use self::made::Made;
 use self::mates::Came;
@@ -87,6 +91,8 @@ pub struct Worker {
     plan: Arc<Plan>,
     own: Own,
     desk: Arc<Desk>,
+    /// Who has something for it rings.
+    bell: Arc<Bell>,
     /// Polls until the next look at the desk.
     polls_to_look: u32,
 }
@@ -181,6 +187,9 @@ impl Worker {
         now: Time,
     ) -> Result<Self, ReserveError> {
         let Ties { kernel, desk, mates } = ties;
+        let bell = mates.bell(seat.index);
+        desk.has_bell(bell.clone());
+        kernel.iter().flatten().filter(|_| seat.index == 0).for_each(|k| k.has_bell(bell.clone()));
         let shard = Shard { index: seat.index, of: seat.of };
         let keeps = !plan.pieces.is_empty();
         let flows = keeps
@@ -215,7 +224,7 @@ impl Worker {
             cells,
             pool,
         };
-        Ok(Self { plan, own, desk, polls_to_look: POLLS_TO_LOOK })
+        Ok(Self { plan, own, desk, bell, polls_to_look: POLLS_TO_LOOK })
     }
 
     /// Adds up what is counted by flows, for a look at the counters while no packet is under way.

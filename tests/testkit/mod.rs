@@ -253,6 +253,25 @@ impl Rig {
         self.log.text()
     }
 
+    /// For how long the worker threads had a CPU, all together, and for how long they had one or waited for one.
+    pub fn cpu_of_workers(&self) -> [Duration; 2] {
+        let nfv = self.nfv.as_ref().expect("it runs").id();
+        let read = |path: String| std::fs::read_to_string(path).unwrap_or_default();
+        let threads = std::fs::read_dir(format!("/proc/{nfv}/task")).expect("it has threads");
+        let threads = threads.map(|t| t.expect("a thread").path().display().to_string());
+        let workers = threads.filter(|t| read(format!("{t}/comm")).contains("worker"));
+        let (mut had, mut wanted) = (Duration::ZERO, Duration::ZERO);
+        for worker in workers {
+            let times = read(format!("{worker}/schedstat"));
+            let mut times = times.split(' ').filter_map(|n| n.parse().ok());
+            let mut next = || Duration::from_nanos(times.next().unwrap_or_default());
+            let (ran, waited) = (next(), next());
+            had += ran;
+            wanted += ran + waited;
+        }
+        [had, wanted]
+    }
+
     fn socket(&self) -> String {
         format!("{}/{}.sock", std::env::temp_dir().display(), self.prefix)
     }

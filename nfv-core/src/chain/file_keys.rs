@@ -54,12 +54,20 @@ pub(crate) const FILE: Table = Table {
 /// How workers share the work.
 pub(crate) const WORKERS: Table = Table {
     what: "the settings of workers",
-    groups: &[&[Key {
-        name: "balance",
-        shape: Shape::Flag,
-        need: Need::Default("true"),
-        help: "move shards of flows from a worker that is more than 85 % busy to one that is less than 60 % busy",
-    }]],
+    groups: &[&[
+        Key {
+            name: "balance",
+            shape: Shape::Flag,
+            need: Need::Default("true"),
+            help: "move shards of flows from a worker that is more than 85 % busy to one that is less than 60 % busy",
+        },
+        Key {
+            name: "idle",
+            shape: Shape::Choice(&["poll", "pause", "interrupt"]),
+            need: Need::Default("pause"),
+            help: "what a worker does when nothing has come for a millisecond: poll on, look every 50 us, or sleep until a device wakes it",
+        },
+    ]],
 };
 
 /// What flows may take.

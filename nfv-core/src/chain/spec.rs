@@ -41,12 +41,25 @@ pub struct ChainFile {
 pub struct WorkerSettings {
     /// Whether shards move from busy workers to others.
     pub balance: bool,
+    /// What a worker does while nothing comes.
+    pub idle: Idle,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { balance: true }
+        Self { balance: true, idle: Idle::Pause }
     }
+}
+
+/// What a worker does while nothing comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// It looks again and again.
+    Poll,
+    /// It looks every 50 microseconds.
+    Pause,
+    /// It sleeps until a device or another worker wakes it.
+    Interrupt,
 }
 
 /// A network function.
@@ -135,12 +148,9 @@ impl ChainFile {
             functions: read_functions(&file, functions),
             chains: file.sections("chains").iter().map(|chain| read_chain(chain, report)).collect(),
             flows: file.record("flows").map_or_else(FlowLimits::default, |s| read_flows(&s)),
-            workers: WorkerSettings {
-                balance: file
-                    .record("workers")
-                    .and_then(|section| section.flag("balance"))
-                    .unwrap_or(WorkerSettings::default().balance),
-            },
+            workers: file
+                .record("workers")
+                .map_or_else(WorkerSettings::default, |s| read_workers(&s)),
             ports_node: file.node("ports").cloned(),
         };
         check_ports(&this.ports, report);
@@ -184,6 +194,19 @@ fn read_functions(file: &Section<'_>, types: &[FunctionType]) -> Vec<FunctionSpe
             Some(FunctionSpec { name: name.clone(), kind, node: node.clone() })
         })
         .collect()
+}
+
+fn read_workers(section: &Section<'_>) -> WorkerSettings {
+    let default = WorkerSettings::default();
+    WorkerSettings {
+        balance: section.flag("balance").unwrap_or(default.balance),
+        idle: match section.choice("idle") {
+            Some("poll") => Idle::Poll,
+            Some("interrupt") => Idle::Interrupt,
+            Some(_) => Idle::Pause,
+            None => default.idle,
+        },
+    }
 }
 
 fn read_flows(section: &Section<'_>) -> FlowLimits {

@@ -1,9 +1,11 @@
 //! What the control side asks of a running worker, and its answers: taken up between two bursts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::ArrayQueue;
 
+use super::Bell;
 use super::change::Next;
 use super::moves::{Hold, Parcel};
 use crate::flow::{FlowPage, ShardCounts};
@@ -15,6 +17,8 @@ pub struct Desk {
     reports: ArrayQueue<Order>,
     /// The worker has ended: no order is taken up any more.
     closed: AtomicBool,
+    /// What wakes the worker, once there is one.
+    bell: OnceLock<Arc<Bell>>,
 }
 
 /// Something to be done; a report is the order back, filled.
@@ -46,6 +50,7 @@ impl Default for Desk {
             orders: ArrayQueue::new(1),
             reports: ArrayQueue::new(1),
             closed: AtomicBool::new(false),
+            bell: OnceLock::new(),
         }
     }
 }
@@ -53,7 +58,11 @@ impl Default for Desk {
 impl Desk {
     /// Leaves an order; `Err` when there is one already.
     pub fn order(&self, order: Order) -> Result<(), Order> {
-        self.orders.push(order)
+        self.orders.push(order)?;
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
+        Ok(())
     }
 
     /// What has been done.
@@ -64,6 +73,12 @@ impl Desk {
     /// Whether the worker has ended: who waits for a report waits no longer.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Who leaves an order rings it from now on.
+    pub(super) fn has_bell(&self, bell: Arc<Bell>) {
+        // A desk is one worker's.
+        let _ = self.bell.set(bell);
     }
 
     /// The worker ends.

@@ -72,6 +72,7 @@ impl Own {
     ) {
         let all: ArrayVec<(Packet, Headers, FlowRef), BURST_MAX> =
             burst.drain().map(|(packet, headers, flow)| (packet, *headers, flow)).collect();
+        let mut given = None;
         for (packet, headers, flow) in all {
             let left = match of(self, &packet, &headers, flow) {
                 Belongs::Here => {
@@ -80,6 +81,9 @@ impl Own {
                 }
                 Belongs::There(owner) => {
                     self.cells.add(plan.cells.handed_over, 1);
+                    if let Some(before) = given.replace(owner).filter(|before| *before != owner) {
+                        self.mates.ring(before);
+                    }
                     self.mates.hand(owner, Handed { packet, headers, port, why })
                 }
                 Belongs::Held => match &mut self.hold {
@@ -90,6 +94,9 @@ impl Own {
             if let Err(packet) = left {
                 self.drop(packet, plan.cells.inbox_full);
             }
+        }
+        if let Some(last) = given {
+            self.mates.ring(last);
         }
     }
 
