@@ -8,6 +8,7 @@ const OLDEST: &str = "22.11";
 fn main() {
     println!("cargo:rerun-if-changed=wrapper.h");
     println!("cargo:rerun-if-changed=shim.c");
+    println!("cargo:rerun-if-changed=flow.c");
     let dpdk = match pkg_config::Config::new().atleast_version(OLDEST).probe("libdpdk") {
         Ok(dpdk) => dpdk,
         Err(why) => {
@@ -27,12 +28,14 @@ fn main() {
     let arguments: Vec<String> = includes.chain(cflags).collect();
 
     let mut shim = cc::Build::new();
-    shim.file("shim.c").warnings(true).opt_level(3);
+    shim.file("shim.c").file("flow.c").warnings(true).opt_level(3);
     for argument in &arguments {
         shim.flag(argument);
     }
     shim.flag("-Wno-unused-parameter");
     shim.compile("nfv_shim");
+    // A port made of rings is had by a call of its driver's, which pkg-config leaves to EAL to load.
+    println!("cargo:rustc-link-lib=rte_net_ring");
 
     let bindings = bindgen::Builder::default()
         .header("wrapper.h")
@@ -54,12 +57,13 @@ fn main() {
         .allowlist_function("rte_eth_xstats_(get|get_names)")
         .allowlist_function("rte_acl_(create|free|reset|add_rules|build|classify)")
         .allowlist_function("rte_fib6?_free")
+        .allowlist_function("rte_(ring_create|eth_from_rings)")
         .allowlist_type("rte_acl_(config|param|field_def|field|rule_data)")
         .allowlist_type("rte_eth_(dev_info|conf|stats|xstat|xstat_name|rss_conf|rss_reta_entry64|event_type)")
         .allowlist_type("rte_ether_addr|rte_epoll_event")
         .allowlist_var("NFV_.*")
         .allowlist_var("RTE_(MAX_LCORE|ETH_NAME_MAX_LEN|PKTMBUF_HEADROOM|ACL_MAX_CATEGORIES|ETH_RETA_GROUP_SIZE|ETH_DEV_NO_OWNER|INTR_EVENT_ADD|INTR_EVENT_DEL|MBUF_DEFAULT_BUF_SIZE|ACL_FIELD_TYPE_.*|ACL_MIN_PRIORITY|ACL_MAX_PRIORITY)")
-        .opaque_type("rte_mempool|rte_mbuf|rte_acl_ctx|rte_fib|rte_fib6|rte_device")
+        .opaque_type("rte_mempool|rte_mbuf|rte_flow|rte_ring|rte_acl_ctx|rte_fib|rte_fib6|rte_device")
         .prepend_enum_name(false)
         .derive_default(true)
         .layout_tests(false)

@@ -185,6 +185,10 @@ impl OpenPort {
         PortId(self.started.id)
     }
 
+    pub(super) fn started(&self) -> &Arc<StartedPort> {
+        &self.started
+    }
+
     /// Whether and how fast the link is.
     pub fn link(&self) -> LinkState {
         let (mut speed, mut up) = (0, 0);
