@@ -12,10 +12,12 @@ use nfv_core::clock::Tsc;
 use nfv_core::control::periodic::Periodic;
 use nfv_core::control::requests::{Control, Reload};
 use nfv_core::control::running::{Running, Workers};
+use nfv_core::control::tables::{TablePort, Tables};
 use nfv_core::control::twin::{Carrier, TwinConfig};
 use nfv_core::dpdk::{OpenPort, QueueSeed, ReserveError, unaccounted_packets};
 use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Purpose};
+use nfv_core::offload::{Nic, PortRules};
 use nfv_core::worker::{Desk, KernelQueues, Mates, Rest, Seat, Ties, Worker};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -23,7 +25,7 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::control::{ControlThread, Tasks};
 use crate::dataplane::{Opened, Queues, open_ports, start_eal};
-use crate::emulated::Wires;
+use crate::emulated::{Emulated, Wires};
 use crate::failure::Outcome;
 use crate::hints::Hints;
 use crate::network::RoutedPort;
@@ -57,10 +59,13 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let (carriers, changes) = tokio::sync::mpsc::unbounded_channel();
     let (tasks, task_changes) = tokio::sync::mpsc::unbounded_channel();
     let clock = Tsc::start();
-    let all = Workers::new(
+    // Nothing is received yet, so the tables can be written without anybody waiting.
+    let tables = Tables::start(table_ports(&ports, &emulated), &mates, of);
+    let all = Workers::with_tables(
         Running::first(plan.clone(), cells.clone()),
         desks.clone(),
         mates.clone(),
+        tables,
         clock,
     );
     let _balance = (of > 1).then(|| Periodic::balance(all.clone())).transpose();
@@ -160,6 +165,23 @@ fn kernel_queues(routed: &[RoutedPort], ports: usize) -> Vec<Option<Arc<KernelQu
     }
     let of = |port: usize| routed.iter().find(|r| r.index.index() == port);
     (0..ports).map(|port| of(port).map(|r| r.queues.clone())).collect()
+}
+
+/// The ports as NICs with tables.
+fn table_ports(ports: &[OpenPort], emulated: &[Emulated]) -> Vec<TablePort> {
+    let nic = |index: PortIndex, port: &OpenPort| -> Box<dyn Nic> {
+        match emulated.iter().find(|emulated| emulated.port == index) {
+            Some(emulated) => Box::new(emulated.nic.clone()),
+            None => Box::new(PortRules::of(port)),
+        }
+    };
+    let of = |(index, port): (PortIndex, &OpenPort)| TablePort {
+        port: index,
+        name: port.name.clone(),
+        ring: port.rx_descriptors,
+        nic: nic(index, port),
+    };
+    (0..=u8::MAX).map(PortIndex).zip(ports).map(of).collect()
 }
 
 /// A worker's life, on its lcore.

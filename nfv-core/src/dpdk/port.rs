@@ -154,6 +154,8 @@ pub struct OpenPort {
     pub driver: String,
     /// Queue pairs in use.
     pub queues: u16,
+    /// Descriptors of each receive queue.
+    pub rx_descriptors: u16,
     /// The MTU in force.
     pub mtu: u16,
     /// The MAC address in force.
@@ -340,6 +342,7 @@ impl OpenPort {
             device: name_of(id).unwrap_or_else(|| request.device.clone()),
             driver: text_of(info.driver_name),
             queues,
+            rx_descriptors: descriptors.0,
             mtu: real_mtu,
             mac: address.addr_bytes,
             pool,

@@ -2,6 +2,7 @@
 mod any_nic;
 mod emulated;
 mod facts;
+mod measured;
 mod port_rules;
 mod profile;
 mod rule;
@@ -11,6 +12,7 @@ pub use emulated::{Decision, EmulatedDevice, EmulatedNic, Full, Lie, NicCounts, 
 pub use facts::{
     Action, AddressFact, Facts, Fields, HashFacts, Item, Limits, PortFact, Unsteered, WithoutVlan,
 };
+pub use measured::{Found, Measured};
 pub use port_rules::PortRules;
 pub use profile::{FieldsSeen, Profile, Shape};
 pub use rule::{Fate, L4Item, Met, Nic, NicRule, Pattern, PortItem, Refusal, RuleId, Spread};

@@ -7,8 +7,9 @@ use crossbeam_queue::ArrayQueue;
 
 use super::Bell;
 use super::change::Next;
+use super::drain::Drain;
 use super::moves::{Hold, Parcel};
-use crate::flow::{FlowPage, ShardCounts};
+use crate::flow::{FlowPage, ShardCounts, ShardSet};
 
 /// A worker's desk. The control side writes orders, one at a time, and waits for the report.
 #[derive(Debug)]
@@ -32,11 +33,15 @@ pub enum Order {
     Count(Box<ShardCounts>),
     /// Know what was so when it was given.
     See,
-    /// Have a shard's packets wait; they do when it comes back empty.
+    /// Have shards' packets wait; they do when it comes back empty.
     Hold(Option<Box<Hold>>),
-    /// Take a shard for the worker's own until its flows are let go.
-    Keep(u8),
-    /// Let go a part of a shard's flows.
+    /// Take shards for the worker's own until their flows are let go.
+    Keep(ShardSet),
+    /// Look until queues have nothing of the time before; it comes back when that is so, and empty until then.
+    Drain(Option<Box<Drain>>),
+    /// Let wait what is of the shards' flows alone.
+    Open,
+    /// Let go a part of shards' flows.
     Export(Box<Parcel>),
     /// Take in what another worker has let go.
     Import(Box<Parcel>),
