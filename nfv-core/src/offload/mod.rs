@@ -1,7 +1,9 @@
 //! What NICs are told: rules that tag, steer and drop, as far as each of them takes any.
 mod any_nic;
+mod cell;
 mod emulated;
 mod facts;
+mod ladder;
 mod measured;
 mod port_rules;
 mod profile;
@@ -12,6 +14,7 @@ pub use emulated::{Decision, EmulatedDevice, EmulatedNic, Full, Lie, NicCounts, 
 pub use facts::{
     Action, AddressFact, Facts, Fields, HashFacts, Item, Limits, PortFact, Unsteered, WithoutVlan,
 };
+pub use ladder::{Asked, Offload, Placed, PlannedRule, Role, Rung, deal, plan};
 pub use measured::{Found, Measured};
 pub use port_rules::PortRules;
 pub use profile::{FieldsSeen, Profile, Shape};

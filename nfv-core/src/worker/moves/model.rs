@@ -1,7 +1,8 @@
 //! All that can happen while a flow moves, in every order: three workers, each of which receives some of its packets, the
 //! source, the destination and one beside. A word that the control side writes may be seen by a worker late, up to when it
 //! takes up an order that was given afterwards. Other packets come from one sender by a NIC: its table says by which queue,
-//! they spend some time inside of it, and then in the queue's ring; they must stay in order whichever queues they take.
+//! they spend some time inside of it, and then in the queue's ring; they must stay in order whichever queues they take. So
+//! must those of another flow, of a shard that stays, which share the table's entry (answers whose ends were replaced).
 //! Each step of the protocol that is left out leads to a packet that is lost or overtaken.
 
 use std::collections::{HashSet, VecDeque};
@@ -9,17 +10,19 @@ use std::collections::{HashSet, VecDeque};
 const WORKERS: usize = 3;
 const SOURCE: usize = 0;
 const DESTINATION: usize = 1;
-/// Packets come in streams, each of which is in order: one by each worker's queue, of which the others know nothing, and one
-/// by a NIC with a table.
-const STREAMS: usize = 4;
+/// Packets come in streams, each of which is in order: one by each worker's queue, of which the others know nothing, one by a
+/// NIC with a table, and one of another flow by the same entry.
+const STREAMS: usize = 5;
 const BY_NIC: usize = 3;
+const FOREIGN: usize = 4;
 
 /// How many packets each stream has.
 type Packets = [u8; STREAMS];
 
 /// Where no NIC has a table.
-const WITHOUT_TABLE: Packets = [2, 2, 2, 0];
-const WITH_TABLE: Packets = [1, 1, 1, 3];
+const WITHOUT_TABLE: Packets = [2, 2, 2, 0, 0];
+const WITH_TABLE: Packets = [1, 1, 1, 3, 0];
+const WITH_ANOTHER: Packets = [0, 0, 1, 1, 3];
 
 /// What is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,10 @@ enum Without {
     Drain,
     /// A look into the ring is taken for one into the NIC.
     Settle,
+    /// The destination lets packets of the moving flow wait alone.
+    Hashes,
+    /// What waits goes on before what others handed over.
+    OpenInbox,
 }
 
 /// A packet: its stream, and its number there.
@@ -59,6 +66,7 @@ enum Order {
     Hold,
     Keep,
     Drain,
+    Open,
     See,
     Export,
     Import,
@@ -70,6 +78,7 @@ enum Stage {
     Begin,
     Hold,
     Drain,
+    Open,
     See,
     Export,
     Import,
@@ -93,6 +102,10 @@ struct State {
     /// That it has let go of what it had, when it was asked last.
     lets_go: bool,
     hold: Option<VecDeque<Packet>>,
+    /// Whether all that the destination's queue receives waits.
+    holds_hashes: bool,
+    /// Whose the other flow is.
+    foreign: usize,
     /// To which queue the NIC sends the flow.
     table: usize,
     /// What is inside of the NIC, with the queue that was chosen.
@@ -115,7 +128,7 @@ enum Drain {
 type Wrong = String;
 
 impl State {
-    fn first(flow: Flow) -> Self {
+    fn first(flow: Flow, foreign: usize) -> Self {
         Self {
             stage: Stage::Begin,
             desks: [None; WORKERS],
@@ -126,6 +139,8 @@ impl State {
             before_export: None,
             lets_go: false,
             hold: None,
+            holds_hashes: false,
+            foreign,
             table: SOURCE,
             inside: VecDeque::new(),
             rings: Default::default(),
@@ -142,12 +157,14 @@ impl State {
             let mut state = self.clone();
             all.push(step(&mut state).map(|()| state));
         };
-        if self.received[BY_NIC] < packets[BY_NIC] {
-            add(&|s| {
-                s.received[BY_NIC] += 1;
-                s.inside.push_back((s.table, (BY_NIC, s.received[BY_NIC])));
-                Ok(())
-            });
+        for stream in [BY_NIC, FOREIGN] {
+            if self.received[stream] < packets[stream] {
+                add(&|s| {
+                    s.received[stream] += 1;
+                    s.inside.push_back((s.table, (stream, s.received[stream])));
+                    Ok(())
+                });
+            }
         }
         if !self.inside.is_empty() {
             add(&|s| {
@@ -190,11 +207,18 @@ impl State {
     }
 
     fn is_given(&self) -> bool {
-        !matches!(self.stage, Stage::Begin | Stage::Hold | Stage::Drain)
+        !matches!(self.stage, Stage::Begin | Stage::Hold | Stage::Drain | Stage::Open)
     }
 
     /// A packet comes to a worker, from its queue or from its inbox.
     fn come(&mut self, worker: usize, packet: Packet, handed: Handed) -> Result<(), Wrong> {
+        if packet.0 == FOREIGN {
+            if worker == self.foreign {
+                return self.pass(packet);
+            }
+            self.inboxes[self.foreign].push_back(packet);
+            return Ok(());
+        }
         if self.flow == Flow::At(worker) {
             return self.pass(packet);
         }
@@ -225,9 +249,13 @@ impl State {
 
     /// A worker looks into its ring.
     fn poll(&mut self, worker: usize, without: Without) -> Result<(), Wrong> {
-        match self.rings[worker].pop_front() {
-            Some(packet) => self.come(worker, packet, Handed::No),
-            None => {
+        match (self.rings[worker].pop_front(), &mut self.hold) {
+            (Some(packet), Some(hold)) if worker == DESTINATION && self.holds_hashes => {
+                hold.push_back(packet);
+                Ok(())
+            }
+            (Some(packet), _) => self.come(worker, packet, Handed::No),
+            (None, _) => {
                 // By the time that it waits at least, nothing is inside of the NIC that came before the rewriting.
                 let settled = self.inside.iter().all(|(queue, _)| *queue != worker);
                 if settled || without == Without::Settle {
@@ -254,7 +282,8 @@ impl State {
             Stage::Hold if without == Without::Drain => Stage::See,
             Stage::Hold => Stage::Drain,
             Stage::Drain if self.drain != Drain::IsEmpty => Stage::Drain,
-            Stage::Drain => Stage::See,
+            Stage::Drain => Stage::Open,
+            Stage::Open => Stage::See,
             Stage::See => Stage::Export,
             Stage::Export if !self.lets_go => Stage::Export,
             Stage::Export if self.flow == Flow::InParcel => Stage::Import,
@@ -270,6 +299,7 @@ impl State {
         }
         match self.stage {
             Stage::Drain => self.desks[SOURCE] = Some(Order::Drain),
+            Stage::Open => self.desks[DESTINATION] = Some(Order::Open),
             Stage::Hold => {
                 self.desks[DESTINATION] = Some(Order::Hold);
                 if without != Without::Keep {
@@ -296,7 +326,21 @@ impl State {
             self.owner[worker] = DESTINATION;
         }
         match self.desks[worker].take() {
-            Some(Order::Hold) => self.hold = Some(VecDeque::new()),
+            Some(Order::Hold) => {
+                self.hold = Some(VecDeque::new());
+                self.holds_hashes = without != Without::Hashes;
+            }
+            Some(Order::Open) => {
+                self.holds_hashes = false;
+                let handed = self.inboxes[DESTINATION].len();
+                for _ in 0..if without == Without::OpenInbox { 0 } else { handed } {
+                    self.take(DESTINATION)?;
+                }
+                let waiting = self.hold.as_mut().map(std::mem::take).unwrap_or_default();
+                for packet in waiting {
+                    self.come(DESTINATION, packet, Handed::No)?;
+                }
+            }
             Some(Order::Keep) => self.keeps = true,
             Some(Order::Drain) if self.drain == Drain::No => self.drain = Drain::Looks,
             Some(Order::Export) => {
@@ -341,7 +385,9 @@ enum Handed {
 /// Goes through all that can happen; how many states there are, or what goes wrong in one.
 fn explore(packets: &Packets, without: Without) -> Result<usize, Wrong> {
     let mut known = HashSet::new();
-    let mut open = vec![State::first(Flow::At(SOURCE)), State::first(Flow::IsNew)];
+    let foreign = if packets[FOREIGN] > 0 { 0..WORKERS } else { 0..1 };
+    let firsts = |foreign| [Flow::At(SOURCE), Flow::IsNew].map(|flow| State::first(flow, foreign));
+    let mut open: Vec<State> = foreign.flat_map(firsts).collect();
     while let Some(state) = open.pop() {
         if known.contains(&state) {
             continue;
@@ -360,7 +406,7 @@ fn explore(packets: &Packets, without: Without) -> Result<usize, Wrong> {
 
 #[test]
 fn in_whatever_order_things_happen_nothing_is_lost_or_overtaken() {
-    for packets in [WITHOUT_TABLE, WITH_TABLE] {
+    for packets in [WITHOUT_TABLE, WITH_TABLE, WITH_ANOTHER] {
         let states =
             explore(&packets, Without::Nothing).unwrap_or_else(|why| panic!("{packets:?}: {why}"));
         println!("{packets:?}: {states} states");
@@ -379,5 +425,11 @@ fn each_step_of_the_protocol_is_needed() {
         let wrong = explore(&WITH_TABLE, without).expect_err("something goes wrong");
         println!("{without:?}: {wrong}");
         assert!(explore(&WITHOUT_TABLE, without).is_ok(), "{without:?}: it is the table's");
+    }
+    // Where another flow shares its entry.
+    for without in [Without::Hashes, Without::OpenInbox] {
+        let wrong = explore(&WITH_ANOTHER, without).expect_err("something goes wrong");
+        println!("{without:?}: {wrong}");
+        assert!(explore(&WITH_TABLE, without).is_ok(), "{without:?}: it is the other flow's");
     }
 }
