@@ -7,6 +7,7 @@
 mod answer;
 mod bell;
 mod change;
+mod checked;
 mod desk;
 mod drain;
 mod flows;
@@ -150,6 +151,9 @@ struct Own {
     tags: TagCounts,
     /// Polls until what paths and classes counted is added up.
     polls_to_sum: u32,
+    /// Packets until the NIC's tag of one is looked at, and whose turn it is.
+    unchecked: u32,
+    turn: u32,
     /// When it looked at the ports last, if there were packets then.
     busy_since: Option<Time>,
 }
@@ -203,6 +207,8 @@ impl Worker {
             fragments: flows.is_some().then(|| Box::new(Reassembly::new())),
             flows,
             tags: TagCounts::new(&plan.tag_cells),
+            unchecked: 0,
+            turn: 0,
             polls_to_sum: POLLS_TO_SUM,
             busy_since: None,
             kernel,
@@ -236,32 +242,6 @@ impl Worker {
             }
         }
         self.own.poll(&self.plan, io, now)
-    }
-
-    #[cold]
-    fn carry_out(&mut self, mut order: Order, io: &mut impl Io, now: Time) {
-        let Self { plan, own, .. } = self;
-        match &mut order {
-            Order::Change(next) => self.change(next, now),
-            Order::List(page) => match &own.flows {
-                Some(flows) => flows.list(page, now),
-                None => page.next = None,
-            },
-            Order::Count(shards) => {
-                if let Some(flows) = &own.flows {
-                    flows.count(shards);
-                }
-            }
-            Order::See => {}
-            Order::Hold(hold) => own.hold = hold.take(),
-            Order::Keep(shards) => own.keeps = *shards,
-            Order::Drain(drain) => own.drain(drain),
-            Order::Open => own.open(plan, io, now),
-            Order::Export(parcel) => own.export(plan, parcel),
-            Order::Import(parcel) => own.import(plan, parcel, io, now),
-            Order::Release(hold) => *hold = own.release(plan, io, now),
-        }
-        self.desk.done(order);
     }
 
     /// Takes packets that a port received to their ends, after all that time has brought to its end.
@@ -347,6 +327,9 @@ impl Own {
             self.drop(packet, reason);
         });
         self.cells.add(cells.rx_bytes, bytes);
+        if let Some(check) = entry.check.get() {
+            self.check_tags(check, burst);
+        }
         if let Some(routed) = &cells.routed {
             self.sort_out(plan, routed, port, burst);
         }

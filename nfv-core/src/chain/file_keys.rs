@@ -67,6 +67,12 @@ pub(crate) const WORKERS: Table = Table {
             need: Need::Default("pause"),
             help: "what a worker does when nothing has come for a millisecond: poll on, look every 50 us, or sleep until a device wakes it",
         },
+        Key {
+            name: "check-tags",
+            shape: Shape::Integer { min: 0, max: 1_000_000_000 },
+            need: Need::Default("1024"),
+            help: "of so many packets of a port whose NIC has rules, look at the tag of one; 0: of none",
+        },
     ]],
 };
 
@@ -164,6 +170,12 @@ pub(crate) const PORT: Table = Table {
             shape: Shape::Flag,
             need: Need::Optional,
             help: "receive frames for other stations; without it true for a transparent port, false for a routed one",
+        },
+        Key {
+            name: "offload",
+            shape: Shape::Flag,
+            need: Need::Default("true"),
+            help: "give the NIC rules that tag, steer and drop packets, as far as it takes any",
         },
         Key {
             name: "rx-descriptors",

@@ -43,11 +43,13 @@ pub struct WorkerSettings {
     pub balance: bool,
     /// What a worker does while nothing comes.
     pub idle: Idle,
+    /// Of so many packets of a port whose NIC has rules, one is looked at for its tag; 0: none.
+    pub check_tags: u32,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { balance: true, idle: Idle::Pause }
+        Self { balance: true, idle: Idle::Pause, check_tags: 1024 }
     }
 }
 
@@ -199,15 +201,17 @@ fn read_functions(file: &Section<'_>, types: &[FunctionType]) -> Vec<FunctionSpe
 }
 
 fn read_workers(section: &Section<'_>) -> WorkerSettings {
-    let default = WorkerSettings::default();
+    let usual = WorkerSettings::default();
+    let check_tags = section.integer("check-tags").and_then(|n| u32::try_from(n).ok());
     WorkerSettings {
-        balance: section.flag("balance").unwrap_or(default.balance),
+        balance: section.flag("balance").unwrap_or(usual.balance),
         idle: match section.choice("idle") {
             Some("poll") => Idle::Poll,
             Some("interrupt") => Idle::Interrupt,
             Some(_) => Idle::Pause,
-            None => default.idle,
+            None => usual.idle,
         },
+        check_tags: check_tags.unwrap_or(usual.check_tags),
     }
 }
 
@@ -317,7 +321,7 @@ chains:
             report.render(Color::Never),
             r#"edge.yaml:2:10: unknown key `devise` in port `lan`
     2 |   lan: { devise: "0000:03:02.0" }
-      |          ^^^^^^ did you mean `device`? keys: device mode zone addresses mac mtu promiscuous rx-descriptors tx-descriptors mempool-size link-timeout twin neighbours
+      |          ^^^^^^ did you mean `device`? keys: device mode zone addresses mac mtu promiscuous offload rx-descriptors tx-descriptors mempool-size link-timeout twin neighbours
 edge.yaml:3:34: `mode`: `routd` is not a value of it
     3 |   wan: { device: net_tap0, mode: routd, mtu: 0x5dc }
       |                                  ^^^^^ did you mean `routed`? values: transparent routed

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dpdk_sys::rte_epoll_event;
 
-use super::port::StartedPort;
+use super::started::StartedPort;
 use super::{RxQueue, errno_text};
 
 /// What wakes a thread. Made on the thread that sleeps, and it stays there, as its queues do.
@@ -29,6 +29,14 @@ struct Waking {
     port: Arc<StartedPort>,
     queue: u16,
     by: Wakes,
+    /// The port's pauses when this was made: one that was stopped since has forgotten whom to wake.
+    pauses: u16,
+}
+
+impl Waking {
+    fn is_there(&self) -> bool {
+        !self.port.is_paused() && self.port.pauses() == self.pauses
+    }
 }
 
 /// How a queue wakes who waits for it.
@@ -82,14 +90,20 @@ impl Interrupts {
         all.watch(bell.as_raw_fd(), libc::EPOLLIN | libc::EPOLLET)?;
         for queue in queues {
             let (port, queue) = queue.place();
+            let pauses = port.pauses();
             let by = Wakes::of(port.id(), queue)?;
             match (by, descriptor(port.id(), queue)) {
                 (Wakes::AsLongAsPacketsWait, Some(fd)) => all.watch(fd, libc::EPOLLIN)?,
                 _ => all.control(port.id(), queue, dpdk_sys::RTE_INTR_EVENT_ADD)?,
             }
-            all.queues.push(Waking { port: port.clone(), queue, by });
+            all.queues.push(Waking { port: port.clone(), queue, by, pauses });
         }
         Ok(all)
+    }
+
+    /// Whether all ports are as they were. One that is being started again must not be touched, and wakes nobody afterwards.
+    pub fn are_there(&self) -> bool {
+        self.queues.iter().all(Waking::is_there)
     }
 
     /// Asks for interrupts from now on. What came before wakes nobody, so queues are looked at once more after this.
@@ -119,8 +133,9 @@ impl Interrupts {
         }
     }
 
+    /// Queues that are to be asked. A port that is being started again must not be touched: this thread has let go of it.
     fn asked(&self) -> impl Iterator<Item = &Waking> {
-        self.queues.iter().filter(|queue| queue.by == Wakes::WhenAsked)
+        self.queues.iter().filter(|queue| queue.by == Wakes::WhenAsked && queue.is_there())
     }
 
     /// Waits for a descriptor, too.
@@ -151,11 +166,9 @@ impl Interrupts {
 
 impl Drop for Interrupts {
     fn drop(&mut self) {
-        for Waking { port, queue, by } in &self.queues {
-            if *by == Wakes::WhenAsked {
-                // The epoll goes, whatever comes of this.
-                let _ = self.control(port.id(), *queue, dpdk_sys::RTE_INTR_EVENT_DEL);
-            }
+        for Waking { port, queue, .. } in self.asked() {
+            // The epoll goes, whatever comes of this.
+            let _ = self.control(port.id(), *queue, dpdk_sys::RTE_INTR_EVENT_DEL);
         }
         for event in self.watched.drain(..) {
             // SAFETY: `event` is the box of `watch`, and nobody waits any more: this thread alone does.

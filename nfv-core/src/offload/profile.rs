@@ -130,6 +130,10 @@ impl Nic for Profile {
         Ok(())
     }
 
+    fn blank(&self) -> Option<Box<dyn Nic>> {
+        Some(Box::new(Self { installed: BTreeMap::new(), ..self.clone() }))
+    }
+
     fn hits(&self, _: RuleId) -> Option<u64> {
         None
     }

@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::Bell;
 use super::change::Next;
 use super::drain::Drain;
 use super::moves::{Hold, Parcel};
+use super::{Bell, Io, Worker};
+use crate::clock::Time;
 use crate::flow::{FlowPage, ShardCounts, ShardSet};
 
 /// A worker's desk. The control side writes orders, one at a time, and waits for the report.
@@ -100,5 +101,34 @@ impl Desk {
     pub(super) fn done(&self, order: Order) {
         // There is room: who orders waits for the report.
         let _ = self.reports.push(order);
+    }
+}
+
+impl Worker {
+    /// Carries out an order, and reports it.
+    #[cold]
+    pub(super) fn carry_out(&mut self, mut order: Order, io: &mut impl Io, now: Time) {
+        let Self { plan, own, .. } = self;
+        match &mut order {
+            Order::Change(next) => self.change(next, now),
+            Order::List(page) => match &own.flows {
+                Some(flows) => flows.list(page, now),
+                None => page.next = None,
+            },
+            Order::Count(shards) => {
+                if let Some(flows) = &own.flows {
+                    flows.count(shards);
+                }
+            }
+            Order::See => {}
+            Order::Hold(hold) => own.hold = hold.take(),
+            Order::Keep(shards) => own.keeps = *shards,
+            Order::Drain(drain) => own.drain(drain),
+            Order::Open => own.open(plan, io, now),
+            Order::Export(parcel) => own.export(plan, parcel),
+            Order::Import(parcel) => own.import(plan, parcel, io, now),
+            Order::Release(hold) => *hold = own.release(plan, io, now),
+        }
+        self.desk.done(order);
     }
 }

@@ -50,13 +50,24 @@ impl Rest {
             self.pause = FIRST_PAUSE;
             return std::hint::spin_loop();
         }
-        if worker.idle() == Idle::Interrupt && self.interrupts.is_some() {
+        if worker.idle() == Idle::Interrupt && self.has_interrupts() {
             return self.sleep(worker, io);
         }
         worker.counts_sleep();
         std::thread::sleep(self.pause);
         self.pause = (2 * self.pause).min(PAUSE);
         worker.looks_around();
+    }
+
+    /// Whether devices wake it; not any more, once one was started again.
+    fn has_interrupts(&mut self) -> bool {
+        let gone = self.interrupts.take_if(|interrupts| !interrupts.are_there());
+        if gone.is_some() {
+            tracing::warn!(
+                "a port has started again: a worker pauses when it is idle, it sleeps no more"
+            );
+        }
+        self.interrupts.is_some()
     }
 
     /// Sleeps until something wakes it.
