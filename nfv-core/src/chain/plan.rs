@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use crate::chain::compile::{Function, FunctionId, Plan, Program, Step};
 use crate::chain::spec::FunctionSpec;
+use crate::dispatch::PortTags;
 use crate::nf::{Direction, PortIndex, Task};
 
 impl Plan {
@@ -41,6 +42,11 @@ impl Plan {
         };
         let all: Vec<usize> = program.steps.iter().flat_map(at).collect();
         all.into_iter().filter_map(|at| self.functions.get(at))
+    }
+
+    /// Whether the functions still decide what the classes say: else all packets go the untagged way, and NICs are to be told.
+    pub fn are_classes_true(&self) -> bool {
+        self.entries.iter().filter_map(|entry| entry.tags.as_ref()).all(PortTags::is_true)
     }
 
     /// What functions do beside the workers, with their names; once.
