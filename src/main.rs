@@ -15,6 +15,7 @@ mod explain;
 mod failure;
 mod hints;
 mod network;
+mod plan;
 mod reload;
 mod replay;
 mod run;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Run(run) => run::run(&eal_options, &run),
         Command::Check(check) => check::check(&check),
         Command::Replay(replay) => replay::replay(&replay),
+        Command::Plan(args) => plan::plan(&eal_options, &args),
         Command::Bench(args) => bench::bench(&eal_options, &args),
         Command::Ctl(args) => ctl::ctl(&args),
         Command::Schema(args) => schema::print(&args),

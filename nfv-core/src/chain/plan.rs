@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use crate::chain::compile::{Function, FunctionId, Plan, Program, Step};
 use crate::chain::spec::FunctionSpec;
+use crate::dispatch::{Class, ClassFate};
 use crate::nf::{Direction, PortIndex, Task};
 
 impl Plan {
@@ -41,6 +42,13 @@ impl Plan {
         };
         let all: Vec<usize> = program.steps.iter().flat_map(at).collect();
         all.into_iter().filter_map(|at| self.functions.get(at))
+    }
+
+    /// Whether packets of a class may be of flows that are kept: then each belongs to the worker that has its flow.
+    pub fn keeps_flows(&self, class: &Class) -> bool {
+        let (ClassFate::Enter { program, .. } | ClassFate::Drop { program, .. }) = class.fate;
+        let program = self.programs.get(usize::from(program.0));
+        program.is_none_or(|p| p.steps.iter().any(|step| matches!(step, Step::Piece(_))))
     }
 
     /// What functions do beside the workers, with their names; once.

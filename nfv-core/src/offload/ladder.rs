@@ -23,6 +23,7 @@ use super::cell::{Cell, Fit, PLANES, Plane};
 use super::facts::{Facts, Fields, Limits};
 use super::profile::{FieldsSeen, Shape};
 use super::rule::{Fate, Nic, NicRule, Pattern, Refusal};
+use crate::chain::compile::Plan;
 use crate::dispatch::{Class, ClassFate, PortClasses, Tag};
 use crate::port_index::PortIndex;
 
@@ -133,6 +134,15 @@ pub fn plan(classes: &PortClasses, nic: &dyn Nic, asked: Asked<'_>) -> Offload {
         }
     }
     ladder.finish(best)
+}
+
+/// The queues that classes are bound to: on a NIC that cannot be told how to spread packets, those that keep no flows are
+/// dealt to all of them. Elsewhere none is bound.
+pub fn bound_to(plan: &Plan, classes: &PortClasses, nic: &dyn Nic) -> Vec<Option<u16>> {
+    if nic.queues() < 2 || spreads(nic) {
+        return Vec::new();
+    }
+    deal(classes, |class| plan.keeps_flows(class), nic.queues())
 }
 
 /// Gives classes without flows, by their share, to queues: any worker may have them. For NICs that cannot spread packets.
@@ -474,10 +484,15 @@ impl<'a> Ladder<'a> {
 
     /// Where packets go that no rule is about.
     fn plain_rung(&self) -> Rung {
-        let known = Facts::of_driver(self.nic.driver()).is_some_and(|facts| facts.hash.table > 0);
-        let spreads = self.nic.queues() > 1 && (known || !self.nic.spread().table.is_empty());
+        let spreads = self.nic.queues() > 1 && spreads(self.nic);
         if spreads { Rung::Rss } else { Rung::HandOver }
     }
+}
+
+/// Whether a NIC has a table by which it spreads packets over queues.
+fn spreads(nic: &dyn Nic) -> bool {
+    let known = Facts::of_driver(nic.driver()).is_some_and(|facts| facts.hash.table > 0);
+    known || !nic.spread().table.is_empty()
 }
 
 /// The fields that all of some patterns look at; `None`: not all at the same.

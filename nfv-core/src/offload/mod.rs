@@ -9,7 +9,7 @@ mod rule;
 pub use facts::{
     Action, AddressFact, Facts, Fields, HashFacts, Item, Limits, PortFact, Unsteered, WithoutVlan,
 };
-pub use ladder::{Asked, Offload, Placed, PlannedRule, Role, Rung, deal, plan};
+pub use ladder::{Asked, Offload, Placed, PlannedRule, Role, Rung, bound_to, deal, plan};
 pub use port_rules::PortRules;
 pub use profile::{FieldsSeen, Profile, Shape};
 pub use rule::{Fate, L4Item, Nic, NicRule, Pattern, PortItem, Refusal, RuleId, Spread};
