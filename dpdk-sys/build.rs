@@ -34,6 +34,8 @@ fn main() {
     }
     shim.flag("-Wno-unused-parameter");
     shim.compile("nfv_shim");
+    // A port made of rings is had by a call of its driver's, which pkg-config leaves to EAL to load.
+    println!("cargo:rustc-link-lib=rte_net_ring");
 
     let bindings = bindgen::Builder::default()
         .header("wrapper.h")
@@ -53,12 +55,13 @@ fn main() {
         .allowlist_function("rte_eth_xstats_(get|get_names)")
         .allowlist_function("rte_acl_(create|free|reset|add_rules|build|classify)")
         .allowlist_function("rte_fib6?_free")
+        .allowlist_function("rte_(ring_create|eth_from_rings)")
         .allowlist_type("rte_acl_(config|param|field_def|field|rule_data)")
         .allowlist_type("rte_eth_(dev_info|conf|stats|xstat|xstat_name|rss_conf|rss_reta_entry64|event_type)")
         .allowlist_type("rte_ether_addr")
         .allowlist_var("NFV_.*")
         .allowlist_var("RTE_(MAX_LCORE|ETH_NAME_MAX_LEN|PKTMBUF_HEADROOM|ACL_MAX_CATEGORIES|ETH_RETA_GROUP_SIZE|ETH_DEV_NO_OWNER|MBUF_DEFAULT_BUF_SIZE|ACL_FIELD_TYPE_.*|ACL_MIN_PRIORITY|ACL_MAX_PRIORITY)")
-        .opaque_type("rte_mempool|rte_mbuf|rte_flow|rte_acl_ctx|rte_fib|rte_fib6|rte_device")
+        .opaque_type("rte_mempool|rte_mbuf|rte_flow|rte_ring|rte_acl_ctx|rte_fib|rte_fib6|rte_device")
         .prepend_enum_name(false)
         .derive_default(true)
         .layout_tests(false)

@@ -9,6 +9,7 @@
 #include <rte_acl.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_fib.h>
 #include <rte_fib6.h>
@@ -18,6 +19,7 @@
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_dev.h>
+#include <rte_ring.h>
 
 enum {
 	NFV_RTE_VERSION = RTE_VERSION,
@@ -29,14 +31,19 @@ enum {
 	NFV_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	NFV_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	NFV_MBUF_RSS = offsetof(struct rte_mbuf, hash.rss),
+	NFV_MBUF_MARK = offsetof(struct rte_mbuf, hash.fdir.hi),
 	NFV_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 	NFV_MBUF_NEXT = offsetof(struct rte_mbuf, next),
 };
 
 static const uint64_t NFV_RX_RSS_HASH = RTE_MBUF_F_RX_RSS_HASH;
+static const uint64_t NFV_RX_MARK = RTE_MBUF_F_RX_FDIR | RTE_MBUF_F_RX_FDIR_ID;
 static const uint64_t NFV_RX_IP_CKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
 static const uint64_t NFV_RX_IP_CKSUM_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 static const uint64_t NFV_RX_IP_CKSUM_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD;
+
+static const uint32_t NFV_RING_ONE_TO_ONE = RING_F_SP_ENQ | RING_F_SC_DEQ;
+static const uint32_t NFV_RING_ONE_TO_ANY = RING_F_SP_ENQ;
 
 static const uint64_t NFV_RX_OFFLOAD_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t NFV_RX_OFFLOAD_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
@@ -64,6 +71,8 @@ char *nfv_mbuf_append(struct rte_mbuf *packet, uint16_t bytes);
 char *nfv_mbuf_prepend(struct rte_mbuf *packet, uint16_t bytes);
 int nfv_mbuf_trim(struct rte_mbuf *packet, uint16_t bytes);
 void nfv_mbuf_free(struct rte_mbuf *packet);
+unsigned nfv_ring_push(struct rte_ring *ring, struct rte_mbuf **packets, unsigned n);
+unsigned nfv_ring_pop(struct rte_ring *ring, struct rte_mbuf **packets, unsigned n);
 uint64_t nfv_cycles(void);
 uint64_t nfv_cycles_per_second(void);
 unsigned nfv_lcore_id(void);

@@ -31,7 +31,7 @@ use self::hosts::Hosts;
 use self::measured::{Sample, Windows};
 use crate::cli::BenchArgs;
 use crate::config::Config;
-use crate::dataplane::{Queues, open_ports, start_eal};
+use crate::dataplane::{Opened, Queues, open_ports, start_eal};
 use crate::failure::{Failure, Outcome};
 use crate::say::say;
 use crate::traffic::{Template, Writer};
@@ -58,7 +58,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     replace_devices(&mut config.file.ports, &capture.display().to_string(), packets, lcores.len());
     let (file, plan) = config.compile(Purpose::Run, None)?;
     let plan = Arc::new(plan);
-    let (ports, seeds) = open_ports(&eal, &file.ports, lcores.len())?;
+    let Opened { ports, queues: seeds, .. } = open_ports(&eal, &file.ports, lcores.len())?;
     if let Some(table) = &plan.routes {
         for (index, port) in (0..=u8::MAX).map(PortIndex).zip(&ports) {
             let mac = if index.index() == 0 { MAC } else { port.mac };

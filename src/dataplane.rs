@@ -11,6 +11,7 @@ use nfv_core::worker::Io;
 
 use crate::doctor::{Ask, Color, Finding, HugeChoice, Machine, Severity, preflight, print};
 use crate::eal_args::unknown_options;
+use crate::emulated::{self, Emulated};
 use crate::failure::Failure;
 
 /// Looks at the machine, says what is wrong with it, and starts EAL. Returns the workers' lcores too, at least one.
@@ -76,24 +77,30 @@ fn with_defaults(options: &[String], huge: &HugeChoice) -> Vec<String> {
     all
 }
 
+/// The ports of a chain file, open.
+#[derive(Debug)]
+pub struct Opened {
+    /// As the control side has them, in the file's order.
+    pub ports: Vec<OpenPort>,
+    /// Their queues, by worker.
+    pub queues: Vec<Vec<QueueSeed>>,
+    /// Those that are emulated NICs.
+    pub emulated: Vec<Emulated>,
+}
+
 /// Opens the ports with one queue pair a worker, or as many workers as the least of them has queues for, and waits for
-/// their links. Returns the queues by worker.
-pub fn open_ports(
-    eal: &Eal,
-    specs: &[PortSpec],
-    workers: usize,
-) -> Result<(Vec<OpenPort>, Vec<Vec<QueueSeed>>), Failure> {
+/// their links.
+pub fn open_ports(eal: &Eal, specs: &[PortSpec], workers: usize) -> Result<Opened, Failure> {
     let mut requests: Vec<PortRequest> = specs
         .iter()
         .map(|spec| request(spec, u16::try_from(workers).unwrap_or(u16::MAX)))
         .collect();
-    let missing = |why: PortError| match why {
-        PortError::Missing { .. } => Failure::User(format!("nfv: {why}")),
-        _ => Failure::Machine(why.into()),
-    };
-    for i in 0..requests.len() {
+    for (i, spec) in specs.iter().enumerate() {
         let Some(request) = requests.get(i) else { continue };
-        let limit = OpenPort::queue_limit(eal, request).map_err(missing)?;
+        let limit = match emulated::emulated(spec) {
+            Some(device) => device.queues,
+            None => OpenPort::queue_limit(eal, request).map_err(from_port_error)?,
+        };
         if limit < request.queues {
             tracing::warn!(
                 "port {}: the device has {limit} queue pairs, {} workers ask for one each: {} workers stay idle",
@@ -104,20 +111,26 @@ pub fn open_ports(
             requests.iter_mut().for_each(|r| r.queues = r.queues.min(limit));
         }
     }
-    let mut ports = Vec::new();
-    let mut by_worker: Vec<Vec<QueueSeed>> = Vec::new();
-    for request in &requests {
-        let (port, seeds) = OpenPort::open(eal, request).map_err(missing)?;
+    let mut opened = Opened { ports: Vec::new(), queues: Vec::new(), emulated: Vec::new() };
+    for (index, (request, spec)) in (0..=u8::MAX).map(PortIndex).zip(requests.iter_mut().zip(specs))
+    {
+        let device = emulated::emulated(spec);
+        let nic = device.map(|d| emulated::open(eal, (index, &d), request)).transpose()?;
+        let (mut port, seeds) = OpenPort::open(eal, request).map_err(from_port_error)?;
+        if let Some(nic) = &nic {
+            emulated::dress(&mut port, nic);
+        }
+        opened.emulated.extend(nic);
         for shortfall in &port.shortfalls {
             tracing::warn!("port {}: {shortfall}", port.name);
         }
-        by_worker.resize_with(by_worker.len().max(seeds.len()), Vec::new);
-        for (worker, seed) in by_worker.iter_mut().zip(seeds) {
+        opened.queues.resize_with(opened.queues.len().max(seeds.len()), Vec::new);
+        for (worker, seed) in opened.queues.iter_mut().zip(seeds) {
             worker.push(seed);
         }
-        ports.push(port);
+        opened.ports.push(port);
     }
-    for (port, spec) in ports.iter().zip(specs) {
+    for (port, spec) in opened.ports.iter().zip(specs) {
         let link = port.wait_for_link(spec.link_timeout);
         let speed = link.speed.map(|s| format!(", {s} Mbit/s")).unwrap_or_default();
         let state = if link.up { "up" } else { "DOWN" };
@@ -130,7 +143,15 @@ pub fn open_ports(
             port.mtu
         );
     }
-    Ok((ports, by_worker))
+    Ok(opened)
+}
+
+/// A device that is not there is the user's mistake.
+pub fn from_port_error(why: PortError) -> Failure {
+    match why {
+        PortError::Missing { .. } => Failure::User(format!("nfv: {why}")),
+        _ => Failure::Machine(why.into()),
+    }
 }
 
 fn request(spec: &PortSpec, queues: u16) -> PortRequest {

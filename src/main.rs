@@ -11,6 +11,7 @@ mod ctl;
 mod dataplane;
 mod doctor;
 mod eal_args;
+mod emulated;
 mod explain;
 mod failure;
 mod hints;

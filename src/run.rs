@@ -22,7 +22,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::control::{ControlThread, Tasks};
-use crate::dataplane::{Queues, open_ports, start_eal};
+use crate::dataplane::{Opened, Queues, open_ports, start_eal};
+use crate::emulated::Wires;
 use crate::failure::Outcome;
 use crate::hints::Hints;
 use crate::network::RoutedPort;
@@ -36,7 +37,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let (eal, lcores) = start_eal(eal_options, &config.file)?;
     let (file, plan) = config.compile(Purpose::Run, None)?;
     let plan = Arc::new(plan);
-    let (ports, seeds) = open_ports(&eal, &file.ports, lcores.len())?;
+    let Opened { ports, queues: seeds, emulated } = open_ports(&eal, &file.ports, lcores.len())?;
 
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -95,6 +96,8 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         let worker = move || Worker::new(plan, own, pool, seat, ties, clock.now());
         running.push(eal.launch(lcore, move || work(worker(), seeds, clock, &stop))?);
     }
+    // Traffic is let in when all is ready for it.
+    let wires = Wires::start(emulated)?;
     let start = Instant::now();
     let mut links = Links::new(&ports, carriers);
     let signals = Signals { stop: &stop, hang_up: &hang_up };
@@ -105,6 +108,8 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         let ended = worker.wait();
         ended.ok_or_else(|| anyhow!("the worker on lcore {} panicked", lcore.index()))??;
     }
+    let wire_pools = wires.pools.clone();
+    wires.stop()?;
     let control = control.stop();
     kernel.iter().flatten().for_each(|queues| queues.empty());
     let ended = all.now();
@@ -113,7 +118,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let finished = plan.finish();
     // net_af_xdp leaves what is in the kernel's rings there when it is closed.
     let whole = ports.iter().filter(|p| p.driver != "net_af_xdp");
-    let pools: Vec<_> = whole.map(|p| (p.name.clone(), p.pool)).collect();
+    let pools: Vec<_> = whole.map(|p| (p.name.clone(), p.pool)).chain(wire_pools).collect();
     drop(ports);
     sum_up(plan, &totals, start.elapsed())?;
     if let Some((port, pool)) = pools.iter().find(|(_, pool)| pool.in_use() > 0) {

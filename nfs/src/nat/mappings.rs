@@ -237,9 +237,11 @@ impl Mappings {
         if let Some(block) = outside.block(search.space, search.class) {
             prefetch(block);
         }
-        let words = outside.words(search.space, search.class);
-        if let Some(word) = words.and_then(|w| w.get(search.start)) {
-            prefetch(word);
+        let Some(words) = outside.words(search.space, search.class) else { return };
+        for ahead in 0..LINES_AHEAD {
+            if let Some(word) = words.get((search.start + ahead * WORDS_OF_A_LINE) % PLACES) {
+                prefetch(word);
+            }
         }
     }
 
@@ -409,7 +411,10 @@ impl Mappings {
                     self.note(Happened::Given, search.subscriber, outside.address, share, now);
                 }
             }
-            block.reach.fetch_max(turn as u16 + 1, Ordering::SeqCst);
+            // It only ever grows, and nearly always has.
+            if block.reach.load(Ordering::SeqCst) <= turn as u16 {
+                block.reach.fetch_max(turn as u16 + 1, Ordering::SeqCst);
+            }
             // Else another worker's is there now.
             if swap(word, seen, search.key << 16 | self.lasting.proposal(search.class)) {
                 return true;
@@ -567,6 +572,10 @@ fn space_of(proto: u8) -> Option<usize> {
 /// How many flows hold a mapping, in its word; above [`FLOWS_MAX`], the number of a proposal.
 const FLOWS: u64 = 0xffff;
 const FLOWS_MAX: u64 = 0xefff;
+/// Words in a line of memory.
+const WORDS_OF_A_LINE: usize = 8;
+/// Lines that a look for an inside end reads, as long as the pool is not nearly used up.
+const LINES_AHEAD: usize = 3;
 /// Looks for an inside end before giving up: each but the first few means that another worker got on.
 const TRIES_MAX: usize = 1000;
 /// Layouts before this one in which mappings are looked for.

@@ -10,6 +10,7 @@ use super::report::{Report, quoted};
 use super::section::Section;
 use super::source::{Span, Spanned};
 use super::value::{MacAddress, check_name};
+use crate::offload::EmulatedDevice;
 
 /// What a port does with packets for the box itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +78,14 @@ pub(super) fn read_port(section: &Section<'_>, report: &mut Report) -> Option<Po
                 .hint("a transparent port has no addresses: set the mode, or remove the key");
         }
     }
+    let device = spanned("device", section.text("device")?);
+    if let Some(Err(why)) = EmulatedDevice::read(&device.value) {
+        report.error(device.span, why).hint(
+            "an emulated NIC is written as `emulated,profile=iavf,queues=4,wire=net_af_packet0,iface=eth1`",
+        );
+    }
     Some(PortSpec {
-        device: spanned("device", section.text("device")?),
+        device,
         zone: section.text("zone").map(|zone| spanned("zone", zone)),
         addresses: section.values("addresses"),
         mac: section.value("mac").map(|mac| Spanned::new(mac, section.span_of("mac"))),

@@ -14,6 +14,7 @@ mod memory;
 mod mempool;
 mod port;
 mod queue;
+mod ring_port;
 mod spread;
 
 pub use acl::{Acl, AclError, Edge, Key, Key4, Key6, Rule, Rule4, Rule6};
@@ -28,6 +29,7 @@ pub use port::{
     LinkState, OpenPort, PortError, PortId, PortRequest, QueueSeed, SYMMETRIC_KEY, known_ports,
 };
 pub use queue::{RxQueue, TxQueue};
+pub use ring_port::{RingInto, RingOut, RingPort, RingPortError};
 pub use spread::RssTable;
 
 use std::ffi::{CStr, c_int};

@@ -408,10 +408,8 @@ fn configure(
     let fields = info.flow_type_rss_offloads & WANTED_RSS;
     let key_length = match info.hash_key_size {
         0 => 40,
-        bytes => bytes,
+        bytes => bytes.min(RSS_KEY.len() as u8),
     };
-    let mut key: Vec<u8> =
-        SYMMETRIC_KEY.iter().copied().cycle().take(usize::from(key_length)).collect();
     let mut conf = rte_eth_conf::default();
     conf.rxmode.mtu = u32::from(mtu);
     conf.rxmode.offloads = info.rx_offload_capa
@@ -422,7 +420,7 @@ fn configure(
     if queues > 1 && fields != 0 {
         conf.rxmode.mq_mode = dpdk_sys::RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = fields;
-        conf.rx_adv_conf.rss_conf.rss_key = key.as_mut_ptr();
+        conf.rx_adv_conf.rss_conf.rss_key = RSS_KEY.as_ptr().cast_mut();
         conf.rx_adv_conf.rss_conf.rss_key_len = key_length;
     } else {
         conf.rxmode.mq_mode = dpdk_sys::RTE_ETH_MQ_RX_NONE;
@@ -434,7 +432,8 @@ fn configure(
         }
     }
     let attempt = |conf: &rte_eth_conf| {
-        // SAFETY: the port exists and is stopped; the configuration, and the key in it, are copied.
+        // SAFETY: the port exists and is stopped; the configuration is copied. Of the key only the pointer is, which some
+        // drivers follow when the port starts: it lives as long as the program, and none writes to it.
         unsafe { dpdk_sys::rte_eth_dev_configure(id, queues, queues, conf) }
     };
     let mut failed = attempt(&conf);
@@ -490,6 +489,18 @@ const ETHERNET_OVERHEAD: u16 = 26;
 /// With this key repeated, both directions of a flow hash to one value (Woo and Park, "Scalable TCP session monitoring
 /// with symmetric receive-side scaling", 2012).
 pub const SYMMETRIC_KEY: [u8; 2] = [0x6d, 0x5a];
+
+/// As long as the longest key of a driver, 52 bytes, and more.
+static RSS_KEY: [u8; 64] = {
+    let [a, b] = SYMMETRIC_KEY;
+    let mut key = [a; 64];
+    let mut at = 1;
+    while at < key.len() {
+        key[at] = b;
+        at += 2;
+    }
+    key
+};
 
 const WANTED_RSS: u64 = dpdk_sys::NFV_RSS_IPV4
     | dpdk_sys::NFV_RSS_FRAG_IPV4

@@ -61,17 +61,25 @@ impl TxQueue {
         let raw = packets.as_mut_ptr().cast::<*mut rte_mbuf>();
         // SAFETY: `raw` holds `count` pointers to mbufs that are ours, and this queue is this thread's alone (`!Send`).
         let sent = unsafe { dpdk_sys::nfv_tx_burst(self.port.id(), self.queue, raw, count as u16) };
-        let sent = usize::from(sent).min(count);
-        // SAFETY: until the rest is moved down nothing may see the slots that the device owns now.
-        unsafe { packets.set_len(0) };
-        if sent < count {
-            // SAFETY: `sent < count`, which is at most the array's length.
-            let rest = unsafe { raw.add(sent) };
-            // SAFETY: both ranges are inside the array; `copy` allows them to overlap.
-            unsafe { std::ptr::copy(rest, raw, count - sent) };
-            // SAFETY: the first `count - sent` slots hold packets that the device did not take.
-            unsafe { packets.set_len(count - sent) };
-        }
-        sent
+        give_away(packets, usize::from(sent))
     }
+}
+
+/// Forgets the packets at the front, which someone else owns now; the rest move down. Returns how many were given away.
+#[inline(always)]
+pub(super) fn give_away(packets: &mut Packets, given: usize) -> usize {
+    let count = packets.len();
+    let given = given.min(count);
+    let raw = packets.as_mut_ptr().cast::<*mut rte_mbuf>();
+    // SAFETY: until the rest is moved down nothing may see the slots that another owns now.
+    unsafe { packets.set_len(0) };
+    if given < count {
+        // SAFETY: `given < count`, which is at most the array's length.
+        let rest = unsafe { raw.add(given) };
+        // SAFETY: both ranges are inside the array; `copy` allows them to overlap.
+        unsafe { std::ptr::copy(rest, raw, count - given) };
+        // SAFETY: the first `count - given` slots hold packets that were not given away.
+        unsafe { packets.set_len(count - given) };
+    }
+    given
 }

@@ -264,6 +264,8 @@ impl<A: Address> Table<A> {
             (entry.next, entry.prev) = (0, 0);
         }
         self.len += 1;
+        // Known only now: where the next flow goes was told by where this one went.
+        self.prefetch_entry(self.next_free());
         if self.references > FILL * (self.mask + 1 + self.split) {
             self.split_next();
         }

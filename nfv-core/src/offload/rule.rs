@@ -179,8 +179,22 @@ pub enum Fate {
 #[error("{0}")]
 pub struct Refusal(pub String);
 
+/// What became of a frame that a NIC was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// A rule dropped it.
+    Dropped,
+    /// A worker gets it.
+    Passed {
+        /// Which one.
+        queue: u16,
+        /// With that tag.
+        mark: Option<u32>,
+    },
+}
+
 /// A rule that a NIC has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleId(pub u64);
 
 /// How a NIC spreads packets without a rule over its queues.
@@ -240,4 +254,10 @@ pub trait Nic: Debug + Send {
     /// # Errors
     /// It cannot, or the table has another size.
     fn set_table(&mut self, table: &[u16]) -> Result<(), Refusal>;
+
+    /// What it does with a frame from the wire, by its rules as they act; `None`: it cannot be shown one (a loop is needed).
+    fn probe(&self, frame: &[u8]) -> Option<Met> {
+        let _ = frame;
+        None
+    }
 }

@@ -64,7 +64,6 @@ impl Common {
         let answers_place = place_of_answers(seat, decided.via, backwards);
         let scope = Scope { place: answers_place, ..key.scope };
         table.prefetch_key(&FlowKey { tuple: after.turned(), scope });
-        table.prefetch_entry(table.next_free());
         if let Some(opening) = &opening {
             let goes_on = one_way(decided.via) == 0 && opening.put_into(seat, slot);
             if !goes_on {

@@ -1,0 +1,277 @@
+"""The cases: `cases.py KERNEL ARCHIVE [WORD]...`. Each says what it shows; the last line counts them."""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+
+from machine import Failed, Host, Machine, mac_of_pf
+
+TRAFFIC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "traffic.py")
+PFS = ["eth0", "eth1"]
+PF_ADDRESSES = ["0000:01:00.0", "0000:02:00.0"]
+VFS = ["0000:01:10.0", "0000:02:10.0"]
+ONE_WORKER, TWO_WORKERS = "-l 0,1", "--lcores 0@0,1@0,2@1"
+
+
+def check(holds, what):
+    if not holds:
+        raise Failed(what)
+
+
+def wait_until(what, holds, seconds=20):
+    end = time.monotonic() + seconds
+    while not holds():
+        check(time.monotonic() < end, f"not within {seconds} s: {what}")
+        time.sleep(0.2)
+
+
+class Run:
+    """`nfv run` in the guest."""
+
+    def __init__(self, vm, options, chain, devices):
+        self.vm = vm
+        lan, wan = devices
+        run = f"LAN={lan} WAN={wan} nfv run {options} -- {chain} --control /run/nfv.sock"
+        started = f"{run} >/run/out 2>/run/log & echo $! >/run/pid"
+        vm.must(f"rm -f /run/status; ({started}; wait $!; echo $? >/run/status) >/dev/null 2>&1 &")
+
+    def comes_up(self):
+        wait_until("nfv runs", lambda: self.log().count("link up") >= 2 or self.has_ended())
+        check(not self.has_ended(), "nfv ended")
+
+    def log(self):
+        return self.vm.must("cat /run/log")
+
+    def has_ended(self):
+        return self.vm.run("test -e /run/status")[0] == 0
+
+    def ctl(self, words):
+        return self.vm.must(f"nfv ctl {words} --control /run/nfv.sock")
+
+    def counts(self, *wanted):
+        """Counters of one moment, each a metric and labels: the sum of it over labels that are not given."""
+        counters = json.loads(self.ctl("stats --json"))["counters"]
+        has = lambda one, metric, labels: one["metric"] == metric and labels.items() <= dict(one["labels"]).items()
+        return [sum(one["value"] for one in counters if has(one, *of)) for of in wanted]
+
+    def stop(self):
+        """Ends it as a user would. Returns its summary, whose account must balance."""
+        self.vm.must("kill -INT $(cat /run/pid)")
+        wait_until("nfv ends", self.has_ended)
+        out, log = self.vm.must("cat /run/out"), self.log()
+        status = self.vm.must("cat /run/status")
+        check(status == "0", f"nfv ended with {status}")
+        check("ERROR" not in log, "nfv logged an error")
+        check(re.search(r"^received \d+ \+ created", out, re.M), "there is no account")
+        return out
+
+
+class Site:
+    """The guest and its two hosts, and what cases do with them."""
+
+    def __init__(self, vm, lan, wan):
+        self.vm, self.lan, self.wan = vm, lan, wan
+        self.run = None
+
+    def start(self, options, chain, devices):
+        self.run = Run(self.vm, options, chain, devices)
+        self.run.comes_up()
+        return self.run
+
+    def ping(self, host, to, count=3):
+        return host.succeeds("ping", "-c", str(count), "-i", "0.2", "-W", "2", to)
+
+    def ask(self, flows, rounds, to="10.2.0.2", timeout=120):
+        """Datagrams from lan to wan and back. None may be lost, none may overtake another. Returns their number."""
+        said = json.loads(self.lan.run("python3", TRAFFIC, "ask", to, "7", str(flows), str(rounds), timeout=timeout))
+        check(said["lost"] == 0 and said["disordered"] == 0, f"datagrams: {said}")
+        return said["sent"]
+
+    def counts_equal_while(self, traffic):
+        """What the hosts send during the traffic is what nfv receives, and the other way round."""
+        # Not from the start: an emulated VF receives its own broadcasts, and its multicast goes nowhere.
+        before = self.snapshot()
+        traffic()
+        for _ in range(10):
+            hosts, ports = [
+                [[now - then for now, then in zip(*pair)] for pair in zip(*side)] for side in zip(self.snapshot(), before)
+            ]
+            if hosts == ports:
+                return
+            time.sleep(0.3)
+        raise Failed(f"frames that hosts have sent and received: {hosts}; nfv has received and sent: {ports}")
+
+    def snapshot(self):
+        """Frames that each host has sent and received, and each port received and sent; none was under way."""
+        frames = lambda: [host.frames() for host in [self.lan, self.wan]]
+        wanted = [(f"{way}_packets", {"port": port}) for port in ["lan", "wan"] for way in ["received", "sent"]]
+        hosts = frames()
+        for _ in range(20):
+            counts = self.run.counts(*wanted)
+            again = frames()
+            if again == hosts:
+                return hosts, [counts[:2], counts[2:]]
+            hosts = again
+        raise Failed("the hosts never rest")
+
+    def tidy(self):
+        """After a case that failed, nothing of it stays."""
+        if self.run and not self.run.has_ended():
+            self.vm.run("kill -KILL $(cat /run/pid); sleep 0.5")
+        self.run = None
+
+
+# ---- the cases, in their order ----
+
+
+def what_cannot_be_done_is_a_clear_error(site):
+    vm = site.vm
+    for words, why in [
+        ("eth7 2", "there is no interface eth7; there are: eth0 eth1 lo"),
+        ("lo 1", "lo is no device on PCI"),
+        ("eth0 8", "makes at most 7 VFs"),
+        ("eth0", "how many VFs?"),
+        ("0000:00:00.0 1", "makes no VFs"),
+    ]:
+        status, said = vm.run(f"scripts/bind-vf.sh {words}")
+        check(status == 1 and why in said, f"bind-vf.sh {words}: {status}: {said}")
+
+
+def the_script_makes_vfs_that_nfv_can_use(site):
+    vm = site.vm
+    for pf, vf in zip(PFS, VFS):
+        said = vm.must(f"scripts/bind-vf.sh {pf} 1")
+        check(f"-a {vf}" in said and f'device: "{vf}"' in said, said)
+        shown = vm.must(f"ip link show dev {pf}")
+        mac = "02:00:12:34:" + mac_of_pf(PFS.index(pf))[-2:] + ":00"
+        check(re.search(f"vf 0 .*{mac}.*spoof checking off.*trust on", shown), shown)
+    said = vm.must(f"nfv doctor -a {VFS[0]}")
+    check("a run can start" in said, said)
+
+
+def edge_carries_two_hosts_over_two_vfs(site):
+    run = site.start(f"{ONE_WORKER} -a {VFS[0]} -a {VFS[1]}", "chains/edge.yaml", VFS)
+    wait_until("lan reaches wan", lambda: site.ping(site.lan, "10.2.0.2", 1))
+    check(site.ping(site.lan, "10.2.0.2"), "ping")
+    with tempfile.TemporaryDirectory() as folder:
+        data = os.urandom(4 << 20)
+        with open(f"{folder}/data", "wb") as file:
+            file.write(data)
+        right = hashlib.sha256(data).hexdigest()
+        for host in [site.lan, site.wan]:
+            host.serve("python3", "-m", "http.server", "80", "-d", folder)
+        # From the inside through the nat, and from outside to the service that two servers share.
+        for host, to in [(site.lan, "10.2.0.2"), (site.wan, "198.51.100.80")]:
+            get = ["curl", "-sf", "--max-time", "30", "--retry", "20", "--retry-all-errors", "--retry-delay", "1"]
+            host.run(*get, "-o", f"{folder}/got", f"http://{to}/data")
+            with open(f"{folder}/got", "rb") as file:
+                check(hashlib.sha256(file.read()).hexdigest() == right, f"what came from {to} is not what was sent")
+    macs = site.lan.run("ip", "neighbour", "show", "10.1.0.1")
+    check("02:00:12:34:50:00" in macs, f"it answers from the VF's own address: {macs}")
+    site.counts_equal_while(lambda: check(site.ask(16, 20) == 1280, "datagrams"))
+    run.stop()
+
+
+def two_workers_share_what_comes_in_by_one_queue(site):
+    """All that a VF of this kind receives comes by its first queue: flows of the other worker are handed over."""
+    run = site.start(f"{TWO_WORKERS} -a {VFS[0]} -a {VFS[1]}", "chains/edge.yaml", VFS)
+    wait_until("lan reaches wan", lambda: site.ping(site.lan, "10.2.0.2", 1))
+    sent = site.ask(64, 10)
+    flows = [worker["flows"] for worker in json.loads(run.ctl("shards --json"))]
+    check(len(flows) == 2 and min(flows) >= 10, f"flows by worker: {flows}")
+    (handed,) = run.counts(("handed_over_packets", {}))
+    check(sent / 2 < handed < 2 * sent, f"{handed} of {2 * sent} packets were handed over")
+    run.stop()
+
+
+def what_the_script_made_it_takes_back(site):
+    vm = site.vm
+    for pf, vf in zip(PFS, VFS):
+        vm.must(f"scripts/bind-vf.sh --undo {pf}")
+        check(vm.run(f"test -e /sys/bus/pci/devices/{vf}")[0] == 1, f"{vf} is still there")
+
+
+def a_shard_moves_in_the_table_of_the_nic(site):
+    """The NICs as a whole: two queues each, and a table by which the NIC spreads flows."""
+    vm = site.vm
+    vm.must("modprobe vfio-pci")
+    for address in PF_ADDRESSES:
+        device = f"/sys/bus/pci/devices/{address}"
+        vm.must(f"echo vfio-pci >{device}/driver_override && echo {address} >{device}/driver/unbind")
+        vm.must(f"echo {address} >/sys/bus/pci/drivers_probe && test -e /sys/bus/pci/drivers/vfio-pci/{address}")
+    options = " ".join(f"-a {address}" for address in PF_ADDRESSES)
+    run = site.start(f"{TWO_WORKERS} {options}", "chains/edge.yaml", PF_ADDRESSES)
+    wait_until("lan reaches wan", lambda: site.ping(site.lan, "10.2.0.2", 1))
+    site.counts_equal_while(lambda: site.ask(64, 10))
+    shards = json.loads(run.ctl("shards --json"))
+    check(min(worker["flows"] for worker in shards) >= 10, f"both workers have flows: {shards}")
+    handed = lambda: run.counts(("handed_over_packets", {}))[0]
+    check(handed() == 0, f"the NIC gives each worker its own: {handed()} were handed over")
+    # Nothing is lost while shards move to and fro.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        traffic = pool.submit(site.ask, 64, 60)
+        for words in ["all 1", "all 0", "0-63 1"]:
+            run.ctl(f"move {words}")
+        traffic.result()
+    run.ctl("move all 1")
+    before = handed()
+    sent = site.ask(64, 10)
+    after = handed() - before
+    check(after == 0, f"the table follows: {after} of {2 * sent} packets were handed over")
+    run.stop()
+
+
+CASES = [
+    what_cannot_be_done_is_a_clear_error,
+    the_script_makes_vfs_that_nfv_can_use,
+    edge_carries_two_hosts_over_two_vfs,
+    two_workers_share_what_comes_in_by_one_queue,
+    what_the_script_made_it_takes_back,
+    a_shard_moves_in_the_table_of_the_nic,
+]
+
+
+def main(kernel, archive, *words):
+    # Whoever ends the test ends the guest.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    passed = failed = 0
+    with contextlib.ExitStack() as ends:
+        lan = Host("lan", ["10.1.0.2/24", "10.1.0.11/24", "10.1.0.12/24"], "10.1.0.1")
+        ends.callback(lan.end)
+        wan = Host("wan", ["10.2.0.2/24"], "10.2.0.1")
+        ends.callback(wan.end)
+        start = time.monotonic()
+        vm = Machine(kernel, archive, [lan, wan])
+        ends.callback(vm.end)
+        print(f"the guest is up after {time.monotonic() - start:.0f} s", flush=True)
+        wan.serve("python3", TRAFFIC, "echo", "10.2.0.2", "7")
+        site = Site(vm, lan, wan)
+        for case in CASES:
+            name = case.__name__.replace("_", " ")
+            if words and not any(word in name for word in words):
+                continue
+            start = time.monotonic()
+            try:
+                case(site)
+                passed += 1
+                print(f"ok      {name} ({time.monotonic() - start:.0f} s)", flush=True)
+            except Exception as why:  # one case that fails does not end the others
+                failed += 1
+                print(f"FAILED  {name}: {why}", flush=True)
+                if site.run:
+                    print(f"nfv said:\n{vm.run('cat /run/log /run/out')[1]}", flush=True)
+            with contextlib.suppress(Failed):
+                site.tidy()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
