@@ -9,17 +9,19 @@ mod table;
 mod testpmd;
 mod words;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
 use nfv_core::dpdk::Eal;
-use nfv_core::nf::Purpose;
+use nfv_core::nf::{PortIndex, Purpose};
 use nfv_core::offload::{Facts, Nic, PortRules, Profile};
 
 use self::report::{Report, Source};
 use self::table::{Length, Look};
 use crate::cli::PlanArgs;
 use crate::config::{Config, small_eal};
-use crate::dataplane::{open_ports, start_eal};
+use crate::dataplane::{Opened, open_ports, start_eal};
+use crate::emulated::Emulated;
 use crate::failure::{Failure, Outcome};
 use crate::say::say;
 
@@ -39,8 +41,15 @@ pub fn plan(eal_options: &[String], args: &PlanArgs) -> Outcome {
                 eprintln!("nfv: `--nic DRIVER` plans without the devices: {}", names());
             })?;
             let (file, plan) = config.compile(Purpose::Check, None)?;
-            let (ports, _seeds) = open_ports(&eal, &file.ports, lcores.len())?;
-            let nics = ports.iter().map(|port| boxed(PortRules::of(port))).collect();
+            let opened = open_ports(&eal, &file.ports, lcores.len())?;
+            let Opened { ports, queues: _queues, emulated } = opened;
+            let mut emulated: BTreeMap<PortIndex, Emulated> =
+                emulated.into_iter().map(|one| (one.port, one)).collect();
+            let nic = |(index, port)| match emulated.remove(&index) {
+                Some(one) => boxed(one.nic),
+                None => boxed(PortRules::of(port)),
+            };
+            let nics = (0..=u8::MAX).map(PortIndex).zip(&ports).map(nic).collect();
             Report::of(&file, &plan, Source::Device, nics)
         }
     };

@@ -1,7 +1,7 @@
 //! The plan as data: what `--json` prints, with names that stay (docs/plan.md), and what the table is made of.
 
-use nfv_core::chain::compile::Plan;
-use nfv_core::chain::spec::ChainFile;
+use nfv_core::chain::compile::{Plan, Program};
+use nfv_core::chain::spec::{ChainFile, ChainSpec};
 use nfv_core::dispatch::{ClassFate, PortClasses};
 use nfv_core::nf::{Direction, PortIndex};
 use nfv_core::offload::{Asked, Facts, Nic, Offload, PlannedRule, Role, bound_to, plan as climb};
@@ -133,18 +133,19 @@ impl Report {
             let found = plan.classes.ports.iter().find(|classes| classes.port == none.port);
             PortReport::of(plan, found.unwrap_or(&none), nic.as_ref())
         };
-        let chain = |program: &nfv_core::chain::compile::Program| {
-            let spec = file.chains.iter().find(|c| c.name.value == program.chain)?;
+        let chain = |spec: &ChainSpec| {
+            let is_it =
+                |p: &&Program| p.direction == Direction::Forward && p.chain == spec.name.value;
+            let program = plan.programs.iter().find(is_it)?;
             let answers = !spec.oneway && spec.to.is_some() && !spec.from.is_empty();
             let (same_shard, why) = words::directions(plan, program, answers);
             Some(ChainReport { chain: program.chain.clone(), same_shard, why })
         };
-        let forward = plan.programs.iter().filter(|p| p.direction == Direction::Forward);
         Self {
             source,
             dpdk: Facts::release(),
             ports: (0..=u8::MAX).zip(nics).map(port).collect(),
-            chains: forward.filter_map(chain).collect(),
+            chains: file.chains.iter().filter_map(chain).collect(),
         }
     }
 }

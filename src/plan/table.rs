@@ -33,7 +33,7 @@ pub fn text(report: &Report, look: Look, length: Length) -> String {
     if report.ports.iter().any(|port| !port.classes.is_empty()) {
         out.line(&format!(
             "clocks: what a packet costs a worker, and in brackets without the NIC's help; a model, from docs/numbers.md{}",
-            match report.ports.iter().any(|p| p.queues > 1 && p.classes.iter().any(|c| c.rung == "hand-over")) {
+            match report.ports.iter().any(|p| p.queues > 1 && p.classes.iter().any(|c| c.rung == "software")) {
                 true => "\n        (handing a packet over to another worker is not in it)",
                 false => "",
             }
@@ -85,7 +85,10 @@ impl Page {
             self.wrapped("  hash: ", &hash.words);
         }
         if port.classes.is_empty() {
-            self.line("  nothing can be told apart before it is looked at: all of it goes the usual way\n");
+            self.line(
+                "  nothing can be told apart before it is looked at: all of it goes the usual way",
+            );
+            self.line("");
             return;
         }
         self.line(&format!(

@@ -11,7 +11,7 @@ impl Ladder<'_> {
     /// With priorities: each cell as it is, behind shields for the earlier ones that are not told. When that takes more
     /// levels than there are, without the cells that are too deep.
     pub(super) fn layers<'t>(
-        &'t self,
+        &self,
         parts: &'t [Part],
         told: &dyn Fn(usize) -> Option<&'t Told>,
         draft: &mut Draft,
