@@ -17,6 +17,7 @@ mod moves;
 mod output;
 mod routed;
 mod sort;
+mod tagged;
 mod tunnel;
 
 use std::any::Any;
@@ -32,6 +33,7 @@ use self::made::Made;
 use self::mates::Came;
 pub use self::mates::Mates;
 pub use self::moves::{Hold, Left, Parcel};
+use self::tagged::TagCounts;
 use crate::account::{CellId, Cells};
 use crate::burst::{Burst, Refused, Routing, Verdict};
 use crate::chain::compile::{Entry, Function, Plan, Program, ProgramId, Step};
@@ -133,7 +135,9 @@ struct Own {
     flows: Option<Box<FlowEngine>>,
     /// Fragments, where flows are kept.
     fragments: Option<Box<Reassembly>>,
-    /// Polls until what paths counted is added up.
+    /// What packets with a tag came.
+    tags: TagCounts,
+    /// Polls until what paths and classes counted is added up.
     polls_to_sum: u32,
     /// When it looked at the ports last, if there were packets then.
     busy_since: Option<Time>,
@@ -209,6 +213,7 @@ impl Worker {
             keeps: None,
             fragments: flows.is_some().then(|| Box::new(Reassembly::new())),
             flows,
+            tags: TagCounts::new(&plan.tag_cells),
             polls_to_sum: POLLS_TO_SUM,
             busy_since: None,
             kernel,
@@ -220,9 +225,7 @@ impl Worker {
 
     /// Adds up what is counted by flows, for a look at the counters while no packet is under way.
     pub fn settle(&mut self) {
-        if let Some(flows) = &mut self.own.flows {
-            flows.add_up(&self.own.cells);
-        }
+        self.own.add_up(&self.plan);
     }
 
     /// Ends what waits: no packet is under way then.
@@ -316,12 +319,12 @@ impl Own {
         }
         if let Some(flows) = &mut self.flows {
             flows.expire(plan, &self.cells, now);
-            self.polls_to_sum = self.polls_to_sum.saturating_sub(1);
-            if seen == 0 || self.polls_to_sum == 0 {
-                flows.add_up(&self.cells);
-                self.polls_to_sum = POLLS_TO_SUM;
-                self.expire_fragments(plan, now);
-            }
+        }
+        self.polls_to_sum = self.polls_to_sum.saturating_sub(1);
+        if seen == 0 || self.polls_to_sum == 0 {
+            self.polls_to_sum = POLLS_TO_SUM;
+            self.add_up(plan);
+            self.expire_fragments(plan, now);
         }
         self.busy_since = (seen > 0).then_some(now);
         seen

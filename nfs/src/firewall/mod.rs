@@ -81,7 +81,7 @@ use nfv_core::chain::section::Section;
 use nfv_core::clock::Time;
 use nfv_core::nf::{
     Answer, Built, Decision, FlowNf, FlowStage, FlowView, Forward, Handle, Kind, Lookup, Named,
-    Profile, Reason, Shard, Surroundings, SynCookies, Tracking,
+    Profile, Purpose, Reason, Shard, Surroundings, SynCookies, Tracking,
 };
 use nfv_core::packet::syn_cookie::CookieKey;
 use nfv_core::packet::{L3, protocol};
@@ -181,7 +181,10 @@ const SOURCE_HALF_OPEN: Reason = Reason(6);
 
 fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -> Option<Built> {
     let sets = Sets::read(section, report);
-    let (rules, names) = Rules::read(section, around, &sets, report)?;
+    let (mut rules, names) = Rules::read(section, around, &sets, report)?;
+    if around.purpose == Purpose::Check {
+        rules.warn_of_shadows(around, report);
+    }
     let generation = Arc::new(AtomicU32::new(0));
     let stateful = section.flag("stateful") == Some(true);
     let loose = section.flag("loose") == Some(true);
@@ -212,6 +215,7 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
         sets.handle(generation.clone()),
         sources.as_ref().map(Sources::handle),
     ];
+    let decides = rules.decided(RULE_DENIED);
     // What differs between packets of a flow is to be looked at in each.
     let folds = rules.folds;
     let neighbours = section.choice("neighbours") == Some("allow");
@@ -234,8 +238,8 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
     Some(match (stateful, loose) {
         (true, true) => built.with_tracking(Tracking::CheckLoosely),
         (true, false) => built.with_tracking(Tracking::Check),
-        _ if folds => built.folding(),
-        _ => built,
+        _ if folds => built.folding().deciding(decides),
+        _ => built.deciding(decides),
     })
 }
 

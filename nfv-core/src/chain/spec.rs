@@ -16,7 +16,7 @@ use super::node::{Content, Node};
 use super::port::{PortSpec, check_ports, read_port};
 use super::report::{Report, quoted};
 use super::section::Section;
-use super::source::{Source, Spanned};
+use super::source::{Source, Span, Spanned};
 use crate::flow::{FlowLimits, IdleTimes, WhenFull};
 
 /// A chain file.
@@ -85,6 +85,8 @@ pub struct ChainSpec {
     pub from: Vec<Spanned<String>>,
     /// The packets that enter it: those of any of these; with none, all.
     pub matches: Vec<Match>,
+    /// Where each of them stands.
+    pub match_spans: Vec<Span>,
     /// The functions, in the order in which packets meet them.
     pub through: Vec<Spanned<String>>,
     /// The port at its end; none when a function picks it.
@@ -210,6 +212,7 @@ fn read_chain(section: &Section<'_>, report: &mut Report) -> ChainSpec {
     ChainSpec {
         name: Spanned::new(section.name().to_owned(), section.span()),
         from: section.values("from"),
+        match_spans: section.sections("match").iter().map(Section::span).collect(),
         matches: section.sections("match").iter().map(|one| Match::read(one, report)).collect(),
         through: section.values("through"),
         to: section.text("to").map(|to| Spanned::new(to, section.span_of("to"))),

@@ -62,6 +62,11 @@ impl Prefix {
         self.0
     }
 
+    /// That of a network, its host bits taken away.
+    pub(crate) fn of(net: IpNet) -> Self {
+        Self(net.trunc())
+    }
+
     /// Its family.
     pub const fn family(self) -> IpFamily {
         match self.0 {

@@ -1,0 +1,43 @@
+//! What an NF decides by headers alone: from it the traffic classes are made.
+
+use super::{Built, Reason};
+use crate::chain::matching::Match;
+
+/// What an NF that keeps no state says of packets, by the first of a list of matches that they meet.
+///
+/// It is the whole truth of what it says there, for as long as the NF is the same: a class is made of it once, and its
+/// packets do not come to the NF any more. What may change (by a handle, by time) is [`Says::Ask`].
+#[derive(Clone, Debug)]
+pub struct Decides {
+    /// The first that a packet meets is what it says. As the chain's initiator sees packets: of an answer, source and
+    /// destination change places.
+    pub list: Vec<(Match, Says)>,
+    /// Of packets that meet none.
+    pub otherwise: Says,
+}
+
+/// What an NF says of packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Says {
+    /// They go on as they are.
+    Pass {
+        /// The rule that says so, an index into [`Built::rules`].
+        rule: Option<u32>,
+    },
+    /// They are refused.
+    Drop {
+        /// Why.
+        why: Reason,
+        /// The rule that says so.
+        rule: Option<u32>,
+    },
+    /// It has to be asked about each of them.
+    Ask,
+}
+
+impl Built {
+    /// With what it decides by headers alone.
+    pub fn deciding(self, decides: Decides) -> Self {
+        Self { decides: Some(decides), ..self }
+    }
+}
