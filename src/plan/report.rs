@@ -3,8 +3,11 @@
 use nfv_core::chain::compile::{Plan, Program};
 use nfv_core::chain::spec::{ChainFile, ChainSpec};
 use nfv_core::dispatch::{ClassFate, PortClasses};
+use nfv_core::dpdk::SYMMETRIC_KEY;
 use nfv_core::nf::{Direction, PortIndex};
-use nfv_core::offload::{Asked, Facts, Nic, Offload, PlannedRule, Role, bound_to, plan as climb};
+use nfv_core::offload::{
+    Asked, Facts, HashFacts, Nic, Offload, PlannedRule, Role, Spread, bound_to, plan as climb,
+};
 use serde::Serialize;
 
 use super::{cost, testpmd, words};
@@ -45,7 +48,7 @@ pub struct PortReport {
     pub queues: u16,
     /// How many rules the NIC holds, if that is known.
     pub rules_max: Option<usize>,
-    /// How its hash stands, if its driver is in the table.
+    /// How its hash stands; null for a driver that is neither asked nor in the table.
     pub hash: Option<HashReport>,
     /// The classes, in order: a packet is of the first that it meets.
     pub classes: Vec<ClassReport>,
@@ -131,7 +134,7 @@ impl Report {
         let port = |(at, nic): (u8, Box<dyn Nic>)| {
             let none = PortClasses { port: PortIndex(at), classes: Vec::new() };
             let found = plan.classes.ports.iter().find(|classes| classes.port == none.port);
-            PortReport::of(plan, found.unwrap_or(&none), nic.as_ref())
+            PortReport::of(plan, found.unwrap_or(&none), nic.as_ref(), source)
         };
         let chain = |spec: &ChainSpec| {
             let is_it =
@@ -151,7 +154,7 @@ impl Report {
 }
 
 impl PortReport {
-    fn of(plan: &Plan, classes: &PortClasses, nic: &dyn Nic) -> Self {
+    fn of(plan: &Plan, classes: &PortClasses, nic: &dyn Nic, source: Source) -> Self {
         let facts = Facts::of_driver(nic.driver());
         let bound = bound_to(plan, classes, nic);
         let offload = climb(classes, nic, Asked { bound: &bound, ..Asked::default() });
@@ -177,17 +180,42 @@ impl PortReport {
             driver: nic.driver().to_owned(),
             queues: nic.queues(),
             rules_max: nic.limits().rules,
-            hash: facts.map(|facts| HashReport {
-                key: words::known_by(facts.hash.key_set, facts.hash.key_read),
-                table: words::known_by(facts.hash.table_set, facts.hash.table_read),
-                entries: facts.hash.table,
-                words: words::hash(&facts.hash),
-            }),
+            hash: match source {
+                Source::Table => facts.map(|facts| HashReport::by(&facts.hash)),
+                Source::Device => Some(HashReport::seen(&nic.spread())),
+            },
             rules: offload.rules.iter().map(rule).collect(),
             classes: all,
             dropped_share,
             tagged_share,
         }
+    }
+}
+
+impl HashReport {
+    /// By what its documents say.
+    fn by(facts: &HashFacts) -> Self {
+        Self {
+            key: words::known_by(facts.key_set, facts.key_read),
+            table: words::known_by(facts.table_set, facts.table_read),
+            entries: facts.table,
+            words: words::hash(facts),
+        }
+    }
+
+    /// By what a port that is open tells. Its key was set when it was opened, if it could be.
+    fn seen(spread: &Spread) -> Self {
+        let ours =
+            |key: &Vec<u8>| key.chunks(SYMMETRIC_KEY.len()).all(|part| part == SYMMETRIC_KEY);
+        let facts = HashFacts {
+            key: spread.key.as_ref().and_then(|key| u16::try_from(key.len()).ok()),
+            key_set: spread.key.as_ref().is_some_and(ours),
+            key_read: spread.key.is_some(),
+            table: u16::try_from(spread.table.len()).unwrap_or(u16::MAX),
+            table_set: !spread.table.is_empty(),
+            table_read: !spread.table.is_empty(),
+        };
+        Self::by(&facts)
     }
 }
 
