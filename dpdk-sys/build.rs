@@ -60,7 +60,7 @@ fn main() {
         .allowlist_type("rte_eth_(dev_info|conf|stats|xstat|xstat_name|rss_conf|rss_reta_entry64|event_type)")
         .allowlist_type("rte_ether_addr")
         .allowlist_var("NFV_.*")
-        .allowlist_var("RTE_(MAX_LCORE|ETH_NAME_MAX_LEN|PKTMBUF_HEADROOM|ACL_MAX_CATEGORIES|ETH_RETA_GROUP_SIZE|ETH_DEV_NO_OWNER|MBUF_DEFAULT_BUF_SIZE|ACL_FIELD_TYPE_.*|ACL_MIN_PRIORITY|ACL_MAX_PRIORITY)")
+        .allowlist_var("RTE_(MAX_LCORE|MAX_ETHPORTS|ETH_NAME_MAX_LEN|PKTMBUF_HEADROOM|ACL_MAX_CATEGORIES|ETH_RETA_GROUP_SIZE|ETH_DEV_NO_OWNER|MBUF_DEFAULT_BUF_SIZE|ACL_FIELD_TYPE_.*|ACL_MIN_PRIORITY|ACL_MAX_PRIORITY)")
         .opaque_type("rte_mempool|rte_mbuf|rte_flow|rte_ring|rte_acl_ctx|rte_fib|rte_fib6|rte_device")
         .prepend_enum_name(false)
         .derive_default(true)

@@ -4,11 +4,15 @@
 //! (net_null): no NIC, no wire, and nothing waits for anything. Windows with the chains and windows without are taken by
 //! turns, so that what the machine does besides falls on both.
 //!
+//! Where the first port is an emulated NIC, a thread on the main lcore's CPU feeds that NIC, which carries out its rules there;
+//! windows in which it has none are taken by turns with the others.
+//!
 //! With more flows than a capture holds, the flow is written into each packet as it is received, in both kinds of window;
 //! and windows of a third kind, with neither chains nor writing, tell what that costs.
 
 mod hosts;
 mod measured;
+mod sender;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -20,6 +24,7 @@ use hdrhistogram::Histogram;
 use nfv_core::account::{CellId, Cells, Counter, Ledger, Side};
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
+use nfv_core::control::nic_rules::NicRules;
 use nfv_core::control::periodic::Periodic;
 use nfv_core::control::running::Running;
 use nfv_core::dpdk::{Packets, ReserveError, cycles};
@@ -29,9 +34,11 @@ use nfv_core::worker::{Io, Mates, Seat, Ties, Worker};
 
 use self::hosts::Hosts;
 use self::measured::{Sample, Windows};
+use self::sender::{Send, Sender, frames};
 use crate::cli::BenchArgs;
 use crate::config::Config;
 use crate::dataplane::{Opened, Queues, open_ports, start_eal};
+use crate::emulated::{emulated, nics};
 use crate::failure::{Failure, Outcome};
 use crate::say::say;
 use crate::traffic::{Template, Writer};
@@ -44,6 +51,16 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         return Err(Failure::User(format!("nfv: {why}")));
     }
     let mut config = Config::read(&args.config)?;
+    let is_emulated = config.file.ports.first().is_some_and(|port| emulated(port).is_some());
+    if is_emulated && (args.traffic.is_written() || args.established) {
+        let why =
+            "an emulated NIC is fed from a capture: no --established, no order=random or flows=new";
+        return Err(Failure::User(format!("nfv: {why}")));
+    }
+    if args.attack.is_some() && !is_emulated {
+        let why = "--attack wants a chain file whose first port is an emulated NIC";
+        return Err(Failure::User(format!("nfv: {why}")));
+    }
     let folder = tempfile::tempdir().context("making a folder for the traffic")?;
     let mut options = eal_options.to_vec();
     if options.is_empty() {
@@ -58,10 +75,22 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     replace_devices(&mut config.file.ports, &capture.display().to_string(), packets, lcores.len());
     let (file, plan) = config.compile(Purpose::Run, None)?;
     let plan = Arc::new(plan);
-    let Opened { ports, queues: seeds, .. } = open_ports(&eal, &file.ports, lcores.len())?;
+    let Opened { ports, queues: seeds, emulated } = open_ports(&eal, &file.ports, lcores.len())?;
+    let rules = NicRules::none(nics(&ports, &file.ports, &emulated));
+    rules.change(&plan);
+    let sender = emulated.into_iter().find(|nic| nic.port == PortIndex(0)).zip(ports.first());
+    let sender = sender
+        .map(|(nic, port)| {
+            let attack = args.attack.as_ref().map_or(Ok(Vec::new()), |attack| {
+                let made = tempfile::tempdir().context("making a folder for the attack")?;
+                frames(&attack.capture(made.path(), MAC)?.0)
+            })?;
+            Sender::start(nic.side, port.pool, frames(&capture)?, attack)
+        })
+        .transpose()?;
     if let Some(table) = &plan.routes {
         for (index, port) in (0..=u8::MAX).map(PortIndex).zip(&ports) {
-            let mac = if index.index() == 0 { MAC } else { port.mac };
+            let mac = if index.index() == 0 { MAC } else { port.mac() };
             table.set_port(index, PortFacts { mac, mtu: port.mtu });
         }
     }
@@ -137,12 +166,42 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         std::thread::sleep(lives * 2);
     }
     let writes = args.traffic.is_written();
-    let kinds = if writes { 3 } else { 2 };
+    let kinds = match (writes, sender.is_some(), args.attack.is_some()) {
+        (true, ..) => 3,
+        (_, false, _) => 2,
+        (_, true, false) => 3,
+        (_, true, true) => 6,
+    };
     let window = Duration::from_secs_f64(args.seconds / f64::from(kinds * WINDOWS));
     let mut windows = Windows::default();
+    let send = |what| {
+        if let Some(sender) = &sender {
+            sender.orders().set(what);
+        }
+    };
+    let waited = || sender.as_ref().map_or(0.0, |sender| sender.orders().waited());
     for _ in 0..WINDOWS {
         let chain = || Sample::of(&plan, &plan.ledger.totals(&cells));
-        windows.chain.push(measure(&phase, CHAIN, window, &busy, chain));
+        if sender.is_some() {
+            let [told, untold] = &mut windows.waited;
+            send(Send::AllUntold);
+            windows.untold.push(measure(&phase, CHAIN, window, &busy, chain));
+            untold.push(waited());
+            let paced = [Send::Good, Send::Attack, Send::AttackUntold];
+            for (what, all) in
+                paced.into_iter().zip(&mut windows.paced).filter(|_| args.attack.is_some())
+            {
+                send(what);
+                all.push(measure(&phase, CHAIN, window, &busy, chain));
+            }
+            send(Send::All);
+            waited();
+            windows.chain.push(measure(&phase, CHAIN, window, &busy, chain));
+            told.push(waited());
+            send(Send::AllUntold);
+        } else {
+            windows.chain.push(measure(&phase, CHAIN, window, &busy, chain));
+        }
         let alone =
             || Sample { offered: ledger.totals(&bare_cells).get(bare), ..Sample::default() };
         windows.bare.push(measure(&phase, BARE, window, &busy, alone));
@@ -151,6 +210,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         }
     }
     // What a worker handed over is to come to its end, too.
+    send(Send::Nothing);
     phase.store(DRAIN, Ordering::Relaxed);
     std::thread::sleep(DRAIN_TIME);
     phase.store(END, Ordering::Relaxed);
@@ -163,6 +223,10 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     }
     // What was under way between workers when the last one ended.
     Running::first(plan.clone(), cells.clone()).count_lost(mates.empty());
+    if let Some(sender) = sender {
+        sender.end()?;
+    }
+    rules.end();
     let totals = plan.ledger.totals(&cells);
     let _ = plan.finish();
     drop(ports);
@@ -203,6 +267,11 @@ fn wait_for_line(what: &str) -> anyhow::Result<()> {
 /// The first port receives the capture, by as many queues as there are workers; the others send to nobody.
 fn replace_devices(ports: &mut [PortSpec], capture: &str, packets: u32, workers: usize) {
     for (i, port) in ports.iter_mut().enumerate() {
+        if let Some(device) = emulated(port).filter(|_| i == 0) {
+            // It has no wire here.
+            port.device.value = device.unwired();
+            continue;
+        }
         port.device.value = if i == 0 {
             let queues = format!(",rx_pcap={capture}").repeat(workers);
             format!("net_pcap{i}{queues},infinite_rx=1")
@@ -400,6 +469,7 @@ fn measure(
         sent_bytes: after.sent_bytes - before.sent_bytes,
         begun: after.begun - before.begun,
         ended: after.ended - before.ended,
+        busy: after.busy - before.busy,
         evicted: after.evicted - before.evicted,
         wall,
         seconds,

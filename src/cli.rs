@@ -61,6 +61,9 @@ pub struct BenchArgs {
     /// [,dst=198.18.0.1][,dsts=250][,skew=zipf:1.1]
     #[arg(long, value_name = "SPEC", default_value = "udp,size=64,flows=10000")]
     pub traffic: Traffic,
+    /// Nine times as much as the traffic, beside it: what an emulated NIC's rules spare the workers of an attack
+    #[arg(long, value_name = "SPEC")]
+    pub attack: Option<Traffic>,
     /// How long to measure
     #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
     pub seconds: f64,
@@ -151,6 +154,15 @@ pub enum CtlCommand {
     Drain {
         /// The worker's number
         worker: u16,
+    },
+    /// Show which rules the ports' NICs have, which of them were seen to act, and what they dropped
+    Offload {
+        /// Each rule, too
+        #[arg(long)]
+        rules: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// End the run as SIGINT does
     Quit,

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use nfv_core::control::nic_rules::NicReport;
 use nfv_core::control::requests::{Answer, Flows, HandleValue, Request, Stats, WorkerShards};
 
 use crate::cli::{CtlArgs, CtlCommand, Shards};
 use crate::failure::{Failure, Outcome};
+use crate::offload;
 use crate::say::say;
 use crate::stats::{Counters, Unit, tables};
 
@@ -38,6 +40,7 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
             Request::Move { first: *first, last: *last, worker: *worker }
         }
         CtlCommand::Drain { worker } => Request::Drain { worker: *worker },
+        CtlCommand::Offload { .. } => Request::Offload {},
         CtlCommand::Quit => Request::Quit {},
     };
     let value = match ask(&path, &request)? {
@@ -48,6 +51,7 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
         CtlCommand::Stats { json: true }
         | CtlCommand::Get { json: true, .. }
         | CtlCommand::Flows { json: true, .. }
+        | CtlCommand::Offload { json: true, .. }
         | CtlCommand::Shards { json: true } => {
             say(&format!("{}\n", serde_json::to_string_pretty(&value)?));
         }
@@ -81,6 +85,13 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
         }
         CtlCommand::Reload { .. } | CtlCommand::Move { .. } | CtlCommand::Drain { .. } => {
             say(&format!("{}\n", serde_json::from_value::<String>(value)?));
+        }
+        CtlCommand::Offload { rules, .. } => {
+            let ports: Vec<NicReport> = serde_json::from_value(value)?;
+            say(&offload::table(&ports));
+            if *rules {
+                say(&offload::rules(&ports));
+            }
         }
         CtlCommand::Quit => {}
     }

@@ -6,9 +6,12 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, anyhow};
 use nfv_core::chain::port::PortSpec;
+use nfv_core::control::nic_rules::PortNic;
 use nfv_core::dpdk::{Eal, Mempool, OpenPort, PortRequest, QueueSeed, RingPort};
 use nfv_core::nf::PortIndex;
-use nfv_core::offload::{AnyNic, EmulatedDevice, EmulatedNic, Nic, NicSide, Wire};
+use nfv_core::offload::{
+    AnyNic, EmulatedDevice, EmulatedNic, Nic, NicSide, PortRules, Profile, Wire,
+};
 
 use crate::dataplane::from_port_error;
 use crate::failure::{Failure, Outcome};
@@ -60,7 +63,7 @@ pub fn dress(port: &mut OpenPort, emulated: &Emulated) {
     port.shortfalls.clear();
     if let Some((wire, _)) = &emulated.wire {
         port.device = wire.device.clone();
-        port.mac = wire.mac;
+        port.set_mac(wire.mac());
         port.mtu = wire.mtu;
         port.shortfalls = wire.shortfalls.clone();
     }
@@ -89,7 +92,26 @@ fn open_wire(
 
 /// The NIC of a name, with so many queues in use.
 fn profile(name: &str, queues: u16) -> Option<Box<dyn Nic>> {
-    (name == "any").then(|| Box::new(AnyNic::new(queues)) as Box<dyn Nic>)
+    match name {
+        EmulatedDevice::ANY => Some(Box::new(AnyNic::new(queues))),
+        name => Profile::named(name, queues).map(|nic| Box::new(nic) as Box<dyn Nic>),
+    }
+}
+
+/// The NICs of all ports whose rules are ours to give.
+pub fn nics(ports: &[OpenPort], specs: &[PortSpec], emulated: &[Emulated]) -> Vec<PortNic> {
+    let all = (0..=u8::MAX).map(PortIndex).zip(ports.iter().zip(specs));
+    let takes = all.filter(|(_, (_, spec))| spec.offload);
+    takes
+        .map(|(index, (port, _))| {
+            let own = emulated.iter().find(|nic| nic.port == index).map(|nic| nic.nic.clone());
+            let nic: Box<dyn Nic> = match &own {
+                Some(own) => Box::new(own.clone()),
+                None => Box::new(PortRules::of(port)),
+            };
+            PortNic { port: index, name: port.name.clone(), nic, emulated: own }
+        })
+        .collect()
 }
 
 /// The threads that move frames between wires and rings. They inherit the CPUs of the caller: no worker's.

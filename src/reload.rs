@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nfv_core::chain::spec::ChainFile;
+use nfv_core::control::nic_rules::NicRules;
 use nfv_core::control::requests::Reload;
 use nfv_core::control::running::{Changed, Workers};
 use nfv_core::nf::Purpose;
@@ -21,6 +22,8 @@ pub struct Reloader {
     pub path: PathBuf,
     /// As it was when the run began: its ports stay.
     pub file: ChainFile,
+    /// The rules of the ports' NICs.
+    pub rules: Arc<NicRules>,
     /// Where the functions' tasks are run.
     pub tasks: UnboundedSender<Changed>,
 }
@@ -55,7 +58,13 @@ impl Reloader {
                 self.file.flows.max
             );
         }
-        let changed = self.workers.change(plan)?;
+        // What the NIC drops now and the new file lets live, it must let live before; and it may drop what the new file
+        // drops only when no worker runs the old one any more.
+        self.rules.make_way(&plan);
+        let changed = self.workers.change(plan).inspect_err(|_| {
+            self.rules.change(&self.workers.now().plan);
+        })?;
+        self.rules.change(&self.workers.now().plan);
         let took = changed.took;
         // The control thread ends after this.
         let _ = self.tasks.send(changed);

@@ -293,6 +293,12 @@ impl Burst {
         self.packets.iter().zip(&self.headers)
     }
 
+    /// Has no packet a mark.
+    #[cold]
+    pub(crate) fn take_marks_off(&mut self) {
+        self.packets.iter_mut().for_each(|packet| packet.set_mark(None));
+    }
+
     /// Whether a NIC wrote something into any of its packets.
     #[inline]
     pub(crate) fn any_mark(&self) -> bool {

@@ -6,6 +6,7 @@
 
 mod answer;
 mod change;
+mod checked;
 mod desk;
 mod flows;
 mod fragments;
@@ -139,6 +140,9 @@ struct Own {
     tags: TagCounts,
     /// Polls until what paths and classes counted is added up.
     polls_to_sum: u32,
+    /// Packets until the NIC's tag of one is looked at, and whose turn it is.
+    unchecked: u32,
+    turn: u32,
     /// When it looked at the ports last, if there were packets then.
     busy_since: Option<Time>,
 }
@@ -214,6 +218,8 @@ impl Worker {
             fragments: flows.is_some().then(|| Box::new(Reassembly::new())),
             flows,
             tags: TagCounts::new(&plan.tag_cells),
+            unchecked: 0,
+            turn: 0,
             polls_to_sum: POLLS_TO_SUM,
             busy_since: None,
             kernel,
@@ -353,6 +359,9 @@ impl Own {
             self.drop(packet, reason);
         });
         self.cells.add(cells.rx_bytes, bytes);
+        if let Some(check) = entry.check.get() {
+            self.check_tags(check, burst);
+        }
         if let Some(routed) = &cells.routed {
             self.sort_out(plan, routed, port, burst);
         }

@@ -41,7 +41,7 @@ pub fn cost(plan: &Plan, port: PortIndex, class: &Class, placed: &Placed) -> Cos
     let planned = match placed.rung {
         Rung::Drop => 0,
         Rung::MarkQueue | Rung::MarkRss => moved + after,
-        Rung::Queue | Rung::Rss | Rung::Software => software,
+        Rung::Queue | Rung::Rss | Rung::HandOver => software,
     };
     Cost { planned, software }
 }

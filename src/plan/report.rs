@@ -6,7 +6,8 @@ use nfv_core::dispatch::{ClassFate, PortClasses};
 use nfv_core::dpdk::SYMMETRIC_KEY;
 use nfv_core::nf::{Direction, PortIndex};
 use nfv_core::offload::{
-    Asked, Facts, HashFacts, Nic, Offload, PlannedRule, Role, Spread, bound_to, plan as climb,
+    Asked, Facts, HashFacts, Nic, Offload, PlannedRule, Role, Spread, WithoutVlan, bound_to,
+    plan as climb,
 };
 use serde::Serialize;
 
@@ -48,6 +49,8 @@ pub struct PortReport {
     pub queues: u16,
     /// How many rules the NIC holds, if that is known.
     pub rules_max: Option<usize>,
+    /// Which frames rules take that name no VLAN: `any`, `untagged` or `unknown`.
+    pub without_vlan: WithoutVlan,
     /// How its hash stands; null for a driver that is neither asked nor in the table.
     pub hash: Option<HashReport>,
     /// The classes, in order: a packet is of the first that it meets.
@@ -180,6 +183,7 @@ impl PortReport {
             driver: nic.driver().to_owned(),
             queues: nic.queues(),
             rules_max: nic.limits().rules,
+            without_vlan: nic.limits().without_vlan,
             hash: match source {
                 Source::Table => facts.map(|facts| HashReport::by(&facts.hash)),
                 Source::Device => Some(HashReport::seen(&nic.spread())),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use nfv_core::offload::WithoutVlan;
+
 use super::report::{ClassReport, PortReport, Report, Source};
 
 /// Whether there are colours.
@@ -176,6 +178,16 @@ impl Page {
             "    ",
             "fragments, protocols other than TCP, UDP, SCTP and ICMP, and what is of no class: no rule names them",
         );
+        let tagged = match port.without_vlan {
+            WithoutVlan::Any => None,
+            WithoutVlan::Untagged => Some("frames with a VLAN: a rule that names none takes none"),
+            WithoutVlan::Unknown => Some(
+                "perhaps frames with a VLAN: whether rules that name none take them is not documented",
+            ),
+        };
+        if let Some(tagged) = tagged.filter(|_| !port.rules.is_empty()) {
+            self.wrapped("    ", tagged);
+        }
         self.line("");
     }
 

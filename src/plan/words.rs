@@ -99,7 +99,7 @@ pub const fn rung(rung: Rung) -> &'static str {
         Rung::MarkRss => "mark+rss",
         Rung::Queue => "queue",
         Rung::Rss => "rss",
-        Rung::Software => "software",
+        Rung::HandOver => "software",
     }
 }
 

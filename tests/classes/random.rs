@@ -41,6 +41,7 @@ pub fn chain_file() -> impl Strategy<Value = String> {
         }
         text += "functions:\n  seen: { type: count }\n";
         text += "  keeps: { type: firewall, stateful: true, loose: true, default: allow }\n";
+        text += "  web: { type: lb, virtual: [10.1.1.2, 10.1.1.1], port: 80, seed: a, backends: [ { address: 10.1.2.1 } ] }\n";
         for (i, firewall) in firewalls.iter().enumerate() {
             let firewall = if zones {
                 firewall.clone()
@@ -190,7 +191,7 @@ impl Chain {
         }
         let leads = self.leads && through.iter().any(|name| name.starts_with("fw"));
         if self.keeps {
-            through.push("keeps".to_owned());
+            through.push(if number == 0 { "web" } else { "keeps" }.to_owned());
         }
         let matches = match self.matches.as_slice() {
             [] => String::new(),

@@ -76,9 +76,14 @@ class Run:
 class Site:
     """The guest and its two hosts, and what cases do with them."""
 
-    def __init__(self, vm, lan, wan):
-        self.vm, self.lan, self.wan = vm, lan, wan
+    def __init__(self, vm, lan, wan, folder):
+        self.vm, self.lan, self.wan, self.folder = vm, lan, wan, folder
         self.run = None
+        with open(f"{folder}/data", "wb") as file:
+            file.write(os.urandom(4 << 20))
+        for host in [lan, wan]:
+            host.serve("python3", "-m", "http.server", "80", "-d", folder)
+        wan.serve("python3", TRAFFIC, "echo", "10.2.0.2", "7")
 
     def start(self, options, chain, devices):
         self.run = Run(self.vm, options, chain, devices)
@@ -161,12 +166,8 @@ def edge_carries_two_hosts_over_two_vfs(site):
     wait_until("lan reaches wan", lambda: site.ping(site.lan, "10.2.0.2", 1))
     check(site.ping(site.lan, "10.2.0.2"), "ping")
     with tempfile.TemporaryDirectory() as folder:
-        data = os.urandom(4 << 20)
-        with open(f"{folder}/data", "wb") as file:
-            file.write(data)
-        right = hashlib.sha256(data).hexdigest()
-        for host in [site.lan, site.wan]:
-            host.serve("python3", "-m", "http.server", "80", "-d", folder)
+        with open(f"{site.folder}/data", "rb") as file:
+            right = hashlib.sha256(file.read()).hexdigest()
         # From the inside through the nat, and from outside to the service that two servers share.
         for host, to in [(site.lan, "10.2.0.2"), (site.wan, "198.51.100.80")]:
             get = ["curl", "-sf", "--max-time", "30", "--retry", "20", "--retry-all-errors", "--retry-delay", "1"]
@@ -191,9 +192,22 @@ def two_workers_share_what_comes_in_by_one_queue(site):
     run.stop()
 
 
+def a_pf_that_went_down_and_up_is_recovered_from(site):
+    """Its VFs have a link then, and receive nothing: nfv starts the port again."""
+    run = site.start(f"{ONE_WORKER} -a {VFS[0]} -a {VFS[1]}", "chains/edge.yaml", VFS)
+    wait_until("lan reaches wan", lambda: site.ping(site.lan, "10.2.0.2", 1))
+    for pf in PFS:
+        site.vm.must(f"ip link set {pf} down && sleep 1 && ip link set {pf} up")
+        wait_until(f"the ping passes after {pf} was down", lambda: site.ping(site.lan, "10.2.0.2", 1))
+    check(run.log().count("started again in") >= 2, "both ports were started again")
+    site.ask(16, 10)
+    run.stop()
+
+
 def what_the_script_made_it_takes_back(site):
     vm = site.vm
     for pf, vf in zip(PFS, VFS):
+        vm.must(f"test -e /sys/bus/pci/devices/{vf}")
         vm.must(f"scripts/bind-vf.sh --undo {pf}")
         check(vm.run(f"test -e /sys/bus/pci/devices/{vf}")[0] == 1, f"{vf} is still there")
 
@@ -233,6 +247,7 @@ CASES = [
     the_script_makes_vfs_that_nfv_can_use,
     edge_carries_two_hosts_over_two_vfs,
     two_workers_share_what_comes_in_by_one_queue,
+    a_pf_that_went_down_and_up_is_recovered_from,
     what_the_script_made_it_takes_back,
     a_shard_moves_in_the_table_of_the_nic,
 ]
@@ -251,8 +266,7 @@ def main(kernel, archive, *words):
         vm = Machine(kernel, archive, [lan, wan])
         ends.callback(vm.end)
         print(f"the guest is up after {time.monotonic() - start:.0f} s", flush=True)
-        wan.serve("python3", TRAFFIC, "echo", "10.2.0.2", "7")
-        site = Site(vm, lan, wan)
+        site = Site(vm, lan, wan, ends.enter_context(tempfile.TemporaryDirectory()))
         for case in CASES:
             name = case.__name__.replace("_", " ")
             if words and not any(word in name for word in words):

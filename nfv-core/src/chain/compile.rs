@@ -4,7 +4,7 @@
 //! program's steps are functions, its end is a port. A reason to drop may lead to another program (`on:`), so programs
 //! form a graph; the compiler keeps it without cycles, so every packet ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::account::{CellId, Counter, Ledger, Side};
 pub use crate::chain::cells::{EngineCells, FunctionCells, PortCells};
@@ -17,7 +17,7 @@ use crate::chain::routing::route_table;
 use crate::chain::source::Spanned;
 use crate::chain::spec::{ChainFile, ChainSpec, FunctionSpec, WorkerSettings};
 use crate::chain::zone::{self, Sources, Zones};
-use crate::dispatch::{Classes, Classifier, PortTags, TagCells, compile_tags};
+use crate::dispatch::{Classes, Classifier, PortTags, TagCells, TagCheck, compile_tags};
 use crate::flow::{FlowLimits, KEPT, RouteTable, SHIFT, Zone};
 use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Tracking};
 
@@ -89,6 +89,8 @@ pub struct Entry {
     pub first: Option<Choice>,
     /// What its classes are to a worker; `None`: it has none.
     pub tags: Option<PortTags>,
+    /// How far the NIC's tags are looked at; there is one where the NIC was given rules.
+    pub check: OnceLock<Arc<TagCheck>>,
 }
 
 /// Which chain takes a packet.

@@ -1,5 +1,7 @@
 //! Where packets of a port enter: the chains that take them, and the classes that these and their rules make.
 
+use std::sync::OnceLock;
+
 use crate::chain::compile::{Choice, Compiler, Entry, Program, ProgramId, Step};
 use crate::chain::matching::Match;
 use crate::chain::piece::Piece;
@@ -79,7 +81,7 @@ impl Compiler<'_> {
             self.choice(&ways, span)
         });
         let kind = if keeps { Port::KeepsFlows } else { Port::Plain };
-        (Entry { all, first, tags: None }, ways, kind)
+        (Entry { all, first, tags: None, check: OnceLock::new() }, ways, kind)
     }
 
     fn choice(&mut self, ways: &[Way], span: Option<Span>) -> Choice {

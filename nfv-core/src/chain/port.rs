@@ -40,6 +40,8 @@ pub struct PortSpec {
     pub mtu: Option<Spanned<u16>>,
     /// Whether to receive frames for other stations.
     pub promiscuous: bool,
+    /// Whether its NIC is given rules.
+    pub offload: bool,
     /// Descriptors of each receive queue; otherwise the driver's preference.
     pub rx_descriptors: Option<u16>,
     /// Descriptors of each transmit queue; otherwise the driver's preference.
@@ -91,6 +93,7 @@ pub(super) fn read_port(section: &Section<'_>, report: &mut Report) -> Option<Po
         mac: section.value("mac").map(|mac| Spanned::new(mac, section.span_of("mac"))),
         mtu: small("mtu").map(|mtu| Spanned::new(mtu, section.span_of("mtu"))),
         promiscuous: section.flag("promiscuous").unwrap_or(mode == Mode::Transparent),
+        offload: section.flag("offload").unwrap_or(true),
         rx_descriptors: small("rx-descriptors"),
         tx_descriptors: small("tx-descriptors"),
         mempool_size: section.integer("mempool-size").and_then(|n| u32::try_from(n).ok()),

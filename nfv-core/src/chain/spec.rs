@@ -41,11 +41,13 @@ pub struct ChainFile {
 pub struct WorkerSettings {
     /// Whether shards move from busy workers to others.
     pub balance: bool,
+    /// Of so many packets of a port whose NIC has rules, one is looked at for its tag; 0: none.
+    pub check_tags: u32,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { balance: true }
+        Self { balance: true, check_tags: 1024 }
     }
 }
 
@@ -137,12 +139,9 @@ impl ChainFile {
             functions: read_functions(&file, functions),
             chains: file.sections("chains").iter().map(|chain| read_chain(chain, report)).collect(),
             flows: file.record("flows").map_or_else(FlowLimits::default, |s| read_flows(&s)),
-            workers: WorkerSettings {
-                balance: file
-                    .record("workers")
-                    .and_then(|section| section.flag("balance"))
-                    .unwrap_or(WorkerSettings::default().balance),
-            },
+            workers: file
+                .record("workers")
+                .map_or_else(WorkerSettings::default, |s| read_workers(&s)),
             ports_node: file.node("ports").cloned(),
         };
         check_ports(&this.ports, report);
@@ -186,6 +185,15 @@ fn read_functions(file: &Section<'_>, types: &[FunctionType]) -> Vec<FunctionSpe
             Some(FunctionSpec { name: name.clone(), kind, node: node.clone() })
         })
         .collect()
+}
+
+fn read_workers(section: &Section<'_>) -> WorkerSettings {
+    let usual = WorkerSettings::default();
+    let check_tags = section.integer("check-tags").and_then(|n| u32::try_from(n).ok());
+    WorkerSettings {
+        balance: section.flag("balance").unwrap_or(usual.balance),
+        check_tags: check_tags.unwrap_or(usual.check_tags),
+    }
 }
 
 fn read_flows(section: &Section<'_>) -> FlowLimits {
@@ -294,7 +302,7 @@ chains:
             report.render(Color::Never),
             r#"edge.yaml:2:10: unknown key `devise` in port `lan`
     2 |   lan: { devise: "0000:03:02.0" }
-      |          ^^^^^^ did you mean `device`? keys: device mode zone addresses mac mtu promiscuous rx-descriptors tx-descriptors mempool-size link-timeout twin neighbours
+      |          ^^^^^^ did you mean `device`? keys: device mode zone addresses mac mtu promiscuous offload rx-descriptors tx-descriptors mempool-size link-timeout twin neighbours
 edge.yaml:3:34: `mode`: `routd` is not a value of it
     3 |   wan: { device: net_tap0, mode: routd, mtu: 0x5dc }
       |                                  ^^^^^ did you mean `routed`? values: transparent routed

@@ -5,6 +5,7 @@ pub mod learn;
 pub mod metrics;
 pub mod moving;
 pub mod netlink;
+pub mod nic_rules;
 pub mod periodic;
 pub mod requests;
 pub mod running;

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::nic_rules::NicRules;
 use super::running::Workers;
 use crate::account::{CellId, Totals};
 use crate::chain::compile::Function;
@@ -68,6 +69,8 @@ pub enum Request {
         /// The worker.
         worker: u16,
     },
+    /// What NICs do of the work.
+    Offload {},
     /// Ends the run as SIGINT does.
     Quit {},
 }
@@ -151,6 +154,8 @@ pub struct Control {
     pub reload: Reload,
     /// The ports, as the chain file has them.
     pub ports: Arc<[OpenPort]>,
+    /// The rules of their NICs.
+    pub rules: Arc<NicRules>,
     /// Ends the run.
     pub stop: Arc<AtomicBool>,
     /// When the workers started.
@@ -214,6 +219,7 @@ impl Control {
                 self.workers.move_shards(&moves).map(moved).and_then(|v| json(&v))
             }
             Request::Drain { worker } => self.drain(worker).map(moved).and_then(|v| json(&v)),
+            Request::Offload {} => json(&self.rules.report()),
             Request::Quit {} => {
                 self.stop.store(true, Ordering::Relaxed);
                 json(&"the run ends")
@@ -381,7 +387,7 @@ fn unknown<'n>(handle: &str, known: impl Iterator<Item = &'n str>) -> String {
 
 fn port_state(port: &OpenPort) -> PortState {
     let link = port.link();
-    let [a, b, c, d, e, f] = port.mac;
+    let [a, b, c, d, e, f] = port.mac();
     PortState {
         device: port.device.clone(),
         driver: port.driver.clone(),

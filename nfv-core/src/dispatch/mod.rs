@@ -7,6 +7,7 @@ mod regions;
 mod selection;
 mod shadow;
 mod synthesis;
+mod tag_check;
 mod tagged;
 mod twin;
 
@@ -18,6 +19,7 @@ pub use regions::is_taggable;
 pub use selection::Selection;
 pub use shadow::{Line, Shadow, Takes, shadows, warn, warn_of_shadows};
 pub(crate) use synthesis::{Lane, Port, Synthesis};
+pub use tag_check::TagCheck;
 pub use tagged::{PortTags, TagCells};
 pub(crate) use tagged::{Tagged, compile_tags};
 pub use twin::Twin;

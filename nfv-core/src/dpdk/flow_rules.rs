@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use dpdk_sys::{nfv_flow_rule, rte_flow};
 
-use super::port::{OpenPort, StartedPort};
+use super::port::OpenPort;
+use super::started::StartedPort;
 
 /// A rule, as flat as NICs take them. Addresses are in network order, IPv4 in the first four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
@@ -10,6 +11,7 @@ use super::eal::Eal;
 use super::errno_text;
 use super::mempool::{HEADROOM, Mempool, MempoolError};
 use super::queue::{RxQueue, TxQueue};
+use super::started::StartedPort;
 
 /// A port by DPDK's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,28 +114,6 @@ fn name_of(id: u16) -> Option<String> {
     Some(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
 }
 
-/// A started port: stopped and closed when the last owner (the control side, or a queue) is gone.
-#[derive(Debug)]
-pub(super) struct StartedPort {
-    id: u16,
-}
-
-impl StartedPort {
-    #[inline]
-    pub(super) fn id(&self) -> u16 {
-        self.id
-    }
-}
-
-impl Drop for StartedPort {
-    fn drop(&mut self) {
-        // SAFETY: the port was started, and no queue of it is left: each holds a reference to this.
-        unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
-        // SAFETY: it is stopped, and closed only here.
-        unsafe { dpdk_sys::rte_eth_dev_close(self.id) };
-    }
-}
-
 /// A port that carries packets, as the control side sees it.
 #[derive(Debug)]
 pub struct OpenPort {
@@ -147,12 +127,16 @@ pub struct OpenPort {
     pub queues: u16,
     /// The MTU in force.
     pub mtu: u16,
-    /// The MAC address in force.
-    pub mac: [u8; 6],
+    /// In the lower six bytes.
+    mac: AtomicU64,
     /// Where its packets come from.
     pub pool: Mempool,
     /// What was asked for and not had, a sentence each.
     pub shortfalls: Vec<String>,
+    /// What was asked for, for a start that comes later.
+    pub(super) request: PortRequest,
+    /// Descriptors of a receive queue, of a transmit queue.
+    pub(super) descriptors: (u16, u16),
     started: Arc<StartedPort>,
 }
 
@@ -173,25 +157,38 @@ impl QueueSeed {
 impl OpenPort {
     /// DPDK's number of it.
     pub fn id(&self) -> PortId {
-        PortId(self.started.id)
+        PortId(self.started.id())
     }
 
     pub(super) fn started(&self) -> &Arc<StartedPort> {
         &self.started
     }
 
+    /// The MAC address in force: of a VF its host may change it, at a reset.
+    pub fn mac(&self) -> [u8; 6] {
+        let [_, _, mac @ ..] = self.mac.load(Ordering::Relaxed).to_be_bytes();
+        mac
+    }
+
+    /// Notes the MAC address in force.
+    pub fn set_mac(&self, [a, b, c, d, e, f]: [u8; 6]) {
+        self.mac.store(u64::from_be_bytes([0, 0, a, b, c, d, e, f]), Ordering::Relaxed);
+    }
+
     /// Whether and how fast the link is.
     pub fn link(&self) -> LinkState {
+        let _control = self.started.control();
         let (mut speed, mut up) = (0, 0);
         // SAFETY: the port exists as long as `started`; the call writes two numbers.
-        let failed = unsafe { dpdk_sys::nfv_link(self.started.id, &mut speed, &mut up) };
+        let failed = unsafe { dpdk_sys::nfv_link(self.started.id(), &mut speed, &mut up) };
         let known = failed == 0 && speed != 0 && speed != u32::MAX;
         LinkState { up: failed == 0 && up != 0, speed: known.then_some(speed) }
     }
 
     /// The device's extended statistics, by name. For the control side; some drivers ask their firmware.
     pub fn extended_statistics(&self) -> Vec<(String, u64)> {
-        let id = self.started.id;
+        let _control = self.started.control();
+        let id = self.started.id();
         // SAFETY: with no room the call only returns the number of statistics.
         let count = unsafe { dpdk_sys::rte_eth_xstats_get(id, std::ptr::null_mut(), 0) };
         let Ok(count) = usize::try_from(count) else { return Vec::new() };
@@ -279,41 +276,13 @@ impl OpenPort {
         let room = u16::max(2048, mtu.saturating_add(ETHERNET_OVERHEAD));
         let pool = Mempool::create(size, room, socket)
             .map_err(|source| PortError::Memory { name: request.name.clone(), source })?;
-        for queue in 0..queues {
-            let node = u32::try_from(socket).unwrap_or(u32::MAX);
-            // SAFETY: the port is configured with more than `queue` queues; null asks for the driver's defaults.
-            call("rte_eth_rx_queue_setup", unsafe {
-                let none = std::ptr::null();
-                dpdk_sys::rte_eth_rx_queue_setup(
-                    id,
-                    queue,
-                    descriptors.0,
-                    node,
-                    none,
-                    pool.as_ptr(),
-                )
-            })?;
-            // SAFETY: as above.
-            call("rte_eth_tx_queue_setup", unsafe {
-                dpdk_sys::rte_eth_tx_queue_setup(id, queue, descriptors.1, node, std::ptr::null())
-            })?;
-        }
-        if let Some(mac) = request.mac {
-            let mut address = dpdk_sys::rte_ether_addr { addr_bytes: mac };
-            // SAFETY: the port exists; the address is copied.
-            let failed = unsafe { dpdk_sys::rte_eth_dev_default_mac_addr_set(id, &mut address) };
-            if failed != 0 {
-                shortfalls.push(format!("the MAC address stays: {}", errno_text(failed)));
-            }
-        }
+        set_up_queues(id, queues, descriptors, &pool, &call)?;
+        set_mac(id, request.mac, &mut shortfalls);
         // SAFETY: configured, with all its queues set up.
         call("rte_eth_dev_start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
-        let started = Arc::new(StartedPort { id });
+        let started = Arc::new(StartedPort::new(id, queues));
         set_promiscuous(id, request.promiscuous, &mut shortfalls);
 
-        let mut address = dpdk_sys::rte_ether_addr::default();
-        // SAFETY: the port exists; the call writes six bytes.
-        unsafe { dpdk_sys::rte_eth_macaddr_get(id, &mut address) };
         let mut real_mtu = mtu;
         // SAFETY: the port exists; the call writes a number.
         unsafe { dpdk_sys::rte_eth_dev_get_mtu(id, &mut real_mtu) };
@@ -323,11 +292,14 @@ impl OpenPort {
             driver: text_of(info.driver_name),
             queues,
             mtu: real_mtu,
-            mac: address.addr_bytes,
+            mac: AtomicU64::new(0),
             pool,
             shortfalls,
+            request: request.clone(),
+            descriptors,
             started: started.clone(),
         };
+        port.set_mac(mac_of(id));
         let seeds = (0..queues).map(|queue| QueueSeed { port: started.clone(), queue }).collect();
         Ok((port, seeds))
     }
@@ -396,8 +368,51 @@ fn fit_mtu(asked: Option<u16>, info: &rte_eth_dev_info, shortfalls: &mut Vec<Str
     fit
 }
 
+/// The MAC address, as the driver has it.
+pub(super) fn mac_of(id: u16) -> [u8; 6] {
+    let mut address = dpdk_sys::rte_ether_addr::default();
+    // SAFETY: the port exists; the call writes six bytes.
+    unsafe { dpdk_sys::rte_eth_macaddr_get(id, &mut address) };
+    address.addr_bytes
+}
+
+/// Sets up as many queues, with their descriptors.
+pub(super) fn set_up_queues(
+    id: u16,
+    queues: u16,
+    (rx, tx): (u16, u16),
+    pool: &Mempool,
+    call: &dyn Fn(&'static str, i32) -> Result<(), PortError>,
+) -> Result<(), PortError> {
+    // SAFETY: the port exists; -1 for a vdev without a node.
+    let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id) };
+    let node = u32::try_from(socket).unwrap_or(u32::MAX);
+    for queue in 0..queues {
+        let none = std::ptr::null();
+        // SAFETY: the port is configured with more than `queue` queues; null asks for the driver's defaults.
+        call("rte_eth_rx_queue_setup", unsafe {
+            dpdk_sys::rte_eth_rx_queue_setup(id, queue, rx, node, none, pool.as_ptr())
+        })?;
+        // SAFETY: as above.
+        call("rte_eth_tx_queue_setup", unsafe {
+            dpdk_sys::rte_eth_tx_queue_setup(id, queue, tx, node, std::ptr::null())
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_mac(id: u16, wanted: Option<[u8; 6]>, shortfalls: &mut Vec<String>) {
+    let Some(mac) = wanted else { return };
+    let mut address = dpdk_sys::rte_ether_addr { addr_bytes: mac };
+    // SAFETY: the port exists; the address is copied.
+    let failed = unsafe { dpdk_sys::rte_eth_dev_default_mac_addr_set(id, &mut address) };
+    if failed != 0 {
+        shortfalls.push(format!("the MAC address stays: {}", errno_text(failed)));
+    }
+}
+
 /// Configures with all that helps; what the driver refuses is left out, a step at a time.
-fn configure(
+pub(super) fn configure(
     id: u16,
     queues: u16,
     mtu: u16,
@@ -456,7 +471,7 @@ fn configure(
     call("rte_eth_dev_configure", failed)
 }
 
-fn set_promiscuous(id: u16, wanted: bool, shortfalls: &mut Vec<String>) {
+pub(super) fn set_promiscuous(id: u16, wanted: bool, shortfalls: &mut Vec<String>) {
     // SAFETY: the port exists.
     let is = unsafe { dpdk_sys::rte_eth_promiscuous_get(id) } == 1;
     let failed = if is == wanted {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dpdk_sys::rte_mbuf;
 
 use super::mbuf::{BURST_MAX, Packets};
-use super::port::StartedPort;
+use super::started::{Rested, StartedPort};
 
 /// The receive side of a queue.
 ///
@@ -20,24 +20,34 @@ use super::port::StartedPort;
 pub struct RxQueue {
     port: Arc<StartedPort>,
     queue: u16,
+    rested: Rested,
     this_thread: PhantomData<*const ()>,
 }
 
 impl RxQueue {
     pub(super) fn new(port: Arc<StartedPort>, queue: u16) -> Self {
-        Self { port, queue, this_thread: PhantomData }
+        Self { port, queue, rested: Rested::default(), this_thread: PhantomData }
     }
 
     /// Receives up to `BURST_MAX` packets into `packets`, which is empty.
     #[inline]
     pub fn receive(&mut self, packets: &mut Packets) {
         debug_assert!(packets.is_empty(), "packets of the last burst were not taken");
+        if self.port.is_paused() {
+            return self.port.rest(&mut self.rested);
+        }
         let raw = packets.as_mut_ptr().cast::<*mut rte_mbuf>();
         // SAFETY: `raw` has room for BURST_MAX pointers, and this queue is polled by this thread alone (`!Send`).
         let n =
             unsafe { dpdk_sys::nfv_rx_burst(self.port.id(), self.queue, raw, BURST_MAX as u16) };
         // SAFETY: the driver wrote `n <= BURST_MAX` pointers to unshared mbufs; `Packet` is such a pointer.
         unsafe { packets.set_len(usize::from(n)) };
+    }
+}
+
+impl Drop for RxQueue {
+    fn drop(&mut self) {
+        self.port.leave(self.rested);
     }
 }
 
@@ -57,6 +67,10 @@ impl TxQueue {
     /// Hands packets to the device from the front, and returns how many it took; the rest stay, in order.
     #[inline]
     pub fn transmit(&mut self, packets: &mut Packets) -> usize {
+        // The receive side, on this thread, says that nothing is touched.
+        if self.port.is_paused() {
+            return 0;
+        }
         let count = packets.len();
         let raw = packets.as_mut_ptr().cast::<*mut rte_mbuf>();
         // SAFETY: `raw` holds `count` pointers to mbufs that are ours, and this queue is this thread's alone (`!Send`).

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use dpdk_sys::{rte_eth_dev_info, rte_eth_rss_conf, rte_eth_rss_reta_entry64};
 
 use super::errno_text;
-use super::port::{OpenPort, StartedPort};
+use super::port::OpenPort;
+use super::started::StartedPort;
 
 /// The key and the table of a port. For the control side; a VF asks its PF, which takes milliseconds.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::facts::{Fields, Limits, WithoutVlan};
 use super::rule::{Nic, NicRule, Refusal, RuleId, Spread};
 use crate::dpdk::SYMMETRIC_KEY;
 
@@ -31,6 +32,16 @@ impl Nic for AnyNic {
         self.queues
     }
 
+    fn limits(&self) -> Limits {
+        Limits {
+            rules: Some(RULES_MAX),
+            priorities: Some(u32::MAX),
+            by_ethertype: false,
+            fields: Fields::Free,
+            without_vlan: WithoutVlan::Any,
+        }
+    }
+
     fn validate(&self, _: &NicRule) -> Result<(), Refusal> {
         if self.rules.len() < RULES_MAX {
             return Ok(());
@@ -56,6 +67,10 @@ impl Nic for AnyNic {
     fn flush(&mut self) -> Result<(), Refusal> {
         self.rules.clear();
         Ok(())
+    }
+
+    fn blank(&self) -> Option<Box<dyn Nic>> {
+        Some(Box::new(Self::new(self.queues)))
     }
 
     fn hits(&self, _: RuleId) -> Option<u64> {

@@ -85,7 +85,7 @@ pub enum Rung {
     /// It spreads them.
     Rss,
     /// Nothing: they arrive where they arrive, and software hands them to their workers.
-    Software,
+    HandOver,
 }
 
 /// What is known beside the classes and the NIC. The default: nothing.
@@ -528,7 +528,7 @@ impl<'a> Ladder<'a> {
     /// Where packets go that no rule is about.
     fn plain_rung(&self) -> Rung {
         let spreads = self.nic.queues() > 1 && spreads(self.nic);
-        if spreads { Rung::Rss } else { Rung::Software }
+        if spreads { Rung::Rss } else { Rung::HandOver }
     }
 }
 

@@ -32,11 +32,6 @@ impl PortRules {
         }
     }
 
-    /// Forgets its rules: the device was reset, and has none.
-    pub fn forget(&mut self) {
-        self.rules.forget();
-    }
-
     /// Where packets go by a rule, in the ways in which drivers want it said: the best first.
     fn forms(&self, fate: &Fate) -> Vec<FlowFate> {
         let rss = |by| FlowFate::Rss { queues: self.queues, by };
@@ -104,6 +99,10 @@ impl Nic for PortRules {
 
     fn flush(&mut self) -> Result<(), Refusal> {
         self.rules.flush().map_err(Refusal)
+    }
+
+    fn forget(&mut self) {
+        self.rules.forget();
     }
 
     fn hits(&self, id: RuleId) -> Option<u64> {

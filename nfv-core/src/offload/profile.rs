@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{Facts, Fields, Limits, WithoutVlan};
+use super::facts::{Facts, Fields, Limits};
 use super::rule::{Fate, L4Item, Nic, NicRule, Pattern, PortItem, Refusal, RuleId, Spread};
 use crate::chain::value::Prefix;
 
@@ -130,6 +130,10 @@ impl Nic for Profile {
         Ok(())
     }
 
+    fn blank(&self) -> Option<Box<dyn Nic>> {
+        Some(Box::new(Self { installed: BTreeMap::new(), ..self.clone() }))
+    }
+
     fn hits(&self, _: RuleId) -> Option<u64> {
         None
     }
@@ -226,17 +230,6 @@ fn look(port: PortItem) -> Look {
         PortItem::Any => Look::Mask(0),
         PortItem::Masked { mask, .. } => Look::Mask(mask),
         PortItem::Range(..) => Look::Range,
-    }
-}
-
-impl WithoutVlan {
-    /// In words, for people.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Any => "take tagged frames too",
-            Self::Untagged => "take untagged frames only",
-            Self::Unknown => "may or may not take tagged frames",
-        }
     }
 }
 

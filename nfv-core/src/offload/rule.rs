@@ -243,6 +243,14 @@ pub trait Nic: Debug + Send {
     /// The NIC does not answer.
     fn flush(&mut self) -> Result<(), Refusal>;
 
+    /// One like it that has no rules, to plan for while it has some; `None`: it has to be asked itself.
+    fn blank(&self) -> Option<Box<dyn Nic>> {
+        None
+    }
+
+    /// The device was reset: it has none of its rules any more, and those who gave them give them again.
+    fn forget(&mut self) {}
+
     /// How many packets a rule has met; `None`: the NIC does not count them.
     fn hits(&self, id: RuleId) -> Option<u64>;
 

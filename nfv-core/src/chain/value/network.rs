@@ -63,7 +63,7 @@ impl Prefix {
     }
 
     /// That of a network, its host bits taken away.
-    pub(crate) fn of(net: IpNet) -> Self {
+    pub fn of(net: IpNet) -> Self {
         Self(net.trunc())
     }
 

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::side::Decision;
-use super::{Lie, Rules};
+use super::{Lie, LiedTo, Rules};
 use crate::dpdk::SYMMETRIC_KEY;
-use crate::offload::rule::{Fate, L4Item, NicRule, Pattern, PortItem, Refusal, RuleId};
-use crate::packet::{Fragment, Headers, L3, NO_VLAN, flow_hash, parse, protocol};
+use crate::offload::compare::Test;
+use crate::offload::facts::WithoutVlan;
+use crate::offload::rule::{Fate, NicRule, Refusal, RuleId};
+use crate::packet::{Fragment, Headers, L3, flow_hash, parse, protocol};
 
 /// A rule that is installed.
 #[derive(Clone, Debug)]
@@ -20,8 +22,6 @@ pub(super) struct Entry {
     pub hits: Arc<AtomicU64>,
     priority: u32,
     pattern: Test,
-    /// The NIC lies about it.
-    is_dead: bool,
     mark: Option<u32>,
     fate: Fate,
 }
@@ -38,20 +38,14 @@ impl Entry {
         Err(Refusal("an address is of the other family".to_owned()))
     }
 
-    pub fn new(id: RuleId, rule: &NicRule, lie: Option<Lie>) -> Self {
-        let mark = match lie {
-            Some(Lie::Mark) => None,
-            Some(Lie::Tag) => rule.mark.map(|mark| mark ^ 1),
-            Some(Lie::Match) | None => rule.mark,
-        };
+    pub fn new(id: RuleId, rule: &NicRule, without_vlan: WithoutVlan) -> Self {
         Self {
             id,
             counts: rule.count,
             hits: Arc::default(),
             priority: rule.priority,
-            pattern: Test::of(&rule.pattern),
-            is_dead: lie == Some(Lie::Match),
-            mark,
+            pattern: Test::of(&rule.pattern, without_vlan),
+            mark: rule.mark,
             fate: rule.fate.clone(),
         }
     }
@@ -67,6 +61,14 @@ pub(super) struct Tables {
     queues: u16,
 }
 
+/// Where a frame comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// It is shown.
+    Probe,
+    Wire,
+}
+
 /// The key of a hash.
 #[derive(Debug)]
 enum Key {
@@ -75,10 +77,27 @@ enum Key {
     Other(Vec<u8>),
 }
 
+impl Entry {
+    /// As a NIC that lies carries it out; `None`: not at all.
+    fn with(mut self, lie: Option<Lie>) -> Option<Self> {
+        self.mark = match lie {
+            Some(Lie::Match) => return None,
+            Some(Lie::Mark) => None,
+            Some(Lie::Tag) => self.mark.map(|mark| mark ^ 1),
+            None => self.mark,
+        };
+        Some(self)
+    }
+}
+
 impl Tables {
-    pub fn of(rules: &Rules, queues: u16) -> Self {
-        let mut entries: Vec<Entry> =
-            rules.entries.iter().filter(|e| !e.is_dead).cloned().collect();
+    /// For frames that come from there.
+    pub fn of(rules: &Rules, queues: u16, from: From) -> Self {
+        let lies =
+            |(lie, to): (Lie, LiedTo)| (to == LiedTo::All || from == From::Wire).then_some(lie);
+        let lie = rules.lie.and_then(lies);
+        let all = rules.entries.iter().cloned();
+        let mut entries: Vec<Entry> = all.filter_map(|entry| entry.with(lie)).collect();
         // What was installed first acts first, where priorities are equal.
         entries.sort_by_key(|entry| entry.priority);
         let is_symmetric =
@@ -95,12 +114,16 @@ impl Tables {
         }
     }
 
+    /// As if there were no rules.
+    pub fn spread_only(&self, h: &Headers) -> Decision {
+        let hash = self.hash(h);
+        let is_symmetric = matches!(self.key, Key::Symmetric);
+        Decision { hash: hash.filter(|_| is_symmetric), ..Decision::to(self.spread(hash)) }
+    }
+
     /// As [`Tables::decide`]. Cost: a walk through the rules.
     pub fn decide_parsed(&self, h: &Headers) -> Decision {
-        let hash = self.hash(h);
-        let spread = self.spread(hash);
-        let is_symmetric = matches!(self.key, Key::Symmetric);
-        let plain = Decision { hash: hash.filter(|_| is_symmetric), ..Decision::to(spread) };
+        let plain = self.spread_only(h);
         // A fragment's ports are not there, or not in all of them: it meets no rule.
         if h.fragment != Fragment::Whole {
             return plain;
@@ -112,7 +135,7 @@ impl Tables {
         let queue = match entry.fate {
             Fate::Drop => None,
             Fate::Queue(queue) => Some(queue % self.queues),
-            Fate::Rss => Some(spread),
+            Fate::Rss => plain.queue,
         };
         Decision { rule: Some(at), mark: entry.mark, queue, ..plain }
     }
@@ -150,101 +173,4 @@ pub(super) fn toeplitz<'b>(key: &[u8], input: impl Iterator<Item = &'b u8>) -> u
         }
     }
     hash
-}
-
-/// A pattern, made quick to compare with.
-#[derive(Clone, Copy, Debug)]
-struct Test {
-    kind: L3,
-    vlan: Option<u16>,
-    /// Bits and their mask; IPv4 in the first 32 bits.
-    src: (u128, u128),
-    dst: (u128, u128),
-    protocol: u8,
-    sport: PortTest,
-    dport: PortTest,
-    flags: (u8, u8),
-    icmp: Option<u8>,
-}
-
-/// A masked value, and a range.
-#[derive(Clone, Copy, Debug)]
-struct PortTest {
-    value: u16,
-    mask: u16,
-    range: (u16, u16),
-}
-
-impl Test {
-    fn of(pattern: &Pattern) -> Self {
-        let bits = |prefix: Option<crate::chain::value::Prefix>| {
-            let (address, length) = match prefix.map(|p| p.net()) {
-                None => return (0, 0),
-                Some(ipnet::IpNet::V4(net)) => {
-                    (u128::from(net.addr().to_bits()) << 96, net.prefix_len())
-                }
-                Some(ipnet::IpNet::V6(net)) => (net.addr().to_bits(), net.prefix_len()),
-            };
-            (address, u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or_default())
-        };
-        let any = PortTest::of(PortItem::Any);
-        let (icmp, icmp6) = (protocol::ICMP, protocol::ICMP6);
-        let (protocol, sport, dport, flags, icmp) = match pattern.l4 {
-            L4Item::Tcp { sport, dport, flags } => {
-                (protocol::TCP, PortTest::of(sport), PortTest::of(dport), flags, None)
-            }
-            L4Item::Udp { sport, dport } => {
-                (protocol::UDP, PortTest::of(sport), PortTest::of(dport), (0, 0), None)
-            }
-            L4Item::Sctp { sport, dport } => {
-                (protocol::SCTP, PortTest::of(sport), PortTest::of(dport), (0, 0), None)
-            }
-            L4Item::Icmp { kind } => {
-                (if pattern.is_ipv6 { icmp6 } else { icmp }, any, any, (0, 0), kind)
-            }
-        };
-        Self {
-            kind: if pattern.is_ipv6 { L3::Ipv6 } else { L3::Ipv4 },
-            vlan: pattern.vlan.filter(|vlan| *vlan != NO_VLAN),
-            src: bits(pattern.src),
-            dst: bits(pattern.dst),
-            protocol,
-            sport,
-            dport,
-            flags,
-            icmp,
-        }
-    }
-
-    fn is_met_by(&self, h: &Headers) -> bool {
-        let in_net = |(net, mask): (u128, u128), address: [u8; 16]| {
-            u128::from_be_bytes(address) & mask == net & mask
-        };
-        let (mask, flags) = self.flags;
-        self.protocol == h.protocol
-            && self.kind == h.kind
-            && in_net(self.dst, h.dst.0)
-            && in_net(self.src, h.src.0)
-            && self.dport.is_met_by(h.dport)
-            && self.sport.is_met_by(h.sport)
-            && h.tcp_flags.0 & mask == flags & mask
-            && self.icmp.is_none_or(|kind| kind == h.icmp_type)
-            && self.vlan.is_none_or(|vlan| vlan == h.vlan)
-    }
-}
-
-impl PortTest {
-    fn of(item: PortItem) -> Self {
-        let any = Self { value: 0, mask: 0, range: (0, u16::MAX) };
-        match item {
-            PortItem::Any => any,
-            PortItem::Masked { value, mask } => Self { value, mask, ..any },
-            PortItem::Range(first, last) => Self { range: (first, last), ..any },
-        }
-    }
-
-    fn is_met_by(self, port: u16) -> bool {
-        let (first, last) = self.range;
-        port & self.mask == self.value & self.mask && first <= port && port <= last
-    }
 }

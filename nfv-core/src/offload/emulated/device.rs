@@ -1,5 +1,7 @@
 //! What a chain file says of an emulated NIC: `emulated,profile=iavf,queues=4,wire=net_af_packet0,iface=wan0`.
 
+use crate::offload::Facts;
+
 /// An emulated NIC as the chain file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmulatedDevice {
@@ -7,8 +9,8 @@ pub struct EmulatedDevice {
     pub profile: String,
     /// How many queue pairs it has.
     pub queues: u16,
-    /// In which way it does not do what it says.
-    pub lie: Option<Lie>,
+    /// In which way it does not do what it says, and to whom.
+    pub lie: Option<(Lie, LiedTo)>,
     /// The device that is its wire, with its arguments; without one it is fed by a bench.
     pub wire: Option<String>,
 }
@@ -25,7 +27,19 @@ pub enum Lie {
     Match,
 }
 
+/// Where a fault shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LiedTo {
+    /// In all frames.
+    All,
+    /// Not in frames that it is shown to see what it does, only in those that come from the wire.
+    Wire,
+}
+
 impl EmulatedDevice {
+    /// The profile that takes every rule.
+    pub const ANY: &str = "any";
+
     /// Reads a device's text; `None`: it is another device.
     ///
     /// # Errors
@@ -38,23 +52,33 @@ impl EmulatedDevice {
         Some(Self::read_options(rest))
     }
 
+    /// Its text without the wire.
+    pub fn unwired(&self) -> String {
+        let lie = LIES.iter().find(|(_, lie, to)| self.lie == Some((*lie, *to)));
+        let lies = lie.map(|(name, ..)| format!(",lies={name}")).unwrap_or_default();
+        format!("{NAME},profile={},queues={}{lies}", self.profile, self.queues)
+    }
+
     fn read_options(text: &str) -> Result<Self, String> {
         let (options, wire) = match text.split_once(",wire=") {
             Some((options, wire)) => (options, Some(wire)),
             None => (text, None),
         };
-        let mut device = Self { profile: ANY.to_owned(), queues: 4, lie: None, wire: None };
+        let mut device = Self { profile: Self::ANY.to_owned(), queues: 4, lie: None, wire: None };
         for option in options.split(',').filter(|option| !option.is_empty()) {
             match option.split_once('=').unwrap_or((option, "")) {
-                ("profile", name) if !name.is_empty() => device.profile = name.to_owned(),
+                ("profile", name) => device.profile = profile(name)?,
                 ("queues", count) => match count.parse() {
                     Ok(count @ 1..=QUEUES_MAX) => device.queues = count,
                     _ => return Err(format!("`{option}`: a number from 1 to {QUEUES_MAX}")),
                 },
-                ("lies", "mark") => device.lie = Some(Lie::Mark),
-                ("lies", "tag") => device.lie = Some(Lie::Tag),
-                ("lies", "match") => device.lie = Some(Lie::Match),
-                ("lies", _) => return Err(format!("`{option}`: it is mark, tag or match")),
+                ("lies", what) => match LIES.iter().find(|(name, ..)| *name == what) {
+                    Some((_, lie, to)) => device.lie = Some((*lie, *to)),
+                    None => {
+                        let names: Vec<&str> = LIES.iter().map(|(name, ..)| *name).collect();
+                        return Err(format!("`{option}`: it is one of {}", names.join(" ")));
+                    }
+                },
                 _ => {
                     return Err(format!("`{option}`: the options are profile, queues, lies, wire"));
                 }
@@ -70,10 +94,28 @@ impl EmulatedDevice {
     }
 }
 
+/// A profile by its name.
+fn profile(name: &str) -> Result<String, String> {
+    if name == EmulatedDevice::ANY || Facts::named(name).is_some() {
+        return Ok(name.to_owned());
+    }
+    let near = Facts::nearest(name).map(|near| format!("did you mean `{near}`? "));
+    let names: Vec<&str> = std::iter::once(EmulatedDevice::ANY).chain(Facts::names()).collect();
+    let (near, names) = (near.unwrap_or_default(), names.join(" "));
+    Err(format!("there is no profile `{name}`: {near}profiles: {names}"))
+}
+
+/// Faults by their names.
+const LIES: [(&str, Lie, LiedTo); 6] = [
+    ("mark", Lie::Mark, LiedTo::All),
+    ("tag", Lie::Tag, LiedTo::All),
+    ("match", Lie::Match, LiedTo::All),
+    ("wire-mark", Lie::Mark, LiedTo::Wire),
+    ("wire-tag", Lie::Tag, LiedTo::Wire),
+    ("wire-match", Lie::Match, LiedTo::Wire),
+];
 /// What its device begins with.
 const NAME: &str = "emulated";
-/// The profile that takes every rule.
-pub(crate) const ANY: &str = "any";
 /// What DPDK's port made of rings has.
 const QUEUES_MAX: u16 = 16;
 
@@ -91,7 +133,7 @@ mod tests {
         assert_eq!((device.profile.as_str(), device.queues), ("iavf", 2));
         assert_eq!(
             (device.lie, device.wire.as_deref()),
-            (Some(Lie::Tag), Some("net_tap0,iface=a"))
+            (Some((Lie::Tag, LiedTo::All)), Some("net_tap0,iface=a"))
         );
         assert_eq!(read("emulated").unwrap().profile, "any");
         assert!(EmulatedDevice::read("emulated_other").is_none());

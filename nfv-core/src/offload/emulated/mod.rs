@@ -17,10 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use self::decide::{Entry, Tables};
-pub use self::device::{EmulatedDevice, Lie};
+use self::decide::{Entry, From, Tables};
+pub use self::device::{EmulatedDevice, Lie, LiedTo};
 pub use self::side::{Decision, Full, NicSide};
 pub use self::wire::Wire;
+use super::facts::{Facts, Limits};
 use super::rule::{Met, Nic, NicRule, Refusal, RuleId, Spread};
 use crate::dpdk::{RingPort, SYMMETRIC_KEY};
 
@@ -56,15 +57,22 @@ impl EmulatedNic {
         takes: Box<dyn Nic>,
         queues: u16,
         port: RingPort,
-        lie: Option<Lie>,
+        lie: Option<(Lie, LiedTo)>,
     ) -> (Self, NicSide) {
         let driver = takes.driver().to_owned();
-        let Spread { key, mut table } = takes.spread();
-        if table.is_empty() {
-            table = (0..TABLE_USUAL).map(|entry| entry % queues.max(1)).collect();
-        }
-        let key = key.unwrap_or_else(|| SYMMETRIC_KEY.repeat(KEY_USUAL / SYMMETRIC_KEY.len()));
-        let rules = Rules { takes, entries: Vec::new(), key, table, lie, flushes: 0 };
+        let facts = Facts::of_driver(&driver);
+        let hash = facts.map(|facts| facts.hash);
+        let table = match takes.spread().table {
+            known if !known.is_empty() => known,
+            _ => (0..TABLE_USUAL).map(|entry| entry % queues.max(1)).collect(),
+        };
+        // Whose key can be set has the symmetric one, as a port gets it.
+        let key = match hash {
+            Some(hash) if !hash.key_set => FACTORY_KEY.to_vec(),
+            _ => SYMMETRIC_KEY.repeat(KEY_USUAL / SYMMETRIC_KEY.len()),
+        };
+        let shows_key = hash.is_none_or(|hash| hash.key_read);
+        let rules = Rules { takes, entries: Vec::new(), key, shows_key, table, lie, flushes: 0 };
         let shared = Arc::new(Shared {
             rules: Mutex::new(rules),
             version: AtomicU64::new(1),
@@ -94,6 +102,10 @@ impl Nic for EmulatedNic {
         self.queues
     }
 
+    fn limits(&self) -> Limits {
+        self.shared.lock().takes.limits()
+    }
+
     fn validate(&self, rule: &NicRule) -> Result<(), Refusal> {
         Entry::check(rule)?;
         self.shared.lock().takes.validate(rule)
@@ -103,8 +115,8 @@ impl Nic for EmulatedNic {
         Entry::check(rule)?;
         let mut rules = self.shared.lock();
         let id = rules.takes.install(rule)?;
-        let lie = rules.lie;
-        rules.entries.push(Entry::new(id, rule, lie));
+        let without_vlan = rules.takes.limits().without_vlan;
+        rules.entries.push(Entry::new(id, rule, without_vlan));
         self.shared.changed();
         Ok(id)
     }
@@ -126,6 +138,18 @@ impl Nic for EmulatedNic {
         Ok(())
     }
 
+    fn forget(&mut self) {
+        let mut rules = self.shared.lock();
+        // What answers for it is no device that was reset.
+        let _ = rules.takes.flush();
+        rules.entries.clear();
+        self.shared.changed();
+    }
+
+    fn blank(&self) -> Option<Box<dyn Nic>> {
+        self.shared.lock().takes.blank()
+    }
+
     fn hits(&self, id: RuleId) -> Option<u64> {
         let rules = self.shared.lock();
         let entry = rules.entries.iter().find(|entry| entry.id == id && entry.counts)?;
@@ -134,7 +158,8 @@ impl Nic for EmulatedNic {
 
     fn spread(&self) -> Spread {
         let rules = self.shared.lock();
-        let Spread { key, table } = rules.takes.spread();
+        let Spread { table, .. } = rules.takes.spread();
+        let key = rules.shows_key.then(|| rules.key.clone());
         // What cannot be read of the NIC is not told of the emulated one either.
         let table = if table.is_empty() { table } else { rules.table.clone() };
         Spread { key, table }
@@ -152,7 +177,7 @@ impl Nic for EmulatedNic {
     }
 
     fn probe(&self, frame: &[u8]) -> Option<Met> {
-        let tables = Tables::of(&self.shared.lock(), self.queues);
+        let tables = Tables::of(&self.shared.lock(), self.queues, From::Probe);
         let length = u32::try_from(frame.len()).ok()?;
         Some(tables.decide(frame, length).met())
     }
@@ -183,8 +208,10 @@ struct Rules {
     takes: Box<dyn Nic>,
     entries: Vec<Entry>,
     key: Vec<u8>,
+    /// Whether the driver tells it.
+    shows_key: bool,
     table: Vec<u16>,
-    lie: Option<Lie>,
+    lie: Option<(Lie, LiedTo)>,
     flushes: u64,
 }
 
@@ -220,8 +247,14 @@ fn add(count: &AtomicU64, n: u64) {
 
 /// Where the NIC's facts have no table.
 const TABLE_USUAL: u16 = 128;
-/// Where they have no key, in bytes.
+/// Bytes of a key.
 const KEY_USUAL: usize = 40;
+/// What a NIC has whose key cannot be set: that of Microsoft's "Verifying the RSS hash calculation", as many have.
+const FACTORY_KEY: [u8; 40] = [
+    0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0,
+    0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c,
+    0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+];
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::decide::Tables;
+use super::decide::{From, Tables};
 use super::{Shared, add};
 use crate::dpdk::{Packet, Packets, RingInto, RingOut, RingPort};
 use crate::offload::rule::Met;
@@ -90,7 +90,7 @@ impl Key {
 
 impl NicSide {
     pub(super) fn new(shared: Arc<Shared>, queues: u16, port: RingPort) -> Self {
-        let tables = Tables::of(&shared.lock(), queues);
+        let tables = Tables::of(&shared.lock(), queues, From::Wire);
         Self {
             queues,
             version: 0,
@@ -113,7 +113,7 @@ impl NicSide {
         let version = self.version();
         if version != self.version {
             self.version = version;
-            self.tables = Tables::of(&self.shared.lock(), self.queues);
+            self.tables = Tables::of(&self.shared.lock(), self.queues, From::Wire);
             self.decided.fill(None);
         }
     }
@@ -133,6 +133,15 @@ impl NicSide {
                 *place = Some((key, decision));
                 decision
             }
+        }
+    }
+
+    /// What it would do with a frame if it had no rules.
+    pub fn decide_without_rules(&mut self, frame: &[u8], wire_length: u32) -> Decision {
+        self.refresh();
+        match parse(frame, wire_length) {
+            Ok(headers) => self.tables.spread_only(&headers),
+            Err(_) => Decision::to(0),
         }
     }
 

@@ -389,7 +389,7 @@ fn where_rules_look_at_the_same_fields_those_are_chosen_that_are_told_in_the_end
 
 #[test]
 fn a_nic_without_rules_ends_on_the_plain_rung() {
-    for (name, rung) in [("ena", Rung::Rss), ("igbvf", Rung::Software), ("virtio", Rung::Software)]
+    for (name, rung) in [("ena", Rung::Rss), ("igbvf", Rung::HandOver), ("virtio", Rung::HandOver)]
     {
         let offload = plan(&two_layers(), &Profile::named(name, 2).unwrap(), Asked::default());
         assert_eq!(rungs(&offload), [rung; 2], "{name}");
@@ -430,5 +430,5 @@ fn classes_without_flows_are_dealt_to_queues_by_their_share() {
     assert_eq!(bound, [Some(1), Some(0), None, None]);
     let nic = Profile::named("tap", 2).unwrap();
     let offload = plan(&all, &nic, Asked { bound: &bound, ..Asked::default() });
-    assert_eq!(rungs(&offload), [Rung::Queue, Rung::Queue, Rung::Software, Rung::Drop]);
+    assert_eq!(rungs(&offload), [Rung::Queue, Rung::Queue, Rung::HandOver, Rung::Drop]);
 }
