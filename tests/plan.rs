@@ -84,7 +84,12 @@ fn a_nic_without_priorities_is_told_what_overlaps_nothing_before_it() {
     assert!(rules.iter().any(|rule| rule.contains("ipv6 / tcp dst is 80 / end actions mark id 3")));
     let why = reasons(&plan);
     assert!(why.contains("iavf takes no prefixes (198.51.100.0/24), only addresses"), "{why}");
-    assert!(why.contains("class 1 comes first and overlaps it"), "{why}");
+    assert!(why.contains("rules all look at the same fields"), "{why}");
+    let why = reasons(&json(OFFLOAD, "bnxt"));
+    assert!(
+        why.contains("class 1 comes first and overlaps it, and the NIC has no priorities"),
+        "{why}"
+    );
 }
 
 #[test]

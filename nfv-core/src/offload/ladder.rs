@@ -188,7 +188,7 @@ impl Part {
     fn if_it_looks_at(&self, seen: Option<FieldsSeen>) -> Self {
         let fits = |told: &Told| seen.is_some() && the_fields(&told.patterns) == seen;
         let other =
-            "the NIC's rules look at the same fields, and those of a larger share look at others";
+            "the NIC's rules all look at the same fields, and others tell more of the traffic";
         let told = match &self.told {
             Ok(told) if !fits(told) => Err(other.to_owned()),
             told => told.clone(),
