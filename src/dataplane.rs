@@ -1,13 +1,14 @@
 //! What every subcommand that carries packets needs: EAL started, ports opened, queues for the workers.
 
 use anyhow::anyhow;
-use nfv_core::chain::port::PortSpec;
-use nfv_core::chain::spec::ChainFile;
+use nfv_core::chain::port::{Mode, PortSpec};
+use nfv_core::chain::spec::{ChainFile, Idle};
 use nfv_core::dpdk::{
-    Eal, EalError, Lcore, OpenPort, Packets, PortError, PortRequest, QueueSeed, RxQueue, TxQueue,
+    Eal, EalError, Interrupts, Lcore, OpenPort, Packets, PortError, PortRequest, QueueSeed,
+    RxQueue, TxQueue,
 };
 use nfv_core::nf::PortIndex;
-use nfv_core::worker::Io;
+use nfv_core::worker::{Bell, Io};
 
 use crate::doctor::{Ask, Color, Finding, HugeChoice, Machine, Severity, preflight, print};
 use crate::eal_args::unknown_options;
@@ -90,10 +91,14 @@ pub struct Opened {
 
 /// Opens the ports with one queue pair a worker, or as many workers as the least of them has queues for, and waits for
 /// their links.
-pub fn open_ports(eal: &Eal, specs: &[PortSpec], workers: usize) -> Result<Opened, Failure> {
+pub fn open_ports(
+    eal: &Eal,
+    specs: &[PortSpec],
+    (workers, idle): (usize, Idle),
+) -> Result<Opened, Failure> {
     let mut requests: Vec<PortRequest> = specs
         .iter()
-        .map(|spec| request(spec, u16::try_from(workers).unwrap_or(u16::MAX)))
+        .map(|spec| request(spec, u16::try_from(workers).unwrap_or(u16::MAX), idle))
         .collect();
     for (i, spec) in specs.iter().enumerate() {
         let Some(request) = requests.get(i) else { continue };
@@ -142,19 +147,46 @@ pub fn open_ports(eal: &Eal, specs: &[PortSpec], workers: usize) -> Result<Opene
             port.queues,
             port.mtu
         );
+        if port.is_vf() {
+            tell_of_vf(port, spec);
+        }
     }
     Ok(opened)
+}
+
+/// What a VF needs of its host that cannot be seen from here.
+fn tell_of_vf(port: &OpenPort, spec: &PortSpec) {
+    let name = &port.name;
+    let has_ipv6 = spec.addresses.iter().any(|address| address.value.addr().is_ipv6());
+    match spec.mode {
+        Mode::Transparent => tracing::info!(
+            "port {name}: a VF, and transparent: it sends frames of others, and receives frames for others, where its host has \
+             said `ip link set PF vf N spoofchk off trust on`"
+        ),
+        Mode::Routed if has_ipv6 && spec.neighbours.is_empty() => tracing::info!(
+            "port {name}: a VF with IPv6 addresses: its neighbours find it where its host lets it have multicast, \
+             `ip link set PF vf N trust on`"
+        ),
+        Mode::Routed => {}
+    }
 }
 
 /// A device that is not there is the user's mistake.
 pub fn from_port_error(why: PortError) -> Failure {
     match why {
-        PortError::Missing { .. } => Failure::User(format!("nfv: {why}")),
+        PortError::Missing { ref device, .. } => {
+            let reset = format!("/sys/bus/pci/devices/{}/reset", device.to_ascii_lowercase());
+            // It is there, and its driver has failed: the log has its words.
+            let stuck = std::path::Path::new(&reset).exists().then(|| {
+                format!("\n  is it stuck since a run before was killed? a reset frees it: echo 1 > {reset}")
+            });
+            Failure::User(format!("nfv: {why}{}", stuck.unwrap_or_default()))
+        }
         _ => Failure::Machine(why.into()),
     }
 }
 
-fn request(spec: &PortSpec, queues: u16) -> PortRequest {
+fn request(spec: &PortSpec, queues: u16, idle: Idle) -> PortRequest {
     PortRequest {
         name: spec.name.value.clone(),
         device: spec.device.value.clone(),
@@ -165,6 +197,7 @@ fn request(spec: &PortSpec, queues: u16) -> PortRequest {
         descriptors: (spec.rx_descriptors, spec.tx_descriptors),
         mempool_size: spec.mempool_size,
         link_timeout: spec.link_timeout,
+        wakes: idle == Idle::Interrupt,
     }
 }
 
@@ -176,6 +209,18 @@ impl Queues {
     /// Claims a worker's queues, on its thread.
     pub fn claim(seeds: Vec<QueueSeed>) -> Self {
         Self(seeds.into_iter().map(QueueSeed::claim).collect())
+    }
+
+    /// What wakes their worker, where all of them do.
+    ///
+    /// # Errors
+    /// A driver has them, and refuses.
+    pub fn interrupts(&self, bell: &Bell) -> Result<Option<Interrupts>, String> {
+        if !self.0.iter().all(|(rx, _)| rx.wakes()) {
+            return Ok(None);
+        }
+        let bell = bell.wire().map_err(|why| format!("eventfd: {why}"))?;
+        Interrupts::of(self.0.iter().map(|(rx, _)| rx), bell).map(Some)
     }
 
     /// How many ports there are.

@@ -12,6 +12,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
+use nfv_core::chain::spec::Idle;
 use nfv_core::dpdk::Eal;
 use nfv_core::nf::{PortIndex, Purpose};
 use nfv_core::offload::{Facts, Nic, PortRules, Profile};
@@ -41,7 +42,7 @@ pub fn plan(eal_options: &[String], args: &PlanArgs) -> Outcome {
                 eprintln!("nfv: `--nic DRIVER` plans without the devices: {}", names());
             })?;
             let (file, plan) = config.compile(Purpose::Check, None)?;
-            let opened = open_ports(&eal, &file.ports, lcores.len())?;
+            let opened = open_ports(&eal, &file.ports, (lcores.len(), Idle::Poll))?;
             let Opened { ports, queues: _queues, emulated } = opened;
             let mut emulated: BTreeMap<PortIndex, Emulated> =
                 emulated.into_iter().map(|one| (one.port, one)).collect();

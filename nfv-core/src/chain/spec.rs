@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::check::{Checker, value_of};
+use super::device::Devices;
 use super::environment::Environment;
 use super::file_keys::FILE;
 use super::key::{FunctionType, TYPE_KEY};
@@ -41,14 +42,27 @@ pub struct ChainFile {
 pub struct WorkerSettings {
     /// Whether shards move from busy workers to others.
     pub balance: bool,
+    /// What a worker does while nothing comes.
+    pub idle: Idle,
     /// Of so many packets of a port whose NIC has rules, one is looked at for its tag; 0: none.
     pub check_tags: u32,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { balance: true, check_tags: 1024 }
+        Self { balance: true, idle: Idle::Pause, check_tags: 1024 }
     }
+}
+
+/// What a worker does while nothing comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// It looks again and again.
+    Poll,
+    /// It looks every 50 microseconds.
+    Pause,
+    /// It sleeps until a device or another worker wakes it.
+    Interrupt,
 }
 
 /// A network function.
@@ -130,11 +144,12 @@ impl ChainFile {
         let references = Checker::new(report, functions).file(&root, &FILE);
         resolve(&root, &references, report);
         let file = Section::root(&root, &FILE);
+        let mut devices = Devices::default();
         let this = Self {
             ports: file
                 .sections("ports")
                 .iter()
-                .filter_map(|port| read_port(port, report))
+                .filter_map(|port| read_port(port, &mut devices, environment, report))
                 .collect(),
             functions: read_functions(&file, functions),
             chains: file.sections("chains").iter().map(|chain| read_chain(chain, report)).collect(),
@@ -192,6 +207,12 @@ fn read_workers(section: &Section<'_>) -> WorkerSettings {
     let check_tags = section.integer("check-tags").and_then(|n| u32::try_from(n).ok());
     WorkerSettings {
         balance: section.flag("balance").unwrap_or(usual.balance),
+        idle: match section.choice("idle") {
+            Some("poll") => Idle::Poll,
+            Some("interrupt") => Idle::Interrupt,
+            Some(_) => Idle::Pause,
+            None => usual.idle,
+        },
         check_tags: check_tags.unwrap_or(usual.check_tags),
     }
 }

@@ -21,12 +21,16 @@ use super::events;
 #[derive(Debug)]
 pub(super) struct StartedPort {
     id: u16,
+    /// Its queues have receive interrupts, which were asked for.
+    wakes: bool,
     /// Queues keep away.
     paused: AtomicBool,
     /// The number of the last pause in the upper half, and how many receive queues have said that they rest in it.
     resting: AtomicU32,
     /// Receive queues that are not gone.
     queues: AtomicU16,
+    /// How often it has started: what the driver was told before the last time is forgotten.
+    starts: AtomicU32,
     /// Held by who asks the driver, or changes the port.
     control: Mutex<()>,
 }
@@ -37,20 +41,36 @@ pub(super) struct Rested(u16);
 
 impl StartedPort {
     /// With so many queues, none of which is claimed yet.
-    pub(super) fn new(id: u16, queues: u16) -> Self {
+    pub(super) fn new(id: u16, queues: u16, wakes: bool) -> Self {
         events::watch(id);
         Self {
             id,
+            wakes,
             paused: AtomicBool::new(false),
             resting: AtomicU32::new(0),
             queues: AtomicU16::new(queues),
+            starts: AtomicU32::new(0),
             control: Mutex::default(),
         }
+    }
+
+    /// Which of its starts the last one was.
+    pub(super) fn start(&self) -> u32 {
+        self.starts.load(Ordering::Acquire)
     }
 
     #[inline]
     pub(super) fn id(&self) -> u16 {
         self.id
+    }
+
+    pub(super) fn wakes(&self) -> bool {
+        self.wakes
+    }
+
+    /// How often queues were to keep away. Who has seen a number may touch the device until it says that it rests.
+    pub(super) fn pauses(&self) -> u16 {
+        number_of(self.resting.load(Ordering::Acquire))
     }
 
     /// Whether queues are to keep away from the device.
@@ -110,6 +130,7 @@ impl StartedPort {
             }
             std::thread::sleep(Duration::from_micros(50));
         }
+        self.starts.fetch_add(1, Ordering::AcqRel);
         let done = work();
         if done.is_ok() {
             self.paused.store(false, Ordering::Release);
@@ -146,9 +167,11 @@ mod tests {
     fn port(queues: u16) -> Arc<ManuallyDrop<StartedPort>> {
         Arc::new(ManuallyDrop::new(StartedPort {
             id: u16::MAX,
+            wakes: false,
             paused: AtomicBool::new(false),
             resting: AtomicU32::new(0),
             queues: AtomicU16::new(queues),
+            starts: AtomicU32::new(0),
             control: Mutex::default(),
         }))
     }
