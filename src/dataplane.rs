@@ -1,7 +1,7 @@
 //! What every subcommand that carries packets needs: EAL started, ports opened, queues for the workers.
 
 use anyhow::anyhow;
-use nfv_core::chain::port::PortSpec;
+use nfv_core::chain::port::{Mode, PortSpec};
 use nfv_core::chain::spec::{ChainFile, Idle};
 use nfv_core::dpdk::{
     Eal, EalError, Interrupts, Lcore, OpenPort, Packets, PortError, PortRequest, QueueSeed,
@@ -147,14 +147,41 @@ pub fn open_ports(
             port.queues,
             port.mtu
         );
+        if port.is_vf() {
+            tell_of_vf(port, spec);
+        }
     }
     Ok(opened)
+}
+
+/// What a VF needs of its host that cannot be seen from here.
+fn tell_of_vf(port: &OpenPort, spec: &PortSpec) {
+    let name = &port.name;
+    let has_ipv6 = spec.addresses.iter().any(|address| address.value.addr().is_ipv6());
+    match spec.mode {
+        Mode::Transparent => tracing::info!(
+            "port {name}: a VF, and transparent: it sends frames of others, and receives frames for others, where its host has \
+             said `ip link set PF vf N spoofchk off trust on`"
+        ),
+        Mode::Routed if has_ipv6 && spec.neighbours.is_empty() => tracing::info!(
+            "port {name}: a VF with IPv6 addresses: its neighbours find it where its host lets it have multicast, \
+             `ip link set PF vf N trust on`"
+        ),
+        Mode::Routed => {}
+    }
 }
 
 /// A device that is not there is the user's mistake.
 pub fn from_port_error(why: PortError) -> Failure {
     match why {
-        PortError::Missing { .. } => Failure::User(format!("nfv: {why}")),
+        PortError::Missing { ref device, .. } => {
+            let reset = format!("/sys/bus/pci/devices/{}/reset", device.to_ascii_lowercase());
+            // It is there, and its driver has failed: the log has its words.
+            let stuck = std::path::Path::new(&reset).exists().then(|| {
+                format!("\n  is it stuck since a run before was killed? a reset frees it: echo 1 > {reset}")
+            });
+            Failure::User(format!("nfv: {why}{}", stuck.unwrap_or_default()))
+        }
         _ => Failure::Machine(why.into()),
     }
 }

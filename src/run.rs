@@ -11,7 +11,7 @@ use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
 use nfv_core::control::nic_rules::NicRules;
 use nfv_core::control::periodic::Periodic;
-use nfv_core::control::requests::{Control, Reload};
+use nfv_core::control::requests::{Control, Load, Reload};
 use nfv_core::control::running::{Running, Workers};
 use nfv_core::control::tables::{TablePort, Tables};
 use nfv_core::control::twin::TwinConfig;
@@ -264,7 +264,7 @@ fn watch(
         std::thread::sleep(Duration::from_millis(20));
         if signals.hang_up.swap(false, Ordering::Relaxed) {
             // It has told the log what came of it.
-            let _ = reload(None);
+            let _ = reload(Load::Own);
         }
         if turn % 5 == 0 {
             lives.look(Instant::now());

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use frames::Frame;
-use nfv_core::account::Side;
 use nfv_core::chain::compile::{Plan, compile, function_types};
 use nfv_core::chain::report::{Color, Report};
 use nfv_core::chain::source::Source;
@@ -233,8 +232,8 @@ chains:
     let (_, plan) = compiled(text, None);
     let plan = Arc::new(plan);
     let [lan, wan] = plan.classes.ports.as_slice() else { panic!("two ports") };
-    assert_eq!(lan.classes.len(), 4);
-    assert_eq!(wan.classes.len(), 4);
+    assert_eq!(lan.classes.len(), 6, "a class a rule, one of neighbour discovery, and the rest");
+    assert_eq!(wan.classes.len(), 6);
     let fates: Vec<ClassFate> = lan.classes.iter().map(|c| c.fate).collect();
     assert!(matches!(fates[0], ClassFate::Drop { function: 0, .. }), "{fates:?}");
     assert!(matches!(fates[1], ClassFate::Enter { step: 1, .. }), "{fates:?}");
@@ -262,6 +261,65 @@ chains:
     assert_eq!(same.classes, plan.classes);
     let (_, other) = compiled(&text.replace("23", "24"), Some(&plan));
     assert_eq!(other.classes.epoch, 1);
-    let side = |side| plan.ledger.counters().iter().filter(move |c| c.side == side);
-    assert!(side(Side::Dropped).count() > 0);
+    a_default_that_changes_is_seen_at_once(pool);
+    too_many_combinations_leave_the_last_function_to_be_asked();
+}
+
+fn a_default_that_changes_is_seen_at_once(pool: Mempool) {
+    let text = "
+ports: { lan: net_null0, wan: net_null1 }
+functions: { edge: { type: firewall, rules: [ { allow: tcp, dport: 80 } ] } }
+chains: { out: { from: lan, through: [edge], to: wan } }
+";
+    let (_, plan) = compiled(text, None);
+    let plan = Arc::new(plan);
+    let fate = |plan: &Plan| plan.classes.ports[0].classes.last().map(|class| class.fate);
+    assert!(matches!(fate(&plan), Some(ClassFate::Drop { .. })), "{:?}", fate(&plan));
+    let telnet = frames::tcp([10, 0, 0, 2], [198, 51, 100, 1], 4001, 23, 2, 1);
+    let burst = vec![(PortIndex(0), vec![telnet])];
+    let sent = |seen: &Seen| seen.frames.values().map(Vec::len).sum::<usize>();
+    assert_eq!(sent(&run(&plan, &burst, Tags::Right, pool)), 0);
+    let handle = plan.functions[0].built.handles.iter().find(|h| h.named.name == "default");
+    let write = handle.and_then(|h| h.write.as_ref()).expect("it can be written");
+    assert!(plan.are_classes_true());
+    write("allow").expect("it is a word of it");
+    assert!(!plan.are_classes_true());
+    assert_eq!(sent(&run(&plan, &burst, Tags::Right, pool)), 1, "old tags are not believed");
+    let (_, again) = compiled(text, Some(&plan));
+    assert!(again.are_classes_true());
+    assert_eq!(again.classes.epoch, 1);
+    assert!(!matches!(fate(&again), Some(ClassFate::Drop { .. })), "{:?}", fate(&again));
+    assert_eq!(sent(&run(&Arc::new(again), &burst, Tags::Right, pool)), 1);
+}
+
+fn too_many_combinations_leave_the_last_function_to_be_asked() {
+    let rules = |key: &str, n: usize| -> String {
+        let rule = |i: usize| format!("{{ allow: tcp, {key}: 10.1.{}.{} }}, ", i >> 8, i & 255);
+        (0..n).map(rule).collect()
+    };
+    let text = |n: usize| {
+        format!(
+            "
+ports: {{ lan: net_null0, wan: net_null1 }}
+functions:
+  one: {{ type: firewall, rules: [ {} ] }}
+  two: {{ type: firewall, rules: [ {} ] }}
+chains: {{ out: {{ from: lan, oneway: true, through: [one, two], to: wan }} }}
+",
+            rules("src", n),
+            rules("dst", n),
+        )
+    };
+    let steps = |plan: &Plan| {
+        let classes = &plan.classes.ports[0].classes;
+        let step = |fate: &ClassFate| match fate {
+            ClassFate::Enter { step, .. } => Some(*step),
+            ClassFate::Drop { .. } => None,
+        };
+        (classes.len(), classes.iter().filter_map(|c| step(&c.fate)).max())
+    };
+    let (few, most) = steps(&compiled(&text(20), None).1);
+    assert!(few > 400 && most == Some(2), "{few} {most:?}");
+    let (many, most) = steps(&compiled(&text(260), None).1);
+    assert!(many < 300 && most == Some(1), "{many} {most:?}");
 }

@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub use self::cookies::SynCookies;
 pub(crate) use self::cookies::clock;
-pub use self::decides::{Decides, Says};
+pub use self::decides::{Decider, Decides, Says};
 pub use self::erased::AnyFlowNf;
 pub(crate) use self::erased::upper;
 use crate::account::{CellId, Cells};
@@ -439,7 +439,7 @@ pub struct Built {
     /// Whether it may decide once a flow beside an NF that keeps flows: it looks at nothing that differs between packets.
     pub folds: bool,
     /// What it decides by headers alone, if anything.
-    pub decides: Option<Decides>,
+    pub decides: Option<Decider>,
     /// Whether it knows hosts by their addresses: it then stands between the same two zones in all its chains.
     pub binds_addresses: bool,
     /// Whether it has SYNs answered with cookies while too many connections are half open.

@@ -133,9 +133,10 @@ impl Windows {
         let (tagged, untagged) = (rate(&self.chain), rate(&self.untold));
         let waited = |all: &[f64]| round(median(all.iter().copied()));
         let [good, attack, untold] = &self.paced;
+        // Of the traffic: the attack is not sent on. A worker that loses its CPU meanwhile has been busy, so the least counts.
         let busy = |all: &[Sample]| {
-            let share = median(all.iter().map(|s| s.busy as f64 / 1e9 / s.wall));
-            (!all.is_empty()).then(|| round(100.0 * share))
+            let each = all.iter().map(|s| s.busy as f64 / s.sent.max(1) as f64);
+            (!all.is_empty()).then(|| round(each.fold(f64::INFINITY, f64::min)))
         };
         let [told, without] = &self.waited;
         Some(Offloaded {
@@ -144,9 +145,9 @@ impl Windows {
             ratio: round(tagged / untagged),
             sender_waited: waited(told),
             sender_waited_without: waited(without),
-            busy_good_percent: busy(good),
-            busy_attack_percent: busy(attack),
-            busy_attack_without_percent: busy(untold),
+            good_busy_ns: busy(good),
+            attack_busy_ns: busy(attack),
+            attack_busy_ns_without: busy(untold),
         })
     }
 }
@@ -199,10 +200,10 @@ pub struct Offloaded {
     /// The part of the sender's bursts for which the workers had no room yet: they were what was measured.
     sender_waited: f64,
     sender_waited_without: f64,
-    /// With `--attack`: how much of the time workers had packets, at a fixed rate of the traffic.
-    busy_good_percent: Option<f64>,
-    busy_attack_percent: Option<f64>,
-    busy_attack_without_percent: Option<f64>,
+    /// With `--attack`: for how long workers had packets, for each of the traffic, at a fixed rate of it.
+    good_busy_ns: Option<f64>,
+    attack_busy_ns: Option<f64>,
+    attack_busy_ns_without: Option<f64>,
 }
 
 impl Offloaded {
@@ -222,11 +223,11 @@ impl Offloaded {
             100.0 * without
         );
         if let (Some(good), Some(attack), Some(untold)) =
-            (self.busy_good_percent, self.busy_attack_percent, self.busy_attack_without_percent)
+            (self.good_busy_ns, self.attack_busy_ns, self.attack_busy_ns_without)
         {
             text += &format!(
-                "attack       workers busy {good:.2} % with the traffic alone, {attack:.2} % with nine times as much attack, \
-                 {untold:.2} % without the NIC's rules\n"
+                "attack       workers busy {good:.0} ns for each packet of the traffic alone, {attack:.0} ns with nine times as \
+                 much attack, {untold:.0} ns without the NIC's rules\n"
             );
         }
         text

@@ -240,7 +240,7 @@ fn send(side: &mut NicSide, pool: &Mempool, frame: &Frame, decision: &Decision) 
 }
 
 /// Packets of the traffic a second, where it is sent at a fixed rate: well below what any chain can do.
-pub const PACED: u64 = 200_000;
+const PACED: u64 = 500_000;
 /// Frames of an attack for each of the traffic.
 const ATTACK: usize = 9;
 /// Loops before a full ring is looked at again.

@@ -243,7 +243,7 @@ fn parts() -> impl Strategy<Value = Parts> {
         6 => Just(6), 4 => Just(17), 2 => Just(1), 2 => Just(58), 1 => Just(132), 1 => Just(47)
     ];
     let flags = select(&[2u8, 16, 18, 1, 17, 4, 24][..]);
-    let icmp = select(&[0u8, 8, 13, 14, 3, 128, 129, 1][..]);
+    let icmp = select(&[0u8, 8, 13, 14, 3, 128, 129, 1, 135][..]);
     let cut = prop_oneof![10 => Just(Cut::Whole), 1 => Just(Cut::First), 1 => Just(Cut::Later)];
     let ports = (select(PORT_NUMBERS), select(PORT_NUMBERS));
     (vlan, ends, protocol, ports, flags, icmp, cut, any::<u32>()).prop_map(

@@ -117,6 +117,7 @@ impl<'w> Walk<'w> {
             let Step::Function { at, reroutes } = what else { return Some((asked, decided)) };
             let function = &self.plan.functions[*at];
             let Some(decides) = &function.built.decides else { return Some((asked, decided)) };
+            let decides = decides();
             let view = View::of(h)?;
             let view = if reverse { view.turned() } else { view };
             let said = decides.list.iter().find(|(one, _)| view.meets(one, name));

@@ -35,10 +35,10 @@ def wait_until(what, holds, seconds=20):
 class Run:
     """`nfv run` in the guest."""
 
-    def __init__(self, vm, options, chain, devices):
+    def __init__(self, vm, options, chain, devices, environment=""):
         self.vm = vm
         lan, wan = devices
-        run = f"LAN={lan} WAN={wan} nfv run {options} -- {chain} --control /run/nfv.sock"
+        run = f"{environment} LAN={lan} WAN={wan} nfv run {options} -- {chain} --control /run/nfv.sock"
         started = f"{run} >/run/out 2>/run/log & echo $! >/run/pid"
         vm.must(f"rm -f /run/status; ({started}; wait $!; echo $? >/run/status) >/dev/null 2>&1 &")
 
@@ -85,8 +85,8 @@ class Site:
             host.serve("python3", "-m", "http.server", "80", "-d", folder)
         wan.serve("python3", TRAFFIC, "echo", "10.2.0.2", "7")
 
-    def start(self, options, chain, devices):
-        self.run = Run(self.vm, options, chain, devices)
+    def start(self, *words):
+        self.run = Run(self.vm, *words)
         self.run.comes_up()
         return self.run
 
@@ -161,6 +161,19 @@ def the_script_makes_vfs_that_nfv_can_use(site):
     check("a run can start" in said, said)
 
 
+def a_vf_that_its_kernel_driver_has_is_a_clear_error(site):
+    vm, (vf, _) = site.vm, VFS
+    device = f"/sys/bus/pci/devices/{vf}"
+    vm.must(f"modprobe igbvf && echo igbvf >{device}/driver_override && echo {vf} >{device}/driver/unbind")
+    vm.must(f"echo {vf} >/sys/bus/pci/drivers_probe")
+    status, said = vm.run(f"LAN={vf} WAN={VFS[1]} timeout 20 nfv run -l 0,1 -a {vf} -a {VFS[1]} -- chains/edge.yaml")
+    check(status in (1, 2) and "igbvf" in said and "vfio-pci" in said, f"{status}: {said}")
+    # The script takes it from there.
+    vm.must(f"scripts/bind-vf.sh {PFS[0]} 1")
+    said = vm.must(f"readlink {device}/driver")
+    check(said.endswith("/vfio-pci"), said)
+
+
 def edge_carries_two_hosts_over_two_vfs(site):
     run = site.start(f"{ONE_WORKER} -a {VFS[0]} -a {VFS[1]}", "chains/edge.yaml", VFS)
     wait_until("lan reaches wan", lambda: site.ping(site.lan, "10.2.0.2", 1))
@@ -181,8 +194,11 @@ def edge_carries_two_hosts_over_two_vfs(site):
 
 
 def two_workers_share_what_comes_in_by_one_queue(site):
-    """All that a VF of this kind receives comes by its first queue: flows of the other worker are handed over."""
-    run = site.start(f"{TWO_WORKERS} -a {VFS[0]} -a {VFS[1]}", "chains/edge.yaml", VFS)
+    """All that a VF of this kind receives comes by its first queue: flows of the other worker are handed over. The VFs are
+    named as in a pod of Kubernetes'."""
+    resource, variable = "intel.com/sriov", f"PCIDEVICE_INTEL_COM_SRIOV={','.join(VFS)}"
+    options = f"{TWO_WORKERS} -a {VFS[0]} -a {VFS[1]}"
+    run = site.start(options, "chains/edge.yaml", [resource, resource], variable)
     wait_until("lan reaches wan", lambda: site.ping(site.lan, "10.2.0.2", 1))
     sent = site.ask(64, 10)
     flows = [worker["flows"] for worker in json.loads(run.ctl("shards --json"))]
@@ -245,6 +261,7 @@ def a_shard_moves_in_the_table_of_the_nic(site):
 CASES = [
     what_cannot_be_done_is_a_clear_error,
     the_script_makes_vfs_that_nfv_can_use,
+    a_vf_that_its_kernel_driver_has_is_a_clear_error,
     edge_carries_two_hosts_over_two_vfs,
     two_workers_share_what_comes_in_by_one_queue,
     a_pf_that_went_down_and_up_is_recovered_from,

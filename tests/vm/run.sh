@@ -16,11 +16,15 @@ kernel=$target/vm/kernel
 # igb makes the VFs, vfio-pci takes them; tun is for twins and net_tap, the rest for the rules of net_tap.
 modules=(igb igbvf vfio-pci vfio_iommu_type1 tun veth sch_ingress sch_multiq cls_flower cls_bpf act_bpf act_gact act_mirred act_skbedit)
 
-# Whoever asked for the packages wants the test, and no reason why there is none.
 skip() {
-  if [ "$install" = yes ]; then echo "vm: $1" >&2 && exit 1; fi
   echo "SKIPPED vm: $1"
   exit 0
+}
+
+# Something is not installed. Whoever asked for that wants the test, and no reason why there is none.
+lack() {
+  if [ "$install" = yes ]; then echo "vm: $1" >&2 && exit 1; fi
+  skip "$1"
 }
 
 has_qemu() {
@@ -34,8 +38,10 @@ install_qemu() {
   local list='' options=(-o Acquire::Retries=3 -o APT::Get::List-Cleanup=0)
   if [ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" = bookworm ]; then
     list=$(mktemp --suffix=.list)
-    apt-get indextargets --format '$(SITE) $(CODENAME) $(SIGNED_BY)' | awk '$2 == "bookworm" {
-      print "deb " ($3 == "" ? "" : "[signed-by=" $3 "] ") $1 " bookworm-backports main"; exit }' >"$list"
+    # shellcheck disable=SC2016 # apt's own variables
+    apt-get indextargets --format '$(SITE) $(CODENAME)' |
+      awk '$2 == "bookworm" && !done++ { print "deb " $1 " bookworm-backports main" }' >"$list"
+    chmod 644 "$list"
     options+=(-o "Dir::Etc::sourcelist=$list")
   fi
   timeout 300 apt-get "${options[@]}" update -qq
@@ -50,10 +56,10 @@ get_kernel() {
   package=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '$1 == "Depends:" { print $2; exit }') || true
   # An older one serves where apt knows none, or cannot get it.
   if [ -e "$kernel/vmlinux" ] && [ "${package:=$(cat "$kernel/name")}" = "$(cat "$kernel/name")" ]; then return; fi
-  [ -n "$package" ] || skip 'apt knows no linux-image-amd64: apt-get update'
+  [ -n "$package" ] || lack 'apt knows no linux-image-amd64: apt-get update'
   temporary=$(mktemp -d)
   (cd "$temporary" && timeout 300 apt-get -qq -o Acquire::Retries=3 -o APT::Sandbox::User=root download "$package") ||
-    { rm -rf "$temporary" && skip "there is no network to get $package from"; }
+    { rm -rf "$temporary" && lack "there is no network to get $package from"; }
   dpkg -x "$temporary"/*.deb "$temporary/root"
   version=$(basename "$temporary"/root/lib/modules/*)
   depmod -b "$temporary/root" "$version"
@@ -85,9 +91,9 @@ if [ "$install" = yes ] && [ "$(id -u)" = 0 ]; then
   install_missing "${needed[@]}"
   install_qemu
 fi
-has_qemu || skip 'there is no QEMU that emulates igb (8.0 or later; on Debian 12 that of backports); as root, --install gets it'
+has_qemu || lack 'there is no QEMU that emulates igb (8.0 or later; on Debian 12 that of backports); as root, --install gets it'
 for package in "${needed[@]}"; do
-  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || skip "$package is not installed"
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || lack "$package is not installed"
 done
 get_kernel
 [ "$prepare" = no ] || exit 0
@@ -96,6 +102,6 @@ cargo build --locked
 # Behind this there may be no network any more, only one's own.
 become_root_of_own_namespaces "$@"
 [ "$(id -u)" = 0 ] || skip 'this kernel lets only root make namespaces'
-[ -w /dev/net/tun ] || skip 'there is no /dev/net/tun'
+[ -w /dev/net/tun ] || { mkdir -p /dev/net && mknod /dev/net/tun c 10 200; } 2>/dev/null || skip 'there is no /dev/net/tun'
 python3 tests/vm/image.py guest "$target/debug/nfv" "$kernel" "$target/vm/guest.cpio"
 exec timeout 900 python3 tests/vm/cases.py "$kernel/vmlinux" "$target/vm/guest.cpio" ${words[@]+"${words[@]}"}

@@ -18,7 +18,7 @@ use nfv_core::chain::report::{Report, nearest, quoted};
 use nfv_core::chain::section::Section;
 use nfv_core::chain::source::Spanned;
 use nfv_core::dispatch::{Classifier, Line, Takes, View, warn_of_shadows};
-use nfv_core::nf::{Decides, Direction, FlowView, Lookup, Reason, Says, Surroundings};
+use nfv_core::nf::{Direction, FlowView, Lookup, Reason, Says, Surroundings};
 use nfv_core::packet::{Fragment, Headers, protocol};
 
 use super::Verdict;
@@ -178,8 +178,8 @@ impl Rules {
     }
 
     /// What can be said of packets before they come: nothing where more than their headers is asked, where a log is written,
-    /// or where a sender is answered, and nothing of what meets no rule, which a handle may change.
-    pub fn decided(&mut self, denied: Reason) -> Decides {
+    /// or where a sender is answered.
+    pub fn decided(&mut self, denied: Reason) -> Vec<(Match, Says)> {
         let lines = std::mem::take(&mut self.lines);
         let mut list = Vec::new();
         for ((line, rule), number) in lines.into_iter().zip(&self.rules).zip(0..) {
@@ -191,7 +191,7 @@ impl Rules {
             };
             list.extend(line.matches.into_iter().map(|one| (one, says)));
         }
-        Decides { list, otherwise: Says::Ask }
+        list
     }
 
     /// Looks packets up in the first segment, for [`Rules::first`].

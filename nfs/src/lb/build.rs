@@ -86,7 +86,7 @@ pub fn build(
     let rules = backends.iter().map(|b| format!("line {}: {}", b.span.line, b.name)).collect();
     let built = Built::flow(lb)
         .with_tracking(Tracking::Follow)
-        .deciding(decides)
+        .deciding(move || decides.clone())
         .with_generation(generation)
         .with_heritage(Arc::new(Inherited { backends: all.clone(), held }))
         .with_handles(handles)

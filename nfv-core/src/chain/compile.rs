@@ -17,7 +17,9 @@ use crate::chain::routing::route_table;
 use crate::chain::source::Spanned;
 use crate::chain::spec::{ChainFile, ChainSpec, FunctionSpec, WorkerSettings};
 use crate::chain::zone::{self, Sources, Zones};
-use crate::dispatch::{Classes, Classifier, PortTags, TagCells, TagCheck, compile_tags};
+use crate::dispatch::{
+    Classes, Classifier, PortTags, TagCells, TagCheck, compile_tags, generations,
+};
 use crate::flow::{FlowLimits, KEPT, RouteTable, SHIFT, Zone};
 use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Tracking};
 
@@ -217,11 +219,12 @@ pub fn compile(
     }
     let (mut programs, pieces) = compiler.programs(&mut ledger);
     compiler.check_cycles(&programs, &pieces);
+    let asked_at = generations(&functions);
     let (mut entries, classes) = compiler.entries(&programs, &pieces);
     if report.has_errors() {
         return None;
     }
-    let (tags, tag_cells) = compile_tags(&classes, &functions, &mut programs);
+    let (tags, tag_cells) = compile_tags(&classes, &functions, &mut programs, &asked_at);
     for (entry, tags) in entries.iter_mut().zip(tags) {
         entry.tags = tags;
     }

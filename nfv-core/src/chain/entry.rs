@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use crate::chain::compile::{Choice, Compiler, Entry, Program, ProgramId, Step};
 use crate::chain::matching::Match;
 use crate::chain::piece::Piece;
+use crate::chain::port::Mode;
 use crate::chain::source::Span;
 use crate::dispatch::{
     Classes, Classifier, Lane, Line, Port, Shadow, Synthesis, Takes, is_at, shadows, warn,
@@ -80,7 +81,8 @@ impl Compiler<'_> {
             ways.retain(|w| !w.only_answers);
             self.choice(&ways, span)
         });
-        let kind = if keeps { Port::KeepsFlows } else { Port::Plain };
+        let routed = self.file.ports.get(port).is_some_and(|p| p.mode == Mode::Routed);
+        let kind = if keeps || routed { Port::Guarded } else { Port::Plain };
         (Entry { all, first, tags: None, check: OnceLock::new() }, ways, kind)
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::device::Devices;
+use super::environment::Environment;
 use super::report::{Report, quoted};
 use super::section::Section;
 use super::source::{Span, Spanned};
@@ -57,7 +59,12 @@ pub struct PortSpec {
 }
 
 /// Reads a port; none without a device, which is then in the report.
-pub(super) fn read_port(section: &Section<'_>, report: &mut Report) -> Option<PortSpec> {
+pub(super) fn read_port(
+    section: &Section<'_>,
+    devices: &mut Devices,
+    environment: Environment<'_>,
+    report: &mut Report,
+) -> Option<PortSpec> {
     let spanned = |key: &str, text| Spanned::new(text, section.span_of(key));
     let small = |key: &str| section.integer(key).and_then(|number| u16::try_from(number).ok());
     let mode = match section.choice("mode") {
@@ -81,6 +88,7 @@ pub(super) fn read_port(section: &Section<'_>, report: &mut Report) -> Option<Po
         }
     }
     let device = spanned("device", section.text("device")?);
+    let device = devices.resolve(device, environment, report)?;
     if let Some(Err(why)) = EmulatedDevice::read(&device.value) {
         report.error(device.span, why).hint(
             "an emulated NIC is written as `emulated,profile=iavf,queues=4,wire=net_af_packet0,iface=eth1`",

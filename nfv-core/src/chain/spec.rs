@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::check::{Checker, value_of};
+use super::device::Devices;
 use super::environment::Environment;
 use super::file_keys::FILE;
 use super::key::{FunctionType, TYPE_KEY};
@@ -143,11 +144,12 @@ impl ChainFile {
         let references = Checker::new(report, functions).file(&root, &FILE);
         resolve(&root, &references, report);
         let file = Section::root(&root, &FILE);
+        let mut devices = Devices::default();
         let this = Self {
             ports: file
                 .sections("ports")
                 .iter()
-                .filter_map(|port| read_port(port, report))
+                .filter_map(|port| read_port(port, &mut devices, environment, report))
                 .collect(),
             functions: read_functions(&file, functions),
             chains: file.sections("chains").iter().map(|chain| read_chain(chain, report)).collect(),

@@ -165,7 +165,18 @@ pub struct Control {
 }
 
 /// Changes to another chain file; says what came of it, or why not.
-pub type Reload = Arc<dyn Fn(Option<PathBuf>) -> Result<String, String> + Send + Sync>;
+pub type Reload = Arc<dyn Fn(Load) -> Result<String, String> + Send + Sync>;
+
+/// What is to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// The run's own file, as it is now.
+    Own,
+    /// This one.
+    File(PathBuf),
+    /// What runs already, with classes of what its functions decide now.
+    Same,
+}
 
 impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -225,7 +236,9 @@ impl Control {
             Request::Flows { filter, most } => {
                 self.flows(&filter, most.min(ROWS_MAX)).and_then(|v| json(&v))
             }
-            Request::Reload { config } => (self.reload)(config).and_then(|v| json(&v)),
+            Request::Reload { config } => {
+                (self.reload)(config.map_or(Load::Own, Load::File)).and_then(|v| json(&v))
+            }
             Request::Shards {} => self.shards().and_then(|v| json(&v)),
             Request::Tables {} => json(&self.tables()),
             Request::Move { first, last, worker } => {
@@ -367,6 +380,10 @@ impl Control {
         let write = own.write.as_ref();
         let write = write.ok_or_else(|| format!("`{handle}` can be read only"))?;
         write(value).map_err(|why| format!("`{handle}` cannot be `{value}`: {why}"))?;
+        // Workers see it at once; a NIC that drops what is to pass now is told before this is answered.
+        if !running.plan.are_classes_true() {
+            (self.reload)(Load::Same)?;
+        }
         tracing::info!("{handle} is {} now, it was {}", (own.read)(), known.value);
         Ok(own_handle(function, own))
     }

@@ -21,5 +21,5 @@ pub use shadow::{Line, Shadow, Takes, shadows, warn, warn_of_shadows};
 pub(crate) use synthesis::{Lane, Port, Synthesis};
 pub use tag_check::TagCheck;
 pub use tagged::{PortTags, TagCells};
-pub(crate) use tagged::{Tagged, compile_tags};
+pub(crate) use tagged::{Tagged, compile_tags, generations};
 pub use twin::Twin;

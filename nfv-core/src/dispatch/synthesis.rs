@@ -38,8 +38,9 @@ pub(crate) struct Lane<'m> {
 pub(crate) enum Port {
     /// Each is told by its class.
     Plain,
-    /// Those of known flows take the way of their flow, whatever their class: no class drops them.
-    KeepsFlows,
+    /// Some are not told by their class: those of known flows take the way of their flow, and those for the box itself are
+    /// the kernel's. No class drops them.
+    Guarded,
 }
 
 /// Makes the classes of one port after the other.
@@ -147,7 +148,7 @@ impl<'p> Synthesis<'p> {
 
     /// What a function says of a port's packets.
     fn level(&self, at: usize, port: PortIndex, seen: Seen) -> Option<Level> {
-        let decides = self.functions.get(at)?.built.decides.as_ref()?;
+        let decides = self.functions.get(at)?.built.decides.as_ref()?();
         let mut list = Vec::new();
         for (one, says) in decides.list.iter().filter(|(one, _)| is_at(one, port, self.around)) {
             list.extend(regions_of(one, seen)?.into_iter().map(|region| (region, *says)));

@@ -1,5 +1,8 @@
 //! What a worker knows of a class: where its packets enter, and where they are counted as if each had been asked about.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::class::{Class, ClassFate, Classes, Tag};
 use super::regions::is_taggable;
 use crate::account::CellId;
@@ -14,6 +17,8 @@ pub struct PortTags {
     /// The number of the first.
     first: u32,
     classes: Box<[Tagged]>,
+    /// The generations of the functions that were asked when the classes were made, and what they were before that.
+    asked: Box<[(Arc<AtomicU32>, u32)]>,
 }
 
 /// What becomes of a packet of a class.
@@ -52,6 +57,12 @@ impl PortTags {
         (tag.epoch() == self.epoch && is_taggable(headers)).then_some((tag.class(), *class))
     }
 
+    /// Whether the functions still decide what the classes say: once a burst.
+    #[inline]
+    pub(crate) fn is_true(&self) -> bool {
+        self.asked.iter().all(|(now, then)| now.load(Ordering::Acquire) == *then)
+    }
+
     /// Why packets of a class are dropped, if they are.
     #[inline]
     pub(crate) fn reason(&self, class: u32) -> Option<CellId> {
@@ -73,12 +84,19 @@ impl TagCells {
     }
 }
 
-/// What workers need of classes, by port, and where these are counted. What is left of a program behind its first steps is
+/// The generations of functions, to be read before they are asked what they decide.
+pub(crate) fn generations(functions: &[Function]) -> Vec<u32> {
+    let of = |f: &Function| f.built.generation.as_ref().map_or(0, |g| g.load(Ordering::Acquire));
+    functions.iter().map(of).collect()
+}
+
+/// What workers need of classes, by port, and where these are counted. `generations`: before the functions were asked. What is left of a program behind its first steps is
 /// added to the programs.
 pub(crate) fn compile_tags(
     classes: &Classes,
     functions: &[Function],
     programs: &mut Vec<Program>,
+    generations: &[u32],
 ) -> (Vec<Option<PortTags>>, TagCells) {
     let whole = programs.len();
     let mut all = Vec::new();
@@ -95,7 +113,14 @@ pub(crate) fn compile_tags(
             all.push(cells);
         }
         let (epoch, first) = (classes.epoch, first.tag.class());
-        ports.push(Some(PortTags { epoch, first, classes: tagged.into() }));
+        // Also who was asked and decided nothing may decide something by now, which does no harm.
+        let deciding = |(at, function): (usize, &Function)| {
+            let met = port.classes.iter().any(|class| class.decided.iter().any(|d| d.0 == at));
+            let now = function.built.generation.clone().filter(|_| met)?;
+            Some((now, generations.get(at).copied()?))
+        };
+        let asked = functions.iter().enumerate().filter_map(deciding).collect();
+        ports.push(Some(PortTags { epoch, first, classes: tagged.into(), asked }));
     }
     (ports, TagCells { classes: all.into() })
 }

@@ -85,6 +85,8 @@ pub struct FlowRules {
     port: Arc<StartedPort>,
     installed: BTreeMap<u64, Handle>,
     next: u64,
+    /// The start of the port after which they were given: the next one ends them.
+    start: u32,
 }
 
 /// A rule by its driver's pointer, which is never followed here.
@@ -98,7 +100,9 @@ unsafe impl Send for Handle {}
 impl FlowRules {
     /// Of a port that runs.
     pub fn of(port: &OpenPort) -> Self {
-        Self { port: port.started().clone(), installed: BTreeMap::new(), next: 1 }
+        let port = port.started().clone();
+        let start = port.start();
+        Self { port, installed: BTreeMap::new(), next: 1, start }
     }
 
     /// Whether the driver would take a rule now.
@@ -106,6 +110,7 @@ impl FlowRules {
     /// # Errors
     /// Its words.
     pub fn validate(&self, rule: &FlowRule) -> Result<(), String> {
+        let _control = self.port.control();
         let (raw, port) = (raw(rule), self.port.id());
         // SAFETY: the port runs as long as `self.port`; the call reads the rule and writes text of at most that length.
         told(|why, room| unsafe { dpdk_sys::nfv_flow_validate(port, &raw, why, room) })
@@ -116,6 +121,10 @@ impl FlowRules {
     /// # Errors
     /// The driver's words.
     pub fn install(&mut self, rule: &FlowRule) -> Result<u64, String> {
+        if self.start != self.port.start() {
+            self.forget();
+        }
+        let _control = self.port.control();
         let (raw, port) = (raw(rule), self.port.id());
         let mut made = std::ptr::null_mut();
         // SAFETY: as in `validate`; the rule that is made is written to `made`.
@@ -132,6 +141,10 @@ impl FlowRules {
     /// # Errors
     /// There is none of that number, or the driver's words; the rule is there still, then.
     pub fn remove(&mut self, id: u64) -> Result<(), String> {
+        let _control = self.port.control();
+        if self.start != self.port.start() {
+            return Err("the port has started again, without its rules".to_owned());
+        }
         let Handle(flow) = self.installed.get(&id).ok_or("there is no such rule")?;
         let (flow, port) = (flow.as_ptr(), self.port.id());
         // SAFETY: the driver made the rule, and it is given back once: it leaves `installed` below.
@@ -145,6 +158,7 @@ impl FlowRules {
     /// # Errors
     /// The driver's words.
     pub fn flush(&mut self) -> Result<(), String> {
+        let _control = self.port.control();
         let port = self.port.id();
         // SAFETY: the port runs as long as `self.port`; the handles that end by this are forgotten below.
         let flushed = told(|why, room| unsafe { dpdk_sys::nfv_flow_flush(port, why, room) });
@@ -156,11 +170,13 @@ impl FlowRules {
     /// Forgets what was installed, as a device that was reset has.
     pub fn forget(&mut self) {
         self.installed.clear();
+        self.start = self.port.start();
     }
 
     /// How many packets a rule has met; `None`: nobody counts them.
     pub fn hits(&self, id: u64) -> Option<u64> {
-        let Handle(flow) = self.installed.get(&id)?;
+        let _control = self.port.control();
+        let Handle(flow) = self.installed.get(&id).filter(|_| self.start == self.port.start())?;
         let (flow, port, mut hits) = (flow.as_ptr(), self.port.id(), 0);
         // SAFETY: the driver made the rule, and it is not given back yet; the call writes a number.
         told(|why, room| unsafe { dpdk_sys::nfv_flow_hits(port, flow, &mut hits, why, room) })

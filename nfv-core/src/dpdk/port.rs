@@ -503,7 +503,13 @@ pub(super) fn set_promiscuous(id: u16, wanted: bool, shortfalls: &mut Vec<String
     if !wanted {
         // For neighbour discovery and routing protocols. Drivers without it receive all anyway.
         // SAFETY: the port exists.
-        unsafe { dpdk_sys::rte_eth_allmulticast_enable(id) };
+        let failed = unsafe { dpdk_sys::rte_eth_allmulticast_enable(id) };
+        if failed != 0 && failed != -ENOTSUP {
+            shortfalls.push(format!(
+                "it does not receive all multicast ({}): IPv6 neighbours may not find it; for a VF, `ip link set PF vf N trust on` on the host",
+                errno_text(failed)
+            ));
+        }
     }
     if failed != 0 && wanted {
         shortfalls.push(format!(
@@ -512,6 +518,8 @@ pub(super) fn set_promiscuous(id: u16, wanted: bool, shortfalls: &mut Vec<String
         ));
     }
 }
+
+const ENOTSUP: i32 = 95;
 
 const DEFAULT_MTU: u16 = 1500;
 

@@ -67,6 +67,10 @@ impl OpenPort {
             _ => Err(self.failed(call, errno_text(failed))),
         };
         let mut shortfalls = Vec::new();
+        // Some drivers keep rules over a stop, others do not: of all there are none afterwards.
+        let mut why = [0; 64];
+        // SAFETY: the port exists; why it fails is written to `why`, as much as it has room for.
+        unsafe { dpdk_sys::nfv_flow_flush(id, why.as_mut_ptr(), why.len()) };
         // SAFETY: no queue is touched. The call stops the port first; a driver without resets says so.
         let has_reset = unsafe { dpdk_sys::rte_eth_dev_reset(id) } == 0;
         if has_reset {

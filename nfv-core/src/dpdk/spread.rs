@@ -22,6 +22,7 @@ impl RssTable {
 
     /// The key; `None` when the driver does not tell it.
     pub fn key(&self) -> Option<Vec<u8>> {
+        let _control = self.port.control();
         let mut key = vec![0; KEY_MAX];
         let info = self.info()?;
         let length = if info.hash_key_size == 0 { KEY_USUAL } else { info.hash_key_size };
@@ -39,6 +40,7 @@ impl RssTable {
 
     /// By the hash's lowest bits, a queue; empty: the driver does not tell.
     pub fn table(&self) -> Vec<u16> {
+        let _control = self.port.control();
         let Some((size, mut groups)) = self.info().and_then(|info| groups(info.reta_size)) else {
             return Vec::new();
         };
@@ -57,6 +59,7 @@ impl RssTable {
     /// # Errors
     /// The table has another size, or the driver's words.
     pub fn set(&self, table: &[u16]) -> Result<(), String> {
+        let _control = self.port.control();
         let size = self.info().map_or(0, |info| info.reta_size);
         let Some((_, mut all)) = groups(size).filter(|_| table.len() == usize::from(size)) else {
             return Err(format!("the NIC's table has {size} entries, not {}", table.len()));

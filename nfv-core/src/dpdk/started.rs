@@ -29,6 +29,8 @@ pub(super) struct StartedPort {
     resting: AtomicU32,
     /// Receive queues that are not gone.
     queues: AtomicU16,
+    /// How often it has started: what the driver was told before the last time is forgotten.
+    starts: AtomicU32,
     /// Held by who asks the driver, or changes the port.
     control: Mutex<()>,
 }
@@ -47,8 +49,14 @@ impl StartedPort {
             paused: AtomicBool::new(false),
             resting: AtomicU32::new(0),
             queues: AtomicU16::new(queues),
+            starts: AtomicU32::new(0),
             control: Mutex::default(),
         }
+    }
+
+    /// Which of its starts the last one was.
+    pub(super) fn start(&self) -> u32 {
+        self.starts.load(Ordering::Acquire)
     }
 
     #[inline]
@@ -122,6 +130,7 @@ impl StartedPort {
             }
             std::thread::sleep(Duration::from_micros(50));
         }
+        self.starts.fetch_add(1, Ordering::AcqRel);
         let done = work();
         if done.is_ok() {
             self.paused.store(false, Ordering::Release);
@@ -162,6 +171,7 @@ mod tests {
             paused: AtomicBool::new(false),
             resting: AtomicU32::new(0),
             queues: AtomicU16::new(queues),
+            starts: AtomicU32::new(0),
             control: Mutex::default(),
         }))
     }

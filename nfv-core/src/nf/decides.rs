@@ -5,8 +5,8 @@ use crate::chain::matching::Match;
 
 /// What an NF that keeps no state says of packets, by the first of a list of matches that they meet.
 ///
-/// It is the whole truth of what it says there, for as long as the NF is the same: a class is made of it once, and its
-/// packets do not come to the NF any more. What may change (by a handle, by time) is [`Says::Ask`].
+/// It is the whole truth of what it says there until it raises its generation: a class is made of it once, and its packets
+/// do not come to the NF any more. What changes otherwise is [`Says::Ask`].
 #[derive(Clone, Debug)]
 pub struct Decides {
     /// The first that a packet meets is what it says. As the chain's initiator sees packets: of an answer, source and
@@ -35,9 +35,12 @@ pub enum Says {
     Ask,
 }
 
+/// Tells what an NF decides now.
+pub type Decider = Box<dyn Fn() -> Decides + Send + Sync>;
+
 impl Built {
-    /// With what it decides by headers alone.
-    pub fn deciding(self, decides: Decides) -> Self {
-        Self { decides: Some(decides), ..self }
+    /// With what it decides by headers alone; asked when a plan is made, and again when its generation was raised.
+    pub fn deciding(self, decides: impl Fn() -> Decides + Send + Sync + 'static) -> Self {
+        Self { decides: Some(Box::new(decides)), ..self }
     }
 }

@@ -247,18 +247,23 @@ impl Installed {
     fn wrong_ones(&mut self) -> Vec<usize> {
         let there = self.rules.iter().filter(|one| one.state.is_ok()).map(|one| &one.planned.rule);
         let vlan = self.nic.limits().without_vlan;
-        let tests: Vec<(Test, NicRule)> =
-            there.map(|rule| (Test::of(&rule.pattern, vlan), rule.clone())).collect();
+        let tests: Vec<Test> = there.map(|rule| Test::of(&rule.pattern, vlan)).collect();
         let mut wrong = Vec::new();
+        let mut own = 0;
         for (at, one) in self.rules.iter_mut().enumerate() {
             let Ok((_, check)) = &mut one.state else { continue };
-            let frame = probe::frame(&one.planned.rule.pattern);
+            // The frame that it is to treat, and not a rule that acts before it.
+            let is_its = |frame: &Vec<u8>| {
+                let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+                let Ok(headers) = parse(frame, length) else { return false };
+                tests.iter().position(|test| test.is_met_by(&headers)) == Some(own)
+            };
+            let frame = probe::frames(&one.planned.rule.pattern).find(is_its);
+            own += 1;
+            // Of one without such a frame nothing is known.
+            let Some(frame) = frame else { continue };
             let Some(met) = self.nic.probe(&frame) else { return Vec::new() };
-            let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-            let Ok(headers) = parse(&frame, length) else { continue };
-            // Another rule may act before.
-            let expected = tests.iter().find(|(test, _)| test.is_met_by(&headers));
-            if expected.is_none_or(|(_, rule)| is_as(rule, met)) {
+            if is_as(&one.planned.rule, met) {
                 *check = Check::Verified;
             } else {
                 wrong.push(at);

@@ -7,9 +7,17 @@ use crate::chain::value::Prefix;
 use crate::packet::checksum::Sum;
 use crate::packet::protocol;
 
-/// The shortest frame that meets a pattern. Where it has no condition there is a value that documentation uses.
-pub(super) fn frame(pattern: &Pattern) -> Vec<u8> {
-    let (protocol, l4) = transport(pattern);
+/// Frames that meet a pattern, of different ports as far as it has some. Where it has no condition there is a value that
+/// documentation uses.
+pub(super) fn frames(pattern: &Pattern) -> impl Iterator<Item = Vec<u8>> {
+    let (sport, dport) = pattern.l4.ports();
+    let both = ports(dport).flat_map(move |d| ports(sport).take(4).map(move |s| (s, d)));
+    both.map(|ports| frame(pattern, ports))
+}
+
+/// The shortest frame of these ports that meets a pattern.
+fn frame(pattern: &Pattern, ports: (u16, u16)) -> Vec<u8> {
+    let (protocol, l4) = transport(pattern, ports);
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     if let Some(vlan) = pattern.vlan {
         frame.extend([0x81, 0]);
@@ -39,21 +47,21 @@ pub(super) fn frame(pattern: &Pattern) -> Vec<u8> {
 }
 
 /// Its protocol, and the header. Checksums of transports are left out: no NIC's rule looks at them.
-fn transport(pattern: &Pattern) -> (u8, Vec<u8>) {
-    let ports = |sport, dport| [port(sport), port(dport)].map(u16::to_be_bytes).concat();
+fn transport(pattern: &Pattern, (sport, dport): (u16, u16)) -> (u8, Vec<u8>) {
+    let ports = [sport, dport].map(u16::to_be_bytes).concat();
     match pattern.l4 {
-        L4Item::Tcp { sport, dport, flags: (mask, value) } => {
-            let mut header = ports(sport, dport);
+        L4Item::Tcp { flags: (mask, value), .. } => {
+            let mut header = ports;
             header.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, value & mask, 0x10, 0, 0, 0, 0, 0]);
             (protocol::TCP, header)
         }
-        L4Item::Udp { sport, dport } => {
-            let mut header = ports(sport, dport);
+        L4Item::Udp { .. } => {
+            let mut header = ports;
             header.extend([0, 8, 0, 0]);
             (protocol::UDP, header)
         }
-        L4Item::Sctp { sport, dport } => {
-            let mut header = ports(sport, dport);
+        L4Item::Sctp { .. } => {
+            let mut header = ports;
             header.extend([0; 8]);
             (protocol::SCTP, header)
         }
@@ -65,12 +73,18 @@ fn transport(pattern: &Pattern) -> (u8, Vec<u8>) {
     }
 }
 
-fn port(item: PortItem) -> u16 {
-    match item {
-        PortItem::Any => 40_000,
-        PortItem::Masked { value, mask } => value & mask,
-        PortItem::Range(first, _) => first,
-    }
+/// Some of the ports that an item takes, all over them.
+fn ports(item: PortItem) -> impl Iterator<Item = u16> {
+    let (first, last) = match item {
+        PortItem::Range(first, last) => (first, last),
+        PortItem::Any => (0, u16::MAX),
+        // Its other bits are free.
+        PortItem::Masked { value, mask } => (value & mask, (value & mask) | !mask),
+    };
+    let step = ((last - first) / PORTS).max(1);
+    let usual = matches!(item, PortItem::Any).then_some(40_000);
+    let all = (first..=last).step_by(usize::from(step));
+    usual.into_iter().chain(all.filter(move |port| item.takes(*port)))
 }
 
 /// The first host of the prefix.
@@ -88,5 +102,7 @@ fn v6(prefix: Option<Prefix>, host: u8) -> [u8; 16] {
     }
 }
 
+/// Of so many parts of a range one port.
+const PORTS: u16 = 32;
 /// Without a checksum.
 const LEAST: usize = 60;

@@ -25,6 +25,7 @@ impl Own {
         let keeps = entry.first.as_ref().filter(|_| self.flows.is_some());
         if let (Some(tags), None) = (&entry.tags, keeps)
             && burst.any_mark()
+            && tags.is_true()
         {
             return self.sort_tagged(plan, (tags, &entry.all), burst, port, io, now);
         }
@@ -99,6 +100,7 @@ impl Own {
             let picks_up = engine.picks_up(now);
             // What a class decides is about flows' first packets.
             let tags = entry.tags.as_ref().filter(|_| !picks_up && burst.any_mark());
+            let tags = tags.filter(|tags| tags.is_true());
             let mut ways = tags.map(|tags| self.ways_of_first(tags, burst, to));
             let first = if picks_up { all } else { first };
             let places = ways.as_mut().map_or(&mut to, |ways| &mut ways.to);

@@ -228,6 +228,23 @@ fn a_rule_that_is_taken_and_does_another_thing_is_found_and_taken_back() {
 }
 
 #[test]
+fn a_rule_is_shown_a_frame_that_no_rule_before_it_gets() {
+    let port = RingPort { into: Vec::new(), out: Vec::new() };
+    let lie = Some((Lie::Mark, LiedTo::All));
+    let (nic, _) = EmulatedNic::new(Box::new(AnyNic::new(2)), 2, port, lie);
+    let mut installed = Installed::none("p", Box::new(nic));
+    installed.change(vec![
+        planned(1, 0, (9000, 9002), Fate::Drop),
+        planned(2, 1, (9000, 9009), Fate::Rss),
+        // Nothing is left for it, so nothing is known of it.
+        planned(3, 2, (9004, 9005), Fate::Drop),
+    ]);
+    assert_eq!(installed.verify(), 2);
+    let states: Vec<_> = installed.rules().map(|rule| rule.state.map_err(drop)).collect();
+    assert_eq!(states, [Ok(Check::Verified), Err(()), Err(())]);
+}
+
+#[test]
 fn after_a_reset_all_rules_are_put_back() {
     let mut installed = emulated(None);
     installed.nic_mut().forget();
@@ -250,7 +267,8 @@ fn rules_that_a_process_left_when_it_crashed_are_flushed() {
     let port = RingPort { into: Vec::new(), out: Vec::new() };
     let (mut nic, _) = EmulatedNic::new(Box::new(AnyNic::new(2)), 2, port, None);
     nic.install(&planned(1, 0, (0, u16::MAX), Fate::Drop).rule).unwrap();
-    let frame = probe::frame(&planned(1, 0, (53, 53), Fate::Drop).rule.pattern);
+    let pattern = planned(1, 0, (53, 53), Fate::Drop).rule.pattern;
+    let frame = probe::frames(&pattern).next().unwrap();
     assert_eq!(nic.probe(&frame), Some(Met::Dropped));
     let installed = Installed::none("p", Box::new(nic.clone()));
     assert!(matches!(installed.nic().probe(&frame), Some(Met::Passed { mark: None, .. })));
