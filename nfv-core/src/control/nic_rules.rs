@@ -136,9 +136,10 @@ impl NicRules {
         }
     }
 
-    /// Takes all rules back, at the end of a run.
+    /// Takes all rules back at the end of a run, and lets go of the ports: they close with their last owner, and their mbufs
+    /// come back then.
     pub fn end(&self) {
-        for port in self.lock().iter_mut() {
+        for mut port in self.lock().drain(..) {
             port.installed.end();
         }
     }
