@@ -8,6 +8,7 @@
 #include <rte_version.h>
 #include <rte_acl.h>
 #include <rte_eal.h>
+#include <rte_epoll.h>
 #include <rte_errno.h>
 #include <rte_eth_ring.h>
 #include <rte_ethdev.h>

@@ -18,7 +18,7 @@ NFV = os.environ.get("NFV", "target/release/nfv")
 ROUNDS = 5
 SECONDS = 3
 # What is measured, in the order of the table: see the functions of these names.
-GROUPS = ["basics", "chain", "flows", "new", "rules", "offload"]
+GROUPS = ["basics", "chain", "flows", "new", "rules", "offload", "balance"]
 ONE, TWO = ["-l", "0,1"], ["--lcores", "0@0,1@0,2@1"]
 VIP = "203.0.113.1"
 # To the balancer's address, so that all of a chain has something to do.
@@ -346,6 +346,32 @@ def offload_promises(runs):
     yield all_pass("offload", runs["1 firewall"] + runs["8 firewalls"])
 
 
+def balance(folder, memory):
+    """Flows by Zipf's law that nearly all fall to one of two workers at first: tests/balance.rs, which needs no device."""
+    return {"skewed": skewed}
+
+
+def skewed():
+    test = ["cargo", "test", "--release", "--locked", "--test", "balance", "--", "--nocapture"]
+    done = subprocess.run(test, capture_output=True, text=True)
+    figures = re.search(r"^figures: (.*)$", done.stdout, re.MULTILINE)
+    if figures is None:
+        sys.exit(f"tests/balance.rs: {done.stdout}{done.stderr}")
+    return json.loads(figures.group(1)) | {"failed": done.returncode}
+
+
+def balance_promises(runs):
+    list_ = runs["skewed"]
+    for table in ("stays", "follows"):
+        seconds = statistics.median(r[table]["even_after_seconds"] for r in list_)
+        yield most(f"skewed, table {table}: within 10 points after", seconds, 1, unit="s")
+        for what in ("lost", "out_of_order"):
+            yield most(f"skewed, table {table}: packets {what}", sum(r[table][what] for r in list_), 0)
+    handed = statistics.median(r["follows"]["handed_over"] for r in list_)
+    yield most("skewed, table follows: handed over", 100 * handed, 1, unit="%")
+    yield least("skewed, nothing moves: points apart", 100 * min(r["without"]["spread"] for r in list_), 30)
+
+
 # ---- what was promised ----
 
 
@@ -430,7 +456,8 @@ def main():
                 for name, make in makers.items():
                     runs[name].append(make())
             print(f"\n{group}")
-            print_runs(runs)
+            if group != "balance":
+                print_runs(runs)
             print()
             for promise in globals()[f"{group}_promises"](runs):
                 print_promise(promise)

@@ -23,6 +23,7 @@ use anyhow::{Context, anyhow};
 use hdrhistogram::Histogram;
 use nfv_core::account::{CellId, Cells, Counter, Ledger, Side};
 use nfv_core::chain::port::PortSpec;
+use nfv_core::chain::spec::Idle;
 use nfv_core::clock::Tsc;
 use nfv_core::control::nic_rules::NicRules;
 use nfv_core::control::periodic::Periodic;
@@ -75,7 +76,8 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     replace_devices(&mut config.file.ports, &capture.display().to_string(), packets, lcores.len());
     let (file, plan) = config.compile(Purpose::Run, None)?;
     let plan = Arc::new(plan);
-    let Opened { ports, queues: seeds, emulated } = open_ports(&eal, &file.ports, lcores.len())?;
+    let Opened { ports, queues: seeds, emulated } =
+        open_ports(&eal, &file.ports, (lcores.len(), Idle::Poll))?;
     let rules = NicRules::none(nics(&ports, &file.ports, &emulated));
     rules.change(&plan);
     let sender = emulated.into_iter().find(|nic| nic.port == PortIndex(0)).zip(ports.first());

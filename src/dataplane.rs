@@ -2,12 +2,13 @@
 
 use anyhow::anyhow;
 use nfv_core::chain::port::{Mode, PortSpec};
-use nfv_core::chain::spec::ChainFile;
+use nfv_core::chain::spec::{ChainFile, Idle};
 use nfv_core::dpdk::{
-    Eal, EalError, Lcore, OpenPort, Packets, PortError, PortRequest, QueueSeed, RxQueue, TxQueue,
+    Eal, EalError, Interrupts, Lcore, OpenPort, Packets, PortError, PortRequest, QueueSeed,
+    RxQueue, TxQueue,
 };
 use nfv_core::nf::PortIndex;
-use nfv_core::worker::Io;
+use nfv_core::worker::{Bell, Io};
 
 use crate::doctor::{Ask, Color, Finding, HugeChoice, Machine, Severity, preflight, print};
 use crate::eal_args::unknown_options;
@@ -90,10 +91,14 @@ pub struct Opened {
 
 /// Opens the ports with one queue pair a worker, or as many workers as the least of them has queues for, and waits for
 /// their links.
-pub fn open_ports(eal: &Eal, specs: &[PortSpec], workers: usize) -> Result<Opened, Failure> {
+pub fn open_ports(
+    eal: &Eal,
+    specs: &[PortSpec],
+    (workers, idle): (usize, Idle),
+) -> Result<Opened, Failure> {
     let mut requests: Vec<PortRequest> = specs
         .iter()
-        .map(|spec| request(spec, u16::try_from(workers).unwrap_or(u16::MAX)))
+        .map(|spec| request(spec, u16::try_from(workers).unwrap_or(u16::MAX), idle))
         .collect();
     for (i, spec) in specs.iter().enumerate() {
         let Some(request) = requests.get(i) else { continue };
@@ -181,7 +186,7 @@ pub fn from_port_error(why: PortError) -> Failure {
     }
 }
 
-fn request(spec: &PortSpec, queues: u16) -> PortRequest {
+fn request(spec: &PortSpec, queues: u16, idle: Idle) -> PortRequest {
     PortRequest {
         name: spec.name.value.clone(),
         device: spec.device.value.clone(),
@@ -192,6 +197,7 @@ fn request(spec: &PortSpec, queues: u16) -> PortRequest {
         descriptors: (spec.rx_descriptors, spec.tx_descriptors),
         mempool_size: spec.mempool_size,
         link_timeout: spec.link_timeout,
+        wakes: idle == Idle::Interrupt,
     }
 }
 
@@ -203,6 +209,18 @@ impl Queues {
     /// Claims a worker's queues, on its thread.
     pub fn claim(seeds: Vec<QueueSeed>) -> Self {
         Self(seeds.into_iter().map(QueueSeed::claim).collect())
+    }
+
+    /// What wakes their worker, where all of them do.
+    ///
+    /// # Errors
+    /// A driver has them, and refuses.
+    pub fn interrupts(&self, bell: &Bell) -> Result<Option<Interrupts>, String> {
+        if !self.0.iter().all(|(rx, _)| rx.wakes()) {
+            return Ok(None);
+        }
+        let bell = bell.wire().map_err(|why| format!("eventfd: {why}"))?;
+        Interrupts::of(self.0.iter().map(|(rx, _)| rx), bell).map(Some)
     }
 
     /// How many ports there are.

@@ -81,6 +81,7 @@ fn open_wire(
         name: format!("{} wire", request.name),
         device: device.to_owned(),
         queues: 1,
+        wakes: false,
         descriptors: (None, None),
         mempool_size: Some(request.mempool_size.unwrap_or(held.next_power_of_two() - 1)),
         ..request.clone()

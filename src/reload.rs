@@ -7,7 +7,7 @@ use std::time::Duration;
 use nfv_core::chain::compile::{Plan, compile};
 use nfv_core::chain::report::{Color, Report};
 use nfv_core::chain::source::Source;
-use nfv_core::chain::spec::ChainFile;
+use nfv_core::chain::spec::{ChainFile, Idle};
 use nfv_core::control::nic_rules::NicRules;
 use nfv_core::control::requests::{Load, Reload};
 use nfv_core::control::running::{Changed, Workers};
@@ -82,6 +82,11 @@ impl Reloader {
             tracing::warn!(
                 "flows: max stays at {}, with which the run began: a larger one needs a new run",
                 self.file.flows.max
+            );
+        }
+        if file.workers.idle == Idle::Interrupt && self.file.workers.idle != Idle::Interrupt {
+            tracing::warn!(
+                "workers: idle: interrupt needs a new run, which asks the devices for interrupts; until then idle workers pause"
             );
         }
         let took = self.take(plan)?;

@@ -13,17 +13,19 @@ use nfv_core::control::nic_rules::NicRules;
 use nfv_core::control::periodic::Periodic;
 use nfv_core::control::requests::{Control, Load, Reload};
 use nfv_core::control::running::{Running, Workers};
+use nfv_core::control::tables::{TablePort, Tables};
 use nfv_core::control::twin::TwinConfig;
 use nfv_core::dpdk::{OpenPort, QueueSeed, ReserveError, unaccounted_packets};
 use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Purpose};
-use nfv_core::worker::{Desk, KernelQueues, Mates, Seat, Ties, Worker};
+use nfv_core::offload::{Nic, PortRules};
+use nfv_core::worker::{Desk, KernelQueues, Mates, Rest, Seat, Ties, Worker};
 
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::control::{ControlThread, Tasks};
 use crate::dataplane::{Opened, Queues, open_ports, start_eal};
-use crate::emulated::{Wires, nics};
+use crate::emulated::{Emulated, Wires, nics};
 use crate::failure::Outcome;
 use crate::hints::Hints;
 use crate::lives::Lives;
@@ -39,7 +41,8 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let (eal, lcores) = start_eal(eal_options, &config.file)?;
     let (file, plan) = config.compile(Purpose::Run, None)?;
     let plan = Arc::new(plan);
-    let Opened { ports, queues: seeds, emulated } = open_ports(&eal, &file.ports, lcores.len())?;
+    let Opened { ports, queues: seeds, emulated } =
+        open_ports(&eal, &file.ports, (lcores.len(), file.workers.idle))?;
 
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -61,10 +64,13 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let (carriers, changes) = tokio::sync::mpsc::unbounded_channel();
     let (tasks, task_changes) = tokio::sync::mpsc::unbounded_channel();
     let clock = Tsc::start();
-    let all = Workers::new(
+    // Nothing is received yet, so the tables can be written without anybody waiting.
+    let tables = Tables::start(table_ports(&ports, &emulated), &mates, of);
+    let all = Workers::with_tables(
         Running::first(plan.clone(), cells.clone()),
         desks.clone(),
         mates.clone(),
+        tables,
         clock,
     );
     let _balance = (of > 1).then(|| Periodic::balance(all.clone())).transpose();
@@ -109,6 +115,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let start = Instant::now();
     let mut lives = Lives::new(&ports, carriers, |index, port| {
         rules.restore(index);
+        all.restore_tables();
         if let Some(table) = &all.now().plan.routes {
             table.set_port(index, PortFacts { mac: port.mac(), mtu: port.mtu });
         }
@@ -182,6 +189,23 @@ fn kernel_queues(routed: &[RoutedPort], ports: usize) -> Vec<Option<Arc<KernelQu
     (0..ports).map(|port| of(port).map(|r| r.queues.clone())).collect()
 }
 
+/// The ports as NICs with tables.
+fn table_ports(ports: &[OpenPort], emulated: &[Emulated]) -> Vec<TablePort> {
+    let nic = |index: PortIndex, port: &OpenPort| -> Box<dyn Nic> {
+        match emulated.iter().find(|emulated| emulated.port == index) {
+            Some(emulated) => Box::new(emulated.nic.clone()),
+            None => Box::new(PortRules::of(port)),
+        }
+    };
+    let of = |(index, port): (PortIndex, &OpenPort)| TablePort {
+        port: index,
+        name: port.name.clone(),
+        ring: port.rx_descriptors,
+        nic: nic(index, port),
+    };
+    (0..=u8::MAX).map(PortIndex).zip(ports).map(of).collect()
+}
+
 /// A worker's life, on its lcore.
 fn work(
     worker: Result<Worker, ReserveError>,
@@ -191,11 +215,19 @@ fn work(
 ) -> Result<(), ReserveError> {
     let mut worker = worker.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
     let mut queues = Queues::claim(seeds);
+    let interrupts = queues.interrupts(&worker.bell()).unwrap_or_else(|why| {
+        tracing::warn!("a worker pauses when it is idle, it cannot sleep: {why}");
+        None
+    });
+    let mut rest = Rest::new(interrupts, clock);
     while !stop.load(Ordering::Relaxed) {
-        if worker.poll(&mut queues, clock.now()) == 0 {
-            std::hint::spin_loop();
+        let now = clock.now();
+        match worker.poll(&mut queues, now) {
+            0 => rest.take(&mut worker, &mut queues, now),
+            _ => rest.none(),
         }
     }
+    drop(rest);
     worker.end();
     Ok(())
 }

@@ -62,6 +62,12 @@ pub(crate) const WORKERS: Table = Table {
             help: "move shards of flows from a worker that is more than 85 % busy to one that is less than 60 % busy",
         },
         Key {
+            name: "idle",
+            shape: Shape::Choice(&["poll", "pause", "interrupt"]),
+            need: Need::Default("pause"),
+            help: "what a worker does when nothing has come for a millisecond: poll on, look every 50 us, or sleep until a device wakes it",
+        },
+        Key {
             name: "check-tags",
             shape: Shape::Integer { min: 0, max: 1_000_000_000 },
             need: Need::Default("1024"),

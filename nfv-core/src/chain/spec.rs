@@ -42,14 +42,27 @@ pub struct ChainFile {
 pub struct WorkerSettings {
     /// Whether shards move from busy workers to others.
     pub balance: bool,
+    /// What a worker does while nothing comes.
+    pub idle: Idle,
     /// Of so many packets of a port whose NIC has rules, one is looked at for its tag; 0: none.
     pub check_tags: u32,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { balance: true, check_tags: 1024 }
+        Self { balance: true, idle: Idle::Pause, check_tags: 1024 }
     }
+}
+
+/// What a worker does while nothing comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// It looks again and again.
+    Poll,
+    /// It looks every 50 microseconds.
+    Pause,
+    /// It sleeps until a device or another worker wakes it.
+    Interrupt,
 }
 
 /// A network function.
@@ -194,6 +207,12 @@ fn read_workers(section: &Section<'_>) -> WorkerSettings {
     let check_tags = section.integer("check-tags").and_then(|n| u32::try_from(n).ok());
     WorkerSettings {
         balance: section.flag("balance").unwrap_or(usual.balance),
+        idle: match section.choice("idle") {
+            Some("poll") => Idle::Poll,
+            Some("interrupt") => Idle::Interrupt,
+            Some(_) => Idle::Pause,
+            None => usual.idle,
+        },
         check_tags: check_tags.unwrap_or(usual.check_tags),
     }
 }

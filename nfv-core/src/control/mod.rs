@@ -10,5 +10,6 @@ pub mod periodic;
 pub mod requests;
 pub mod running;
 pub mod socket;
+pub mod tables;
 pub mod twin;
 mod watch;

@@ -55,6 +55,8 @@ pub enum Request {
     },
     /// Which worker has which shards, and how many flows.
     Shards {},
+    /// Which ports' NICs send each shard to its worker.
+    Tables {},
     /// Moves shards with their flows to a worker.
     Move {
         /// The first one.
@@ -204,6 +206,17 @@ pub struct WorkerShards {
     pub flows: u64,
 }
 
+/// The table of a port's NIC.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct PortTable {
+    /// The port.
+    pub port: String,
+    /// How many entries it has, when it follows the shards.
+    pub entries: Option<usize>,
+    /// Why it does not.
+    pub why: Option<String>,
+}
+
 impl Control {
     /// Answers a line.
     pub fn answer_line(&self, line: &[u8]) -> Answer {
@@ -227,6 +240,7 @@ impl Control {
                 (self.reload)(config.map_or(Load::Own, Load::File)).and_then(|v| json(&v))
             }
             Request::Shards {} => self.shards().and_then(|v| json(&v)),
+            Request::Tables {} => json(&self.tables()),
             Request::Move { first, last, worker } => {
                 let moves: Vec<_> = (first..=last).map(|shard| (shard, worker)).collect();
                 self.workers.move_shards(&moves).map(moved).and_then(|v| json(&v))
@@ -301,6 +315,16 @@ impl Control {
             WorkerShards { worker, busy, shards: own.map(|(shard, _)| shard).collect(), flows }
         };
         Ok((0..).take(self.workers.now().workers()).map(of).collect())
+    }
+
+    /// Which tables follow.
+    fn tables(&self) -> Vec<PortTable> {
+        let row = |(port, table): (String, Result<usize, String>)| PortTable {
+            port,
+            entries: table.as_ref().ok().copied(),
+            why: table.err(),
+        };
+        self.workers.tables().into_iter().map(row).collect()
     }
 
     /// Takes all shards from a worker.

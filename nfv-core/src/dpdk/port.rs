@@ -9,6 +9,8 @@ use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
 use super::eal::Eal;
 use super::errno_text;
+use super::interrupts::Wakes;
+use super::log;
 use super::mempool::{HEADROOM, Mempool, MempoolError};
 use super::queue::{RxQueue, TxQueue};
 use super::started::StartedPort;
@@ -38,6 +40,8 @@ pub struct PortRequest {
     pub mempool_size: Option<u32>,
     /// How long to wait for the link.
     pub link_timeout: Duration,
+    /// Whether workers are to sleep until its queues wake them.
+    pub wakes: bool,
 }
 
 /// Why a port cannot be had.
@@ -125,6 +129,8 @@ pub struct OpenPort {
     pub driver: String,
     /// Queue pairs in use.
     pub queues: u16,
+    /// Descriptors of each receive queue.
+    pub rx_descriptors: u16,
     /// The MTU in force.
     pub mtu: u16,
     /// In the lower six bytes.
@@ -236,7 +242,7 @@ impl OpenPort {
             }
             let (name, device) = (request.name.clone(), request.device.clone());
             // The driver's own words say more than a number.
-            let why = std::iter::once(errno_text(failed)).chain(super::log::take_errors());
+            let why = std::iter::once(errno_text(failed)).chain(log::take_errors());
             Err(PortError::Call { name, device, call, why: why.collect::<Vec<_>>().join("; ") })
         };
         let mut shortfalls = Vec::new();
@@ -253,7 +259,7 @@ impl OpenPort {
             ));
         }
         let mtu = fit_mtu(request.mtu, &info, &mut shortfalls);
-        configure(id, queues, mtu, &info, &mut shortfalls, &call)?;
+        configure(id, (queues, request.wakes), mtu, &info, &mut shortfalls, &call)?;
 
         let mut descriptors =
             (request.descriptors.0.unwrap_or(1024), request.descriptors.1.unwrap_or(1024));
@@ -280,7 +286,16 @@ impl OpenPort {
         set_mac(id, request.mac, &mut shortfalls);
         // SAFETY: configured, with all its queues set up.
         call("rte_eth_dev_start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
-        let started = Arc::new(StartedPort::new(id, queues));
+        let wakes = match request.wakes.then(|| log::quietly(|| Wakes::of(id, 0))) {
+            Some(Err(why)) => {
+                shortfalls.push(format!(
+                    "the driver has no receive interrupts ({why}): idle workers pause, as with `idle: pause`"
+                ));
+                false
+            }
+            asked => asked.is_some(),
+        };
+        let started = Arc::new(StartedPort::new(id, queues, wakes));
         set_promiscuous(id, request.promiscuous, &mut shortfalls);
 
         let mut real_mtu = mtu;
@@ -291,6 +306,7 @@ impl OpenPort {
             device: name_of(id).unwrap_or_else(|| request.device.clone()),
             driver: text_of(info.driver_name),
             queues,
+            rx_descriptors: descriptors.0,
             mtu: real_mtu,
             mac: AtomicU64::new(0),
             pool,
@@ -414,7 +430,7 @@ pub(super) fn set_mac(id: u16, wanted: Option<[u8; 6]>, shortfalls: &mut Vec<Str
 /// Configures with all that helps; what the driver refuses is left out, a step at a time.
 pub(super) fn configure(
     id: u16,
-    queues: u16,
+    (queues, wakes): (u16, bool),
     mtu: u16,
     info: &rte_eth_dev_info,
     shortfalls: &mut Vec<String>,
@@ -432,6 +448,7 @@ pub(super) fn configure(
             | dpdk_sys::NFV_RX_OFFLOAD_RSS_HASH
             | dpdk_sys::NFV_RX_OFFLOAD_SCATTER);
     conf.txmode.mq_mode = dpdk_sys::RTE_ETH_MQ_TX_NONE;
+    conf.intr_conf.set_rxq(u32::from(wakes));
     if queues > 1 && fields != 0 {
         conf.rxmode.mq_mode = dpdk_sys::RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = fields;

@@ -29,6 +29,16 @@ impl RxQueue {
         Self { port, queue, rested: Rested::default(), this_thread: PhantomData }
     }
 
+    /// Its port and number.
+    pub(super) fn place(&self) -> (&Arc<StartedPort>, u16) {
+        (&self.port, self.queue)
+    }
+
+    /// Whether its interrupts were asked for, and its driver has them.
+    pub fn wakes(&self) -> bool {
+        self.port.wakes()
+    }
+
     /// Receives up to `BURST_MAX` packets into `packets`, which is empty.
     #[inline]
     pub fn receive(&mut self, packets: &mut Packets) {

@@ -79,7 +79,7 @@ impl OpenPort {
             // SAFETY: the port exists; the call fills the struct.
             call("rte_eth_dev_info_get", unsafe { dpdk_sys::rte_eth_dev_info_get(id, &mut info) })?;
             let (request, queues) = (&self.request, self.queues);
-            configure(id, queues, self.mtu, &info, &mut shortfalls, &call)?;
+            configure(id, (queues, request.wakes), self.mtu, &info, &mut shortfalls, &call)?;
             set_up_queues(id, queues, self.descriptors, &self.pool, &call)?;
             set_mac(id, request.mac, &mut shortfalls);
         } else {

@@ -21,6 +21,8 @@ use super::events;
 #[derive(Debug)]
 pub(super) struct StartedPort {
     id: u16,
+    /// Its queues have receive interrupts, which were asked for.
+    wakes: bool,
     /// Queues keep away.
     paused: AtomicBool,
     /// The number of the last pause in the upper half, and how many receive queues have said that they rest in it.
@@ -39,10 +41,11 @@ pub(super) struct Rested(u16);
 
 impl StartedPort {
     /// With so many queues, none of which is claimed yet.
-    pub(super) fn new(id: u16, queues: u16) -> Self {
+    pub(super) fn new(id: u16, queues: u16, wakes: bool) -> Self {
         events::watch(id);
         Self {
             id,
+            wakes,
             paused: AtomicBool::new(false),
             resting: AtomicU32::new(0),
             queues: AtomicU16::new(queues),
@@ -59,6 +62,15 @@ impl StartedPort {
     #[inline]
     pub(super) fn id(&self) -> u16 {
         self.id
+    }
+
+    pub(super) fn wakes(&self) -> bool {
+        self.wakes
+    }
+
+    /// How often queues were to keep away. Who has seen a number may touch the device until it says that it rests.
+    pub(super) fn pauses(&self) -> u16 {
+        number_of(self.resting.load(Ordering::Acquire))
     }
 
     /// Whether queues are to keep away from the device.
@@ -155,6 +167,7 @@ mod tests {
     fn port(queues: u16) -> Arc<ManuallyDrop<StartedPort>> {
         Arc::new(ManuallyDrop::new(StartedPort {
             id: u16::MAX,
+            wakes: false,
             paused: AtomicBool::new(false),
             resting: AtomicU32::new(0),
             queues: AtomicU16::new(queues),

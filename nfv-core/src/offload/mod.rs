@@ -6,6 +6,7 @@ mod emulated;
 mod facts;
 mod installed;
 mod ladder;
+mod measured;
 mod port_rules;
 mod probe;
 mod profile;
@@ -20,6 +21,7 @@ pub use facts::{
 };
 pub use installed::{Check, Installed, Planned, RuleState};
 pub use ladder::{Asked, Offload, Placed, PlannedRule, Role, Rung, deal, plan};
+pub use measured::{Found, Measured};
 pub use port_rules::PortRules;
 pub use profile::{FieldsSeen, Profile, Shape};
 pub use rule::{Fate, L4Item, Met, Nic, NicRule, Pattern, PortItem, Refusal, RuleId, Spread};

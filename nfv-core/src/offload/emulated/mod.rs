@@ -14,6 +14,7 @@ mod wire;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +77,7 @@ impl EmulatedNic {
         let shared = Arc::new(Shared {
             rules: Mutex::new(rules),
             version: AtomicU64::new(1),
+            acts: AtomicU64::new(0),
             counts: Counts::default(),
         });
         let side = NicSide::new(shared.clone(), queues, port);
@@ -173,6 +175,8 @@ impl Nic for EmulatedNic {
         rules.takes.set_table(table)?;
         rules.table = table.to_vec();
         self.shared.changed();
+        drop(rules);
+        self.shared.wait_for_side();
         Ok(())
     }
 
@@ -189,6 +193,8 @@ struct Shared {
     rules: Mutex<Rules>,
     /// Changes with the rules; the NIC's side looks at it for each burst.
     version: AtomicU64,
+    /// The version by which everything was decided that is in front of the queues; 0 until the NIC's side runs.
+    acts: AtomicU64,
     counts: Counts,
 }
 
@@ -199,6 +205,16 @@ impl Shared {
 
     fn changed(&self) {
         self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Waits until nothing is under way that was decided otherwise, as it is after a while in a NIC: its side is a thread
+    /// that the kernel may stop for longer.
+    fn wait_for_side(&self) {
+        let (version, start) = (self.version.load(Ordering::Acquire), Instant::now());
+        let behind = || (1..version).contains(&self.acts.load(Ordering::Acquire));
+        while behind() && start.elapsed() < SIDE_STOPS {
+            std::thread::sleep(Duration::from_micros(20));
+        }
     }
 }
 
@@ -245,6 +261,8 @@ fn add(count: &AtomicU64, n: u64) {
     count.store(count.load(Ordering::Relaxed) + n, Ordering::Relaxed);
 }
 
+/// A side that does not act for so long is driven no more.
+const SIDE_STOPS: Duration = Duration::from_millis(200);
 /// Where the NIC's facts have no table.
 const TABLE_USUAL: u16 = 128;
 /// Bytes of a key.

@@ -147,6 +147,7 @@ impl NicSide {
 
     /// Takes packets from the wire to the queues, or wherever the rules have them.
     pub fn receive(&mut self, packets: &mut Packets) {
+        self.refresh();
         for packet in packets.drain(..) {
             let decision = self.decide(packet.data(), packet.len());
             self.meet(&decision, 1);
@@ -197,6 +198,9 @@ impl NicSide {
                 Packet::free_all(waiting);
             }
             all &= waiting.is_empty();
+        }
+        if all {
+            self.shared.acts.store(self.version, Ordering::Release);
         }
         all
     }
