@@ -18,6 +18,7 @@ mod hints;
 mod lives;
 mod network;
 mod offload;
+mod plan;
 mod reload;
 mod replay;
 mod run;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::Run(run) => run::run(&eal_options, &run),
         Command::Check(check) => check::check(&check),
         Command::Replay(replay) => replay::replay(&replay),
+        Command::Plan(args) => plan::plan(&eal_options, &args),
         Command::Bench(args) => bench::bench(&eal_options, &args),
         Command::Ctl(args) => ctl::ctl(&args),
         Command::Schema(args) => schema::print(&args),

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::chain::compile::Plan;
 use crate::dispatch::{Classes, PortClasses, TagCheck};
 use crate::offload::{
-    Asked, Check, EmulatedNic, Facts, Fate, Installed, Nic, NicCounts, Pattern, Placed, Planned,
-    Refusal, RuleState, Rung, deal, plan,
+    Asked, Check, EmulatedNic, Fate, Installed, Nic, NicCounts, Pattern, Placed, Planned, Refusal,
+    RuleState, Rung, bound_to, plan,
 };
 use crate::port_index::PortIndex;
 
@@ -162,7 +162,7 @@ impl PortRules {
             return self.have_checked(plan);
         }
         let planned = match (next, self.installed.nic().blank()) {
-            (Some(next), Some(blank)) => self.plan(next, blank.as_ref()).0,
+            (Some(next), Some(blank)) => self.plan(plan, next, blank.as_ref()).0,
             // It can be asked only when it has no rules.
             _ => Vec::new(),
         };
@@ -188,7 +188,7 @@ impl PortRules {
                 self.installed.change(Vec::new());
             }
             let nic = blank.as_deref().unwrap_or_else(|| self.installed.nic());
-            let (planned, placed) = self.plan(next, nic);
+            let (planned, placed) = self.plan(plan, next, nic);
             self.placed = placed;
             if self.check.is_none() && !planned.is_empty() {
                 // Before the first tag comes.
@@ -239,12 +239,8 @@ impl PortRules {
         }
     }
 
-    fn plan(&self, classes: &PortClasses, nic: &dyn Nic) -> (Vec<Planned>, Vec<Placed>) {
-        let facts = Facts::of_driver(nic.driver());
-        // Where packets cannot be spread by a rule, classes without flows are dealt out.
-        let cannot_spread =
-            facts.is_some_and(|facts| facts.unsteered == crate::offload::Unsteered::None);
-        let bound = if cannot_spread { deal(classes, |_| true, nic.queues()) } else { Vec::new() };
+    fn plan(&self, of: &Plan, classes: &PortClasses, nic: &dyn Nic) -> (Vec<Planned>, Vec<Placed>) {
+        let bound = bound_to(of, classes, nic);
         let asked = Asked { bound: &bound, refused: &self.refused, room: None };
         let offload = plan(classes, nic, asked);
         let class = |at: usize| classes.classes.get(at).map_or(0, |c| c.tag.class());
@@ -272,7 +268,7 @@ impl PortRules {
                 None => refused.push((why, 1)),
             }
         }
-        let told = self.placed.iter().filter(|placed| placed.rung < Rung::HandOver).count();
+        let told = self.placed.iter().filter(|placed| placed.rules > 0).count();
         NicReport {
             port: self.name.clone(),
             driver: self.installed.nic().driver().to_owned(),

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::rule::{Fate, L4Item, NicRule, PortItem, Refusal};
@@ -124,7 +124,7 @@ pub enum Fields {
 }
 
 /// Which frames a pattern without a VLAN takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WithoutVlan {
     /// Tagged ones too.

@@ -23,6 +23,7 @@ use super::cell::{Cell, Fit, PLANES, Plane};
 use super::facts::{Facts, Fields, Limits};
 use super::profile::{FieldsSeen, Shape};
 use super::rule::{Fate, Nic, NicRule, Pattern, Refusal};
+use crate::chain::compile::Plan;
 use crate::dispatch::{Class, ClassFate, PortClasses, Tag};
 use crate::port_index::PortIndex;
 
@@ -83,7 +84,7 @@ pub enum Rung {
     Queue,
     /// It spreads them.
     Rss,
-    /// Nothing: they arrive where they arrive, and are handed over.
+    /// Nothing: they arrive where they arrive, and software hands them to their workers.
     HandOver,
 }
 
@@ -135,6 +136,15 @@ pub fn plan(classes: &PortClasses, nic: &dyn Nic, asked: Asked<'_>) -> Offload {
     ladder.finish(best)
 }
 
+/// The queues that classes are bound to: on a NIC that cannot be told how to spread packets, those that keep no flows are
+/// dealt to all of them. Elsewhere none is bound.
+pub fn bound_to(plan: &Plan, classes: &PortClasses, nic: &dyn Nic) -> Vec<Option<u16>> {
+    if nic.queues() < 2 || spreads(nic) {
+        return Vec::new();
+    }
+    deal(classes, |class| plan.keeps_flows(class), nic.queues())
+}
+
 /// Gives classes without flows, by their share, to queues: any worker may have them. For NICs that cannot spread packets.
 pub fn deal(
     classes: &PortClasses,
@@ -173,12 +183,29 @@ struct Part {
     told: Result<Told, Why>,
 }
 
+impl Part {
+    /// The same, but told only if all of it looks at these fields.
+    fn if_it_looks_at(&self, seen: Option<FieldsSeen>) -> Self {
+        let fits = |told: &Told| seen.is_some() && the_fields(&told.patterns) == seen;
+        let other =
+            "the NIC's rules all look at the same fields, and others tell more of the traffic";
+        let told = match &self.told {
+            Ok(told) if !fits(told) => Err(other.to_owned()),
+            told => told.clone(),
+        };
+        Self { told, ..self.clone() }
+    }
+}
+
 /// How a cell is told.
 #[derive(Clone, Debug)]
 struct Told {
     patterns: Vec<Pattern>,
     act: Act,
 }
+
+/// Parts in the classes' order, by plane.
+type ByPlane = Vec<(Plane, Vec<Part>)>;
 
 /// Why a cell is not told.
 type Why = String;
@@ -345,42 +372,70 @@ impl<'a> Ladder<'a> {
         })
     }
 
-    /// On a NIC whose rules must look at the same fields, those of the largest share are told, the others are not.
+    /// On a NIC whose rules must look at the same fields, some are told and the others are not: of the choices that there
+    /// are, that by which the largest share is told in the end.
     fn keep_to_the_same_fields(&mut self) {
-        let key = match self.limits.fields {
+        let groups: Vec<Vec<Plane>> = match self.limits.fields {
             Fields::Free => return,
-            Fields::PerTransport => Some,
-            Fields::One => |_: Plane| None,
+            Fields::PerTransport => self.parts.keys().map(|plane| vec![*plane]).collect(),
+            Fields::One => vec![self.parts.keys().copied().collect()],
         };
         let mut cells = vec![0.0; self.classes.classes.len()];
         for part in self.parts.values().flatten() {
             cells.get_mut(part.class).into_iter().for_each(|n| *n += 1.0);
         }
-        let mut shares: BTreeMap<Option<Plane>, Vec<(FieldsSeen, f64)>> = BTreeMap::new();
-        let all =
-            self.parts.iter().flat_map(|(plane, parts)| parts.iter().map(move |p| (*plane, p)));
-        for (plane, part) in all {
-            let Some(seen) = part.told.as_ref().ok().and_then(|t| the_fields(&t.patterns)) else {
-                continue;
-            };
-            let share = self.share(part.class) / cells.get(part.class).copied().unwrap_or(1.0);
-            let all = shares.entry(key(plane)).or_default();
-            match all.iter_mut().find(|(other, _)| *other == seen) {
-                Some((_, sum)) => *sum += share,
-                None => all.push((seen, share)),
-            }
-        }
-        for (plane, parts) in &mut self.parts {
-            let all = shares.get(&key(*plane)).map_or(&[][..], Vec::as_slice);
-            // The first of those that are equal.
-            let most = all.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(seen, _)| *seen);
-            for part in parts {
-                let Ok(told) = &part.told else { continue };
-                if most.is_none() || the_fields(&told.patterns) != most {
-                    let why = "the NIC's rules look at the same fields, and those of a larger share look at others";
-                    part.told = Err(why.to_owned());
+        let weight = |class: usize| self.share(class) / cells.get(class).copied().unwrap_or(1.0);
+        let mut kept = BTreeMap::new();
+        for group in groups {
+            let of = |plane: &Plane| self.parts.get(plane).map_or(&[][..], Vec::as_slice);
+            let mut choices: Vec<(FieldsSeen, f64)> = Vec::new();
+            for part in group.iter().flat_map(of) {
+                let seen = part.told.as_ref().ok().and_then(|t| the_fields(&t.patterns));
+                let Some(seen) = seen else { continue };
+                match choices.iter_mut().find(|(other, _)| *other == seen) {
+                    Some((_, sum)) => *sum += weight(part.class),
+                    None => choices.push((seen, weight(part.class))),
                 }
             }
+            // Those of the largest share, before it is known what they meet.
+            choices.sort_by(|a, b| b.1.total_cmp(&a.1));
+            choices.truncate(CHOICES_MAX);
+            let mut best: Option<(f64, ByPlane)> = None;
+            for seen in choices.iter().map(|(seen, _)| Some(*seen)).chain([None]) {
+                let only = |plane: &Plane| {
+                    (*plane, of(plane).iter().map(|p| p.if_it_looks_at(seen)).collect())
+                };
+                let parts: ByPlane = group.iter().map(only).collect();
+                let told = parts.iter().map(|(_, parts)| self.told_of(parts, &weight)).sum::<f64>();
+                if best.as_ref().is_none_or(|(most, _)| told > *most) {
+                    best = Some((told, parts));
+                }
+            }
+            kept.extend(best.into_iter().flat_map(|(_, parts)| parts));
+        }
+        self.parts = kept;
+    }
+
+    /// The share of a plane's parts that is told, when all classes may be.
+    fn told_of(&self, parts: &[Part], weight: &dyn Fn(usize) -> f64) -> f64 {
+        let mut draft = Draft::default();
+        self.arrange(parts, &|at| parts.get(at)?.told.as_ref().ok(), &mut draft);
+        let tells = draft.entries.iter().filter(|(entry, _)| entry.role == Role::Tells);
+        let told: BTreeMap<usize, usize> =
+            tells.map(|(entry, _)| (entry.part, entry.class)).collect();
+        told.values().map(|class| weight(*class)).sum()
+    }
+
+    fn arrange<'t>(
+        &self,
+        parts: &'t [Part],
+        told: &dyn Fn(usize) -> Option<&'t Told>,
+        draft: &mut Draft,
+    ) {
+        if self.levels > 1 {
+            self.layers(parts, told, draft);
+        } else {
+            self.pieces(parts, told, draft);
         }
     }
 
@@ -399,11 +454,7 @@ impl<'a> Ladder<'a> {
                 let wanted = wanted.get(part.class).copied().unwrap_or_default();
                 part.told.as_ref().ok().filter(|_| wanted)
             };
-            if self.levels > 1 {
-                self.layers(parts, &told, &mut draft);
-            } else {
-                self.pieces(parts, &told, &mut draft);
-            }
+            self.arrange(parts, &told, &mut draft);
             for part in parts {
                 if let Err(why) = &part.told {
                     draft.say(part.class, Some(*plane), why.clone());
@@ -449,8 +500,10 @@ impl<'a> Ladder<'a> {
             }
         }
         for (class, all) in draft.why {
+            let is_of = |parts: &&Vec<Part>| parts.iter().any(|part| part.class == class);
+            let planes_of = self.parts.values().filter(is_of).count();
             let said = all.into_iter().map(|(why, planes)| match planes.as_slice() {
-                [] => why,
+                planes if planes.is_empty() || planes.len() == planes_of => why,
                 planes => {
                     let names: Vec<&str> = planes.iter().map(|p| p.words()).collect();
                     format!("{}: {why}", names.join(", "))
@@ -474,10 +527,15 @@ impl<'a> Ladder<'a> {
 
     /// Where packets go that no rule is about.
     fn plain_rung(&self) -> Rung {
-        let known = Facts::of_driver(self.nic.driver()).is_some_and(|facts| facts.hash.table > 0);
-        let spreads = self.nic.queues() > 1 && (known || !self.nic.spread().table.is_empty());
+        let spreads = self.nic.queues() > 1 && spreads(self.nic);
         if spreads { Rung::Rss } else { Rung::HandOver }
     }
+}
+
+/// Whether a NIC has a table by which it spreads packets over queues.
+fn spreads(nic: &dyn Nic) -> bool {
+    let known = Facts::of_driver(nic.driver()).is_some_and(|facts| facts.hash.table > 0);
+    known || !nic.spread().table.is_empty()
 }
 
 /// The fields that all of some patterns look at; `None`: not all at the same.
@@ -496,5 +554,7 @@ fn rule(pattern: Pattern, act: Act, priority: u32) -> NicRule {
     NicRule { pattern, priority, mark: act.mark, count: act.count, fate }
 }
 
+/// Most choices of fields that are tried.
+const CHOICES_MAX: usize = 4;
 /// IPv4, IPv6, and what has a VLAN.
 const ETHERTYPES: u32 = 3;

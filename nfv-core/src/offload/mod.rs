@@ -20,7 +20,7 @@ pub use facts::{
     Action, AddressFact, Facts, Fields, HashFacts, Item, Limits, PortFact, Unsteered, WithoutVlan,
 };
 pub use installed::{Check, Installed, Planned, RuleState};
-pub use ladder::{Asked, Offload, Placed, PlannedRule, Role, Rung, deal, plan};
+pub use ladder::{Asked, Offload, Placed, PlannedRule, Role, Rung, bound_to, deal, plan};
 pub use measured::{Found, Measured};
 pub use port_rules::PortRules;
 pub use profile::{FieldsSeen, Profile, Shape};

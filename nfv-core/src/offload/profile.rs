@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{Facts, Fields, Limits, WithoutVlan};
+use super::facts::{Facts, Fields, Limits};
 use super::rule::{Fate, L4Item, Nic, NicRule, Pattern, PortItem, Refusal, RuleId, Spread};
 use crate::chain::value::Prefix;
 
@@ -230,17 +230,6 @@ fn look(port: PortItem) -> Look {
         PortItem::Any => Look::Mask(0),
         PortItem::Masked { mask, .. } => Look::Mask(mask),
         PortItem::Range(..) => Look::Range,
-    }
-}
-
-impl WithoutVlan {
-    /// In words, for people.
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Any => "take tagged frames too",
-            Self::Untagged => "take untagged frames only",
-            Self::Unknown => "may or may not take tagged frames",
-        }
     }
 }
 

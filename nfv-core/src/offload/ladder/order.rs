@@ -11,7 +11,7 @@ impl Ladder<'_> {
     /// With priorities: each cell as it is, behind shields for the earlier ones that are not told. When that takes more
     /// levels than there are, without the cells that are too deep.
     pub(super) fn layers<'t>(
-        &'t self,
+        &self,
         parts: &'t [Part],
         told: &dyn Fn(usize) -> Option<&'t Told>,
         draft: &mut Draft,
@@ -59,6 +59,8 @@ impl Ladder<'_> {
     ) -> (Vec<Entry>, Vec<(&'t Part, Why)>) {
         let (mut entries, mut why): (Vec<Entry>, Vec<(&Part, Why)>) = (Vec::new(), Vec::new());
         let mut installed = vec![false; parts.len()];
+        // Shields that take more than they shield, and whose.
+        let mut coarse: Vec<(Cell, usize)> = Vec::new();
         // By the cell that they shield, in whose sight: cells with that VLAN, or without one.
         let mut shielded: HashMap<usize, Vec<Option<u16>>> = HashMap::new();
         for (at, part) in parts.iter().enumerate() {
@@ -79,7 +81,12 @@ impl Ladder<'_> {
                     continue;
                 }
                 match self.shield(&other.cell, &part.cell) {
-                    Some(told) => shields.push((before, told)),
+                    Some((cell, told)) => {
+                        if cell != other.cell {
+                            coarse.push((cell, other.class));
+                        }
+                        shields.push((before, told));
+                    }
                     None => {
                         open = Some(other.class);
                         break;
@@ -90,6 +97,11 @@ impl Ladder<'_> {
                 let tag = self.number(class);
                 why.push((part, format!("class {tag} comes first, and the NIC cannot be kept from taking its packets for this one's")));
                 continue;
+            }
+            if let Some((_, class)) = coarse.iter().find(|(cell, _)| cell.meets(&part.cell)) {
+                let tag = self.number(*class);
+                let words = "comes first and is told coarsely: what they have in common is left to software";
+                why.push((part, format!("class {tag} {words}")));
             }
             for (before, told) in shields {
                 shielded.entry(before).or_default().push(part.cell.vlan);
@@ -116,7 +128,7 @@ impl Ladder<'_> {
     }
 
     /// What keeps packets of an earlier cell from a later one, and leaves some of the later one.
-    fn shield(&self, earlier: &Cell, later: &Cell) -> Option<Told> {
+    fn shield(&self, earlier: &Cell, later: &Cell) -> Option<(Cell, Told)> {
         let act = Act { rung: Rung::Rss, mark: None, count: false, queue: None };
         let vlan = later.vlan.or(earlier.vlan);
         let as_seen = Cell { vlan, ..*earlier };
@@ -128,7 +140,8 @@ impl Ladder<'_> {
         let useful =
             |cell: &Cell| !cell.covers(later) || (cell.vlan.is_some() && later.vlan.is_none());
         all.filter(useful).find_map(|cell| {
-            self.tell(&cell, &[act]).ok().filter(|told| told.patterns.len() <= SHIELDS_MAX)
+            let told = self.tell(&cell, &[act]).ok();
+            told.filter(|told| told.patterns.len() <= SHIELDS_MAX).map(|told| (cell, told))
         })
     }
 

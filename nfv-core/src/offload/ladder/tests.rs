@@ -373,6 +373,21 @@ fn when_the_table_is_full_the_largest_shares_are_in_it() {
 }
 
 #[test]
+fn where_rules_look_at_the_same_fields_those_are_chosen_that_are_told_in_the_end() {
+    // By ports most would be told, were it not for the first class, which is not told then.
+    let udp = |src: &str, dport| Region { protocol: Some(Protocol::UDP), ..tcp(src, dport) };
+    let any = Region { src: None, ..udp("10.0.0.1", WEB[0]) };
+    let all = of(vec![
+        (udp("10.1.2.3", (0, u16::MAX)), true),
+        (any.clone(), false),
+        (Region { dport: WEB[1], ..any }, false),
+    ]);
+    let offload = plan(&all, &Profile::named("iavf", 2).unwrap(), Asked::default());
+    assert_eq!(rungs(&offload), [Rung::Drop, Rung::Rss, Rung::Rss]);
+    assert_eq!(offload.rules.len(), 1);
+}
+
+#[test]
 fn a_nic_without_rules_ends_on_the_plain_rung() {
     for (name, rung) in [("ena", Rung::Rss), ("igbvf", Rung::HandOver), ("virtio", Rung::HandOver)]
     {
