@@ -45,6 +45,8 @@ pub struct PortReport {
     pub nic: Option<&'static str>,
     /// Its driver, as DPDK names it.
     pub driver: String,
+    /// Whether a run gives it rules: the port's key `offload`.
+    pub offload: bool,
     /// Receive queues in use, one a worker.
     pub queues: u16,
     /// How many rules the NIC holds, if that is known.
@@ -137,7 +139,9 @@ impl Report {
         let port = |(at, nic): (u8, Box<dyn Nic>)| {
             let none = PortClasses { port: PortIndex(at), classes: Vec::new() };
             let found = plan.classes.ports.iter().find(|classes| classes.port == none.port);
-            PortReport::of(plan, found.unwrap_or(&none), nic.as_ref(), source)
+            let report = PortReport::of(plan, found.unwrap_or(&none), nic.as_ref(), source);
+            let spec = file.ports.get(usize::from(at));
+            PortReport { offload: spec.is_none_or(|spec| spec.offload), ..report }
         };
         let chain = |spec: &ChainSpec| {
             let is_it =
@@ -181,6 +185,7 @@ impl PortReport {
             port,
             nic: facts.map(|facts| facts.name.as_str()),
             driver: nic.driver().to_owned(),
+            offload: true,
             queues: nic.queues(),
             rules_max: nic.limits().rules,
             without_vlan: nic.limits().without_vlan,
