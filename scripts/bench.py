@@ -340,7 +340,7 @@ def offload_promises(runs):
     good, attack, without = (of("8, attacked", k) for k in
                              ("good_busy_ns", "attack_busy_ns", "attack_busy_ns_without"))
     yield note(f"0.5 Mpps of traffic: the worker is busy {good:.0f} ns for each of its packets, {attack:.0f} ns with 90 % of "
-               f"denied traffic beside it, and {without:.0f} ns where the NIC has no rules; least disturbed windows")
+               f"denied traffic beside it, and {without:.0f} ns where the NIC has no rules")
     yield most("attack of 90 %: busy time of the worker", 100 * (attack / good - 1), 5.0, unit="%")
     yield least("the same without offload", 100 * (without / good - 1), 100.0, unit="%")
     yield all_pass("offload", runs["1 firewall"] + runs["8 firewalls"])

@@ -34,7 +34,7 @@ use nfv_core::nf::{PortIndex, Purpose};
 use nfv_core::worker::{Io, Mates, Seat, Ties, Worker};
 
 use self::hosts::Hosts;
-use self::measured::{Sample, Windows};
+use self::measured::{Meter, Sample, Windows};
 use self::sender::{Send, Sender, frames};
 use crate::cli::BenchArgs;
 use crate::config::Config;
@@ -114,6 +114,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     let mut known = 0;
     let mates = Arc::new(Mates::new(of, file.flows.max)?);
     let _memory = Periodic::memory(mates.clone()).context("starting the memory thread")?;
+    let meter = args.attack.as_ref().map(|_| Arc::new(Meter::default()));
     let ready = Arc::new(Barrier::new(usize::from(of) + 1));
     for (index, (lcore, seeds)) in (0..of).zip(lcores.into_iter().zip(seeds)) {
         let ties = Ties { kernel: Vec::new(), desk: Arc::default(), mates: mates.clone() };
@@ -125,7 +126,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         let writer = args.traffic.writer(MAC, index, of)?;
         let opening = if args.established { args.traffic.opening(MAC, index)? } else { None };
         known += opening.as_ref().map_or(0, |(_, flows)| flows.end - flows.start);
-        let ready = ready.clone();
+        let (ready, meter) = (ready.clone(), meter.clone());
         let body = move || -> Result<(), ReserveError> {
             let seat = Seat { index, of };
             let worker = Worker::new(plan, own, pool, seat, ties, clock.now());
@@ -137,6 +138,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
                 opening,
                 opened,
                 busy,
+                meter,
                 index,
             };
             let _ = latencies.send(bench.work(&phase, clock));
@@ -183,7 +185,9 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     };
     let waited = || sender.as_ref().map_or(0.0, |sender| sender.orders().waited());
     for _ in 0..WINDOWS {
-        let chain = || Sample::of(&plan, &plan.ledger.totals(&cells));
+        let metered = || meter.as_ref().map_or((0, 0), |meter| meter.read());
+        let chain =
+            || Sample { metered: metered(), ..Sample::of(&plan, &plan.ledger.totals(&cells)) };
         if sender.is_some() {
             let [told, untold] = &mut windows.waited;
             send(Send::AllUntold);
@@ -299,6 +303,7 @@ struct Bench {
     opened: Arc<[AtomicU64]>,
     /// Nanoseconds for which each worker had a CPU.
     busy: Arc<[AtomicU64]>,
+    meter: Option<Arc<Meter>>,
     index: u16,
 }
 
@@ -313,7 +318,7 @@ impl Bench {
             match phase.load(Ordering::Relaxed) {
                 CHAIN => {
                     self.io.polls = self.io.polls.wrapping_add(1);
-                    self.worker.poll(&mut self.io, clock.now());
+                    self.round(clock);
                 }
                 OPEN => {
                     if let Some((template, flows)) = self.opening.take() {
@@ -348,6 +353,19 @@ impl Bench {
         }
         self.worker.end();
         self.io.latency
+    }
+
+    /// Looks at each port once.
+    #[inline]
+    fn round(&mut self, clock: Tsc) {
+        let Some(meter) = &self.meter else {
+            self.worker.poll(&mut self.io, clock.now());
+            return;
+        };
+        let (start, sent) = (cycles(), self.io.sent);
+        if self.worker.poll(&mut self.io, clock.now()) > 0 {
+            meter.add(cycles().wrapping_sub(start), self.io.sent - sent);
+        }
     }
 
     /// Says for how long it has had a CPU.
@@ -414,6 +432,8 @@ impl Io for Source {
 /// Queues that take the time of one burst in 64, from receive to transmit.
 struct Sampled {
     source: Source,
+    /// Packets that were sent.
+    sent: u64,
     polls: u32,
     received: Option<u64>,
     latency: Histogram<u64>,
@@ -421,7 +441,7 @@ struct Sampled {
 
 impl Sampled {
     fn new(source: Source) -> Self {
-        Self { source, polls: 0, received: None, latency: new_histogram() }
+        Self { source, sent: 0, polls: 0, received: None, latency: new_histogram() }
     }
 }
 
@@ -436,7 +456,9 @@ impl Io for Sampled {
 
     #[inline]
     fn transmit(&mut self, port: PortIndex, packets: &mut Packets) {
+        let count = packets.len();
         self.source.transmit(port, packets);
+        self.sent += (count - packets.len()) as u64;
         if let Some(received) = self.received.take() {
             self.latency.saturating_record(cycles().wrapping_sub(received));
         }
@@ -471,7 +493,7 @@ fn measure(
         sent_bytes: after.sent_bytes - before.sent_bytes,
         begun: after.begun - before.begun,
         ended: after.ended - before.ended,
-        busy: after.busy - before.busy,
+        metered: (after.metered.0 - before.metered.0, after.metered.1 - before.metered.1),
         evicted: after.evicted - before.evicted,
         wall,
         seconds,

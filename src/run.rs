@@ -134,6 +134,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     wires.stop()?;
     let told = rules.report();
     rules.end();
+    all.leave_tables();
     let control = control.stop();
     kernel.iter().flatten().for_each(|queues| queues.empty());
     let ended = all.now();

@@ -1,5 +1,7 @@
 //! What a bench measured: from samples of the counters to what is printed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use hdrhistogram::Histogram;
 use nfv_core::account::Totals;
 use nfv_core::chain::compile::Plan;
@@ -21,8 +23,8 @@ pub struct Sample {
     pub ended: u64,
     /// Flows that ended to make room.
     pub evicted: u64,
-    /// Nanoseconds for which workers had packets.
-    pub busy: u64,
+    /// Clocks of rounds that sent packets, and how many these were: as [`Meter`] has them.
+    pub metered: (u64, u64),
     /// How long it was.
     pub wall: f64,
     /// For how long each worker had its CPU.
@@ -42,7 +44,7 @@ impl Sample {
             begun: sum("begun_flows"),
             ended: sum("ended_flows"),
             evicted: sum("evicted_flows"),
-            busy: sum("busy_nanoseconds"),
+            metered: (0, 0),
             wall: 0.0,
             seconds: 0.0,
         }
@@ -52,6 +54,32 @@ impl Sample {
         self.offered as f64 / self.seconds
     }
 }
+
+/// What workers spend on packets, told apart from the time in which they did not have their CPUs.
+#[derive(Debug, Default)]
+pub struct Meter {
+    clocks: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Meter {
+    /// Counts a round in which packets came, and of which so many were sent. One that took far too long is left out: the
+    /// worker did not have its CPU.
+    pub fn add(&self, clocks: u64, sent: u64) {
+        if clocks < ROUND_MAX {
+            self.clocks.fetch_add(clocks, Ordering::Relaxed);
+            self.sent.fetch_add(sent, Ordering::Relaxed);
+        }
+    }
+
+    /// What has been counted.
+    pub fn read(&self) -> (u64, u64) {
+        (self.clocks.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
+    }
+}
+
+/// Clocks: some twenty microseconds, many times what a burst takes.
+const ROUND_MAX: u64 = 60_000;
 
 /// The samples of a bench, by kind of window.
 #[derive(Debug, Default)]
@@ -133,10 +161,11 @@ impl Windows {
         let (tagged, untagged) = (rate(&self.chain), rate(&self.untold));
         let waited = |all: &[f64]| round(median(all.iter().copied()));
         let [good, attack, untold] = &self.paced;
-        // Of the traffic: the attack is not sent on. A worker that loses its CPU meanwhile has been busy, so the least counts.
+        // Of the traffic: the attack is not sent on.
         let busy = |all: &[Sample]| {
-            let each = all.iter().map(|s| s.busy as f64 / s.sent.max(1) as f64);
-            (!all.is_empty()).then(|| round(each.fold(f64::INFINITY, f64::min)))
+            let each = all.iter().map(|s| s.metered.0 as f64 / s.metered.1.max(1) as f64);
+            let clocks = median(each);
+            (!all.is_empty()).then(|| round(clocks * 1e9 / cycles_per_second() as f64))
         };
         let [told, without] = &self.waited;
         Some(Offloaded {

@@ -17,6 +17,7 @@ TRAFFIC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "traffic.py")
 PFS = ["eth0", "eth1"]
 PF_ADDRESSES = ["0000:01:00.0", "0000:02:00.0"]
 VFS = ["0000:01:10.0", "0000:02:10.0"]
+METRICS = "127.0.0.1:9090"
 ONE_WORKER, TWO_WORKERS = "-l 0,1", "--lcores 0@0,1@0,2@1"
 
 
@@ -38,12 +39,12 @@ class Run:
     def __init__(self, vm, options, chain, devices, environment=""):
         self.vm = vm
         lan, wan = devices
-        run = f"{environment} LAN={lan} WAN={wan} nfv run {options} -- {chain} --control /run/nfv.sock"
+        run = f"{environment} LAN={lan} WAN={wan} nfv run {options} -- {chain} --control /run/nfv.sock --metrics {METRICS}"
         started = f"{run} >/run/out 2>/run/log & echo $! >/run/pid"
         vm.must(f"rm -f /run/status; ({started}; wait $!; echo $? >/run/status) >/dev/null 2>&1 &")
 
     def comes_up(self):
-        wait_until("nfv runs", lambda: self.log().count("link up") >= 2 or self.has_ended())
+        wait_until("nfv runs", lambda: "metrics at" in self.log() or self.has_ended())
         check(not self.has_ended(), "nfv ended")
 
     def log(self):
@@ -55,11 +56,16 @@ class Run:
     def ctl(self, words):
         return self.vm.must(f"nfv ctl {words} --control /run/nfv.sock")
 
-    def counts(self, *wanted):
-        """Counters of one moment, each a metric and labels: the sum of it over labels that are not given."""
-        counters = json.loads(self.ctl("stats --json"))["counters"]
-        has = lambda one, metric, labels: one["metric"] == metric and labels.items() <= dict(one["labels"]).items()
-        return [sum(one["value"] for one in counters if has(one, *of)) for of in wanted]
+    def counts(self, wanted):
+        """Counters of one moment, a metric, labels (`port="lan",worker="0"`) and value each: those with the words."""
+        # Much sooner than `nfv ctl`, which is a program that starts.
+        said = self.vm.must(f"wget -qO- http://{METRICS}/metrics | grep -E '{wanted}' || true")
+        found = re.findall(r"^nfv_(\w+)_total(?:\{(.*)\})? (\d+)$", said, re.M)
+        return [(metric, labels, int(value)) for metric, labels, value in found]
+
+    def count(self, wanted):
+        """The sum of counters."""
+        return sum(value for _, _, value in self.counts(wanted))
 
     def stop(self):
         """Ends it as a user would. Returns its summary, whose account must balance."""
@@ -68,7 +74,9 @@ class Run:
         out, log = self.vm.must("cat /run/out"), self.log()
         status = self.vm.must("cat /run/status")
         check(status == "0", f"nfv ended with {status}")
-        check("ERROR" not in log, "nfv logged an error")
+        # What net_tap says of a kernel that does not take its BPF program: a question of nfv's is answered by it.
+        errors = [line for line in log.splitlines() if "ERROR" in line and "rss_add_actions" not in line]
+        check(not errors, f"nfv logged an error: {errors}")
         check(re.search(r"^received \d+ \+ created", out, re.M), "there is no account")
         return out
 
@@ -116,13 +124,13 @@ class Site:
     def snapshot(self):
         """Frames that each host has sent and received, and each port received and sent; none was under way."""
         frames = lambda: [host.frames() for host in [self.lan, self.wan]]
-        wanted = [(f"{way}_packets", {"port": port}) for port in ["lan", "wan"] for way in ["received", "sent"]]
         hosts = frames()
         for _ in range(20):
-            counts = self.run.counts(*wanted)
+            counts = self.run.counts("(received|sent)_packets")
             again = frames()
             if again == hosts:
-                return hosts, [counts[:2], counts[2:]]
+                total = lambda way, port: sum(n for of, labels, n in counts if way in of and f'"{port}"' in labels)
+                return hosts, [[total(way, port) for way in ["received", "sent"]] for port in ["lan", "wan"]]
             hosts = again
         raise Failed("the hosts never rest")
 
@@ -203,7 +211,7 @@ def two_workers_share_what_comes_in_by_one_queue(site):
     sent = site.ask(64, 10)
     flows = [worker["flows"] for worker in json.loads(run.ctl("shards --json"))]
     check(len(flows) == 2 and min(flows) >= 10, f"flows by worker: {flows}")
-    (handed,) = run.counts(("handed_over_packets", {}))
+    handed = run.count("handed_over_packets")
     check(sent / 2 < handed < 2 * sent, f"{handed} of {2 * sent} packets were handed over")
     run.stop()
 
@@ -237,12 +245,14 @@ def a_shard_moves_in_the_table_of_the_nic(site):
         vm.must(f"echo vfio-pci >{device}/driver_override && echo {address} >{device}/driver/unbind")
         vm.must(f"echo {address} >/sys/bus/pci/drivers_probe && test -e /sys/bus/pci/drivers/vfio-pci/{address}")
     options = " ".join(f"-a {address}" for address in PF_ADDRESSES)
-    run = site.start(f"{TWO_WORKERS} {options}", "chains/edge.yaml", PF_ADDRESSES)
+    # Only the test moves shards.
+    vm.must("(cat chains/edge.yaml; echo 'workers: { balance: false }') >chains/still.yaml")
+    run = site.start(f"{TWO_WORKERS} {options}", "chains/still.yaml", PF_ADDRESSES)
     wait_until("lan reaches wan", lambda: site.ping(site.lan, "10.2.0.2", 1))
     site.counts_equal_while(lambda: site.ask(64, 10))
     shards = json.loads(run.ctl("shards --json"))
     check(min(worker["flows"] for worker in shards) >= 10, f"both workers have flows: {shards}")
-    handed = lambda: run.counts(("handed_over_packets", {}))[0]
+    handed = lambda: run.count("handed_over_packets")
     check(handed() == 0, f"the NIC gives each worker its own: {handed()} were handed over")
     # Nothing is lost while shards move to and fro.
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -258,6 +268,32 @@ def a_shard_moves_in_the_table_of_the_nic(site):
     run.stop()
 
 
+def a_tap_has_rules_of_the_kernel_carried_out(site):
+    """What the rules of a NIC say is done, not only accepted: net_tap makes them cls_flower's."""
+    vm = site.vm
+    run = site.start(f"{TWO_WORKERS} --no-pci", "chains/tap.yaml", ["-", "-"])
+    vm.must("ip address add 10.5.0.1/24 dev lan0 && ip route add 10.6.0.0/24 dev lan0")
+    vm.must("ip neighbour add 10.6.0.2 lladdr 02:00:00:00:00:99 dev lan0")
+    told = run.ctl("offload --rules")
+    check("NIC of lan (net_tap)" in told, told)
+    queues = set(re.findall(r"lan class (\d+): queue ([01]), accepted", told))
+    check({queue for _, queue in queues} == {"0", "1"}, f"two classes are queued apart: {told}")
+    came = lambda: [run.count(f'received_packets.*"lan",worker="{worker}"') for worker in [0, 1]]
+
+    def comes(port):
+        """To which workers twenty packets come, each from a port of its own."""
+        before = came()
+        send = f"for i in 1 2 3 4 5 6 7 8 9 10; do echo x >/dev/udp/10.6.0.2/{port}; done"
+        vm.must(f"{send}; {send}; sleep 0.5")
+        return [now - then for now, then in zip(came(), before)]
+
+    # What the firewall refuses does not even arrive; the rest does where the rules say, whatever its hash.
+    check(comes(11) == [0, 0], f"refused packets were received: {came()}")
+    both = [comes(7), comes(9)]
+    check(sorted(both) == [[0, 20], [20, 0]], f"the two classes came to workers {both}")
+    run.stop()
+
+
 CASES = [
     what_cannot_be_done_is_a_clear_error,
     the_script_makes_vfs_that_nfv_can_use,
@@ -267,6 +303,7 @@ CASES = [
     a_pf_that_went_down_and_up_is_recovered_from,
     what_the_script_made_it_takes_back,
     a_shard_moves_in_the_table_of_the_nic,
+    a_tap_has_rules_of_the_kernel_carried_out,
 ]
 
 

@@ -44,16 +44,16 @@ impl Plan {
         all.into_iter().filter_map(|at| self.functions.get(at))
     }
 
+    /// Whether the functions still decide what the classes say: else all packets go the untagged way, and NICs are to be told.
+    pub fn are_classes_true(&self) -> bool {
+        self.entries.iter().filter_map(|entry| entry.tags.as_ref()).all(PortTags::is_true)
+    }
+
     /// Whether packets of a class may be of flows that are kept: then each belongs to the worker that has its flow.
     pub fn keeps_flows(&self, class: &Class) -> bool {
         let (ClassFate::Enter { program, .. } | ClassFate::Drop { program, .. }) = class.fate;
         let program = self.programs.get(usize::from(program.0));
         program.is_none_or(|p| p.steps.iter().any(|step| matches!(step, Step::Piece(_))))
-    }
-
-    /// Whether the functions still decide what the classes say: else all packets go the untagged way, and NICs are to be told.
-    pub fn are_classes_true(&self) -> bool {
-        self.entries.iter().filter_map(|entry| entry.tags.as_ref()).all(PortTags::is_true)
     }
 
     /// What functions do beside the workers, with their names; once.

@@ -136,9 +136,10 @@ impl NicRules {
         }
     }
 
-    /// Takes all rules back, at the end of a run.
+    /// Takes all rules back, at the end of a run, and lets go of the NICs, so that their ports can be closed.
     pub fn end(&self) {
-        for port in self.lock().iter_mut() {
+        let ports = std::mem::take(&mut *self.lock());
+        for mut port in ports {
             port.installed.end();
         }
     }

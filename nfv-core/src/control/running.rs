@@ -230,6 +230,11 @@ impl Workers {
         tables.list().map(owned).collect()
     }
 
+    /// Lets go of the NICs, so that their ports can be closed. The workers have ended.
+    pub fn leave_tables(&self) {
+        *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Tables::default();
+    }
+
     /// Writes the tables of NICs again, after one was reset.
     pub fn restore_tables(&self) {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);

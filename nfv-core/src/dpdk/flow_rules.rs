@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use dpdk_sys::{nfv_flow_rule, rte_flow};
 
@@ -82,7 +82,8 @@ pub enum HashFields {
 /// The rules that this process gave a port. They are taken back with it, so they end before the port does.
 #[derive(Debug)]
 pub struct FlowRules {
-    port: Arc<StartedPort>,
+    /// Not an owner: the port closes without it, and its rules end with it.
+    port: Weak<StartedPort>,
     installed: BTreeMap<u64, Handle>,
     next: u64,
     /// The start of the port after which they were given: the next one ends them.
@@ -100,8 +101,7 @@ unsafe impl Send for Handle {}
 impl FlowRules {
     /// Of a port that runs.
     pub fn of(port: &OpenPort) -> Self {
-        let port = port.started().clone();
-        let start = port.start();
+        let (port, start) = (Arc::downgrade(port.started()), port.started().start());
         Self { port, installed: BTreeMap::new(), next: 1, start }
     }
 
@@ -110,9 +110,10 @@ impl FlowRules {
     /// # Errors
     /// Its words.
     pub fn validate(&self, rule: &FlowRule) -> Result<(), String> {
-        let _control = self.port.control();
-        let (raw, port) = (raw(rule), self.port.id());
-        // SAFETY: the port runs as long as `self.port`; the call reads the rule and writes text of at most that length.
+        let started = self.started()?;
+        let _control = started.control();
+        let (raw, port) = (raw(rule), started.id());
+        // SAFETY: the port runs as long as `started`; the call reads the rule and writes text of at most that length.
         told(|why, room| unsafe { dpdk_sys::nfv_flow_validate(port, &raw, why, room) })
     }
 
@@ -121,11 +122,12 @@ impl FlowRules {
     /// # Errors
     /// The driver's words.
     pub fn install(&mut self, rule: &FlowRule) -> Result<u64, String> {
-        if self.start != self.port.start() {
+        let started = self.started()?;
+        if self.start != started.start() {
             self.forget();
         }
-        let _control = self.port.control();
-        let (raw, port) = (raw(rule), self.port.id());
+        let _control = started.control();
+        let (raw, port) = (raw(rule), started.id());
         let mut made = std::ptr::null_mut();
         // SAFETY: as in `validate`; the rule that is made is written to `made`.
         told(|why, room| unsafe { dpdk_sys::nfv_flow_create(port, &raw, &mut made, why, room) })?;
@@ -141,12 +143,13 @@ impl FlowRules {
     /// # Errors
     /// There is none of that number, or the driver's words; the rule is there still, then.
     pub fn remove(&mut self, id: u64) -> Result<(), String> {
-        let _control = self.port.control();
-        if self.start != self.port.start() {
+        let started = self.started()?;
+        let _control = started.control();
+        if self.start != started.start() {
             return Err("the port has started again, without its rules".to_owned());
         }
         let Handle(flow) = self.installed.get(&id).ok_or("there is no such rule")?;
-        let (flow, port) = (flow.as_ptr(), self.port.id());
+        let (flow, port) = (flow.as_ptr(), started.id());
         // SAFETY: the driver made the rule, and it is given back once: it leaves `installed` below.
         told(|why, room| unsafe { dpdk_sys::nfv_flow_destroy(port, flow, why, room) })?;
         self.installed.remove(&id);
@@ -158,9 +161,10 @@ impl FlowRules {
     /// # Errors
     /// The driver's words.
     pub fn flush(&mut self) -> Result<(), String> {
-        let _control = self.port.control();
-        let port = self.port.id();
-        // SAFETY: the port runs as long as `self.port`; the handles that end by this are forgotten below.
+        let started = self.started()?;
+        let _control = started.control();
+        let port = started.id();
+        // SAFETY: the port runs as long as `started`; the handles that end by this are forgotten below.
         let flushed = told(|why, room| unsafe { dpdk_sys::nfv_flow_flush(port, why, room) });
         // After a flush that failed nobody knows which of them are left: none is used again.
         self.installed.clear();
@@ -170,14 +174,21 @@ impl FlowRules {
     /// Forgets what was installed, as a device that was reset has.
     pub fn forget(&mut self) {
         self.installed.clear();
-        self.start = self.port.start();
+        if let Some(port) = self.port.upgrade() {
+            self.start = port.start();
+        }
+    }
+
+    fn started(&self) -> Result<Arc<StartedPort>, String> {
+        self.port.upgrade().ok_or_else(|| "the port is closed".to_owned())
     }
 
     /// How many packets a rule has met; `None`: nobody counts them.
     pub fn hits(&self, id: u64) -> Option<u64> {
-        let _control = self.port.control();
-        let Handle(flow) = self.installed.get(&id).filter(|_| self.start == self.port.start())?;
-        let (flow, port, mut hits) = (flow.as_ptr(), self.port.id(), 0);
+        let started = self.port.upgrade()?;
+        let _control = started.control();
+        let Handle(flow) = self.installed.get(&id).filter(|_| self.start == started.start())?;
+        let (flow, port, mut hits) = (flow.as_ptr(), started.id(), 0);
         // SAFETY: the driver made the rule, and it is not given back yet; the call writes a number.
         told(|why, room| unsafe { dpdk_sys::nfv_flow_hits(port, flow, &mut hits, why, room) })
             .ok()?;
