@@ -86,6 +86,11 @@ impl Page {
         if let Some(hash) = &port.hash {
             self.wrapped("  hash: ", &hash.words);
         }
+        if !port.offload {
+            self.line(
+                "  offload: false. A run gives it no rules; these are those that it would get",
+            );
+        }
         if port.classes.is_empty() {
             self.line(
                 "  nothing can be told apart before it is looked at: all of it goes the usual way",

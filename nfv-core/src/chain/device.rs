@@ -121,7 +121,9 @@ mod tests {
     fn devices(said: &[&str]) -> (Vec<String>, Vec<String>) {
         let ports: String =
             (0..).zip(said).map(|(n, said)| format!("  p{n}: '{said}'\n")).collect();
-        let text = format!("ports:\n{ports}chains: {{ c: {{ from: p0, to: p0 }} }}\n");
+        let names: Vec<String> = (0..said.len()).map(|n| format!("p{n}")).collect();
+        let names = names.join(", ");
+        let text = format!("ports:\n{ports}chains: {{ c: {{ from: [{names}], to: p0 }} }}\n");
         let source = Arc::new(Source::from_bytes("edge.yaml", text.into()).unwrap());
         let mut report = Report::new(source.clone());
         let environment =
