@@ -115,19 +115,27 @@ fn parts(rig: &Rig, before: [Duration; 2], since: Instant) -> [f64; 2] {
     [0, 1].map(|i| (now[i] - before[i]).as_secs_f64() / passed)
 }
 
-/// The bounds of a mode in which a worker does not poll, beside polling in the same run.
-fn gives_the_cpu_away_and_wakes_at_once(poll: &Seen, other: &Seen, most: f64) {
+/// What a mode in which a worker does not poll may take, beside polling in the same run.
+struct Bounds {
+    /// Of a CPU, while nothing comes.
+    cpu: f64,
+    /// Microseconds that a round trip takes longer, of which one part is the worker's waking.
+    middle: f64,
+    late: f64,
+}
+
+fn gives_the_cpu_away_and_wakes_at_once(poll: &Seen, other: &Seen, most: Bounds) {
     assert!(median(&poll.wanted) > 0.9, "the control: it wants all that there is: {poll:?}");
-    assert!(median(&other.cpu) < most, "{other:?}");
+    assert!(median(&other.cpu) < most.cpu, "{other:?}");
     // What else the machine does makes some turns worse, and none better: the best one of each counts.
     let longer = least(&other.middle) - least(&poll.middle);
-    assert!(longer < 100.0, "{longer:.0} us longer: {poll:?} {other:?}");
+    assert!(longer < most.middle, "{longer:.0} us longer: {poll:?} {other:?}");
     // A worker that does not even get the CPU when it polls says nothing of one packet in a hundred.
     if median(&poll.cpu) < 0.9 {
         return println!("the machine is too busy to tell one packet in a hundred");
     }
     let longer = least(&other.late) - least(&poll.late);
-    assert!(longer < 100.0, "{longer:.0} us longer, of 99 in 100: {poll:?} {other:?}");
+    assert!(longer < most.late, "{longer:.0} us longer, of 99 in 100: {poll:?} {other:?}");
 }
 
 #[test]
@@ -139,7 +147,8 @@ fn an_idle_worker_pauses_and_wakes_within_100_microseconds() {
     let rig = Rig::start(text(&chain.path));
     let [poll, pause] = by_turns(&rig, &chain, ["poll", "pause"], "10.99.0.2");
     // In a virtual machine a pause takes 17 us of CPU time, and a third of that elsewhere.
-    gives_the_cpu_away_and_wakes_at_once(&poll, &pause, 0.4);
+    let most = Bounds { cpu: 0.4, middle: 100.0, late: 100.0 };
+    gives_the_cpu_away_and_wakes_at_once(&poll, &pause, most);
     rig.finish();
 }
 
@@ -155,7 +164,9 @@ fn an_idle_worker_sleeps_until_a_device_or_an_order_wakes_it() {
     };
     rig.wait_until("a ping passes", || rig.succeeds("lan", "ping -c1 -W1 10.99.0.2"));
     let [poll, interrupt] = by_turns(&rig, &chain, ["poll", "interrupt"], "10.99.0.2");
-    gives_the_cpu_away_and_wakes_at_once(&poll, &interrupt, 0.05);
+    // A CPU without work is halted, and in a virtual machine it is the host that wakes it: 50 to 150 us of what is here.
+    let most = Bounds { cpu: 0.05, middle: 200.0, late: 400.0 };
+    gives_the_cpu_away_and_wakes_at_once(&poll, &interrupt, most);
     // Flows end by their time while the worker sleeps, and orders wake it.
     rig.wait_until("the pings' flows end", || rig.ask(&["flows"]).is_empty());
     rig.finish();
