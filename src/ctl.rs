@@ -103,7 +103,8 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
     Ok(())
 }
 
-fn ask(path: &Path, request: &Request) -> Result<Answer, Failure> {
+/// Asks a run.
+pub fn ask(path: &Path, request: &Request) -> Result<Answer, Failure> {
     let shown = path.display();
     let mut stream = UnixStream::connect(path).map_err(|why| match why.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => {

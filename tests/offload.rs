@@ -202,6 +202,57 @@ fn every_kind_of_nic_gives_the_same_result_and_also_one_that_has_too_little_room
     assert!(by_nic > 300, "more than one of them did it");
 }
 
+/// More classes than a NIC has room for: those of the traffic are the last.
+#[test]
+fn a_reload_gives_the_room_to_the_classes_that_have_the_traffic() {
+    if !is_root() {
+        return skip("offload", "making namespaces needs root");
+    }
+    let files = Files::new();
+    let few: String =
+        (0..200).map(|at| format!("{{ deny: udp, dport: {} }}, ", 10_000 + at)).collect();
+    let all =
+        few + "{ deny: udp, dport: 9000 }, { deny: udp, dport: 9001 }, { deny: udp, dport: 9002 }";
+    for (check, is_counted) in [(1, true), (0, false)] {
+        let rest = format!(
+            "workers: {{ check-tags: {check} }}\n\
+             functions: {{ edge: {{ type: firewall, default: allow, rules: [ {all} ] }} }}\n\
+             chains: {{ through: {{ from: lan, through: [edge], to: wan }} }}\n"
+        );
+        let path = files.write("profile=iavf,queues=2", "", &rest);
+        let rig = start(&path);
+        let listener = listen(&rig);
+        assert_eq!(send(&rig, listener), all_but(&[0, 1, 2]));
+        let before = nic(&rig, "lan");
+        assert!(number(&before["verified"]) > 100, "{before}");
+        assert_eq!((number(&before["dropped"]), refused_by_worker(&rig)), (0, 300));
+        // What a run has counted is what a plan goes by.
+        let config = path.to_str().unwrap();
+        let socket = rig.socket();
+        let plan = std::process::Command::new(env!("CARGO_BIN_EXE_nfv"))
+            .args(["plan", config, "--nic", "iavf", "--json", "--control", &socket])
+            .envs([("LAN", "net_null0"), ("WAN", "net_null1")])
+            .output()
+            .unwrap();
+        assert!(plan.status.success(), "{}", String::from_utf8_lossy(&plan.stderr));
+        let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
+        let port = &plan["ports"][0];
+        assert_eq!(port["shares"], if is_counted { "counted" } else { "guessed" });
+        let last = port["classes"].as_array().unwrap().iter().rev().take(3);
+        let share: f64 = last.map(|class| class["share"].as_f64().unwrap()).sum();
+        assert_eq!(share > 0.3, is_counted, "{share}");
+        rig.ask(&["reload"]);
+        let listener = listen(&rig);
+        assert_eq!(send(&rig, listener), all_but(&[0, 1, 2]));
+        let after = nic(&rig, "lan");
+        let expected = if is_counted { (300, 300) } else { (0, 600) };
+        assert_eq!((number(&after["dropped"]), refused_by_worker(&rig)), expected, "{after}");
+        let pace = &after["rules_per_second"];
+        assert!(pace["given"].as_f64().unwrap() > 0.0, "{pace}");
+        rig.finish();
+    }
+}
+
 #[test]
 fn a_nic_that_does_not_do_what_it_says_is_found_and_the_traffic_is_right() {
     if !is_root() {

@@ -280,7 +280,8 @@ impl Rig {
         [had, wanted]
     }
 
-    fn socket(&self) -> String {
+    /// Where the run listens.
+    pub fn socket(&self) -> String {
         format!("{}/{}.sock", std::env::temp_dir().display(), self.prefix)
     }
 

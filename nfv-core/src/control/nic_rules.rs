@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::compile::Plan;
-use crate::dispatch::{Classes, PortClasses, TagCheck};
+use crate::dispatch::{Class, ClassKey, Classes, Counted, PortClasses, TagCheck};
 use crate::offload::{
     Asked, Check, EmulatedNic, Fate, Installed, Nic, NicCounts, Pattern, Placed, Planned, Refusal,
-    RuleState, Rung, bound_to, plan,
+    Room, RuleState, RulesPerSecond, Rung, bound_to, plan,
 };
 use crate::port_index::PortIndex;
 
@@ -46,6 +46,10 @@ struct PortRules {
     /// Whether tags are right, and since when there are any.
     check: Option<Arc<TagCheck>>,
     given: Instant,
+    /// Packets of classes that there were before.
+    before: Counted,
+    /// Packets that rules which stayed had dropped by then, by class.
+    dropped_before: Counted,
 }
 
 /// What a port's NIC does of the work.
@@ -69,8 +73,25 @@ pub struct NicReport {
     pub stopped: Option<String>,
     /// The rules that are there, or were refused.
     pub rules: Vec<RuleReport>,
+    /// How many rules a second its driver took, changed and gave back.
+    pub rules_per_second: RulesPerSecond,
+    /// What was counted of classes, by the packets that were looked at and the NIC's own counts.
+    pub counted: Vec<ClassCount>,
     /// What an emulated NIC counted.
     pub emulated: Option<NicCounts>,
+}
+
+/// Packets of a class.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct ClassCount {
+    /// Its number.
+    pub class: u32,
+    /// What it is known by in another process.
+    pub key: u64,
+    /// About how many.
+    pub packets: u64,
+    /// What part of the port's packets it is taken to be from now on.
+    pub share: f64,
 }
 
 /// A rule, as an operator reads it.
@@ -99,6 +120,8 @@ impl NicRules {
             emulated: nic.emulated,
             check: None,
             given: Instant::now(),
+            before: Counted::default(),
+            dropped_before: Counted::default(),
         };
         Self(Mutex::new(nics.into_iter().map(port).collect()))
     }
@@ -172,11 +195,25 @@ impl PortRules {
     fn change(&mut self, plan: &Plan) {
         let next = of_port(&plan.classes, self.port);
         if self.classes.as_ref() == next {
-            return self.have_checked(plan);
+            self.have_checked(plan);
+            if !self.is_another_worth_its_room() {
+                return;
+            }
+            tracing::info!("port {}: more traffic is in classes without a rule", self.name);
+        } else {
+            self.before = self.counted();
+            self.before.fade();
+            self.classes = next.cloned();
+            self.check = None;
         }
-        self.classes = next.cloned();
         self.refused.clear();
-        (self.check, self.given) = (None, Instant::now());
+        self.given = Instant::now();
+        self.give(plan, next);
+        self.dropped_before = self.dropped_by_class();
+    }
+
+    /// Gives the rules for its classes.
+    fn give(&mut self, plan: &Plan, next: Option<&PortClasses>) {
         let Some(next) = next.filter(|next| !next.classes.is_empty()) else {
             self.placed.clear();
             return self.installed.change(Vec::new());
@@ -240,6 +277,7 @@ impl PortRules {
     }
 
     fn plan(&self, of: &Plan, classes: &PortClasses, nic: &dyn Nic) -> (Vec<Planned>, Vec<Placed>) {
+        let classes = &classes.with_shares(&self.counted());
         let bound = bound_to(of, classes, nic);
         let asked = Asked { bound: &bound, refused: &self.refused, room: None };
         let offload = plan(classes, nic, asked);
@@ -248,6 +286,57 @@ impl PortRules {
         let planned =
             rules.map(|one| Planned { class: class(one.class), rule: one.rule }).collect();
         (planned, offload.classes)
+    }
+
+    /// Packets of each class, as far as they are known: of those that a worker looks at, and those that rules dropped.
+    fn counted(&self) -> Counted {
+        let mut all = self.before.clone();
+        let (Some(classes), Some(check)) = (&self.classes, &self.check) else { return all };
+        if check.every() == 0 {
+            return all;
+        }
+        let dropped = self.dropped_by_class();
+        for class in &classes.classes {
+            let (key, (tagged, untagged)) = (ClassKey::of(class), check.seen(class.tag.class()));
+            let looked_at = f64::from(tagged) + f64::from(untagged);
+            all.add(key, looked_at * f64::from(check.every()));
+            let [now, then] =
+                [&dropped, &self.dropped_before].map(|d| d.packets(key).unwrap_or_default());
+            all.add(key, (now - then).max(0.0));
+        }
+        all
+    }
+
+    /// Packets that rules which are there have dropped, by class.
+    fn dropped_by_class(&self) -> Counted {
+        let mut all = Counted::default();
+        let Some(classes) = &self.classes else { return all };
+        let first = classes.classes.first().map_or(1, |class| class.tag.class());
+        for rule in self.installed.rules().filter(|rule| rule.planned.rule.fate == Fate::Drop) {
+            let at = rule.planned.class.checked_sub(first).map(|at| at as usize);
+            let class = at.and_then(|at| classes.classes.get(at));
+            if let (Some(class), Some(hits)) = (class, rule.hits) {
+                all.add(ClassKey::of(class), hits as f64);
+            }
+        }
+        all
+    }
+
+    /// Whether classes for which there was no room have much more traffic than those that have it.
+    fn is_another_worth_its_room(&self) -> bool {
+        let Some(classes) = &self.classes else { return false };
+        if self.placed.iter().all(|placed| placed.room == Room::Enough) {
+            return false;
+        }
+        let classes = classes.with_shares(&self.counted()).classes;
+        let both = || classes.iter().zip(&self.placed);
+        let told = both().filter(|(_, placed)| placed.rules > 0);
+        let told: f64 = told.clone().map(|(class, _)| class.share).sum();
+        let fit = both().filter(|(_, placed)| placed.rules > 0).count();
+        let may = both().filter(|(_, p)| p.rules > 0 || p.room == Room::Crowded);
+        let mut shares: Vec<f64> = may.map(|(class, _)| class.share).collect();
+        shares.sort_by(|a, b| b.total_cmp(a));
+        shares.iter().take(fit).sum::<f64>() > told + WORTH_IT
     }
 
     /// Classes all of whose packets meet a rule, as far as their plan says.
@@ -279,8 +368,24 @@ impl PortRules {
             dropped: self.installed.dropped(),
             stopped: self.installed.stopped().map(str::to_owned),
             rules: rules.iter().map(rule_report).collect(),
+            rules_per_second: self.installed.pace().per_second(),
+            counted: self.class_counts(),
             emulated: self.emulated.as_ref().map(EmulatedNic::counts),
         }
+    }
+}
+
+impl PortRules {
+    fn class_counts(&self) -> Vec<ClassCount> {
+        let Some(classes) = &self.classes else { return Vec::new() };
+        let counted = self.counted();
+        let of = |class: &Class| {
+            let key = ClassKey::of(class);
+            let packets = counted.packets(key)?;
+            let (number, packets) = (class.tag.class(), packets.round() as u64);
+            Some(ClassCount { class: number, key: key.0, packets, share: class.share })
+        };
+        classes.with_shares(&counted).classes.iter().filter_map(of).collect()
     }
 }
 
@@ -307,6 +412,8 @@ fn of_port(classes: &Classes, port: PortIndex) -> Option<&PortClasses> {
 
 /// How often a plan is made anew for what was refused.
 const TRIES: usize = 4;
+/// Rules change hands when so much more of the traffic meets them then.
+const WORTH_IT: f64 = 0.05;
 /// So long after rules were given packets may still come that met them not.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// So many packets of a class, of those that were looked at, without one that has its tag, and its rules do not act.

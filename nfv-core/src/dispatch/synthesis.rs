@@ -83,17 +83,18 @@ impl<'p> Synthesis<'p> {
         if drafts.len() > room as usize {
             drafts.clear();
         }
-        let share = 1.0 / drafts.len().max(1) as f64;
         let classes = drafts.into_iter().zip(self.next..).map(|(draft, number)| Class {
             tag: Tag::new(self.epoch, number),
             regions: draft.regions,
             fate: draft.fate,
             decided: draft.decided,
-            share,
+            share: 0.0,
         });
         let classes: Vec<Class> = classes.collect();
         self.next += classes.len() as u32;
-        PortClasses { port, classes }
+        let mut all = PortClasses { port, classes };
+        all.guess_shares();
+        all
     }
 
     /// The classes when of each chain at most `depth` functions are decided; `None`: they are too many.

@@ -64,6 +64,13 @@ impl Nic for AnyNic {
         }
     }
 
+    fn change(&mut self, id: RuleId, _: &NicRule) -> Result<(), Refusal> {
+        match self.rules.contains(&id) {
+            true => Ok(()),
+            false => Err(Refusal("there is no such rule".to_owned())),
+        }
+    }
+
     fn flush(&mut self) -> Result<(), Refusal> {
         self.rules.clear();
         Ok(())

@@ -44,6 +44,8 @@ pub struct Facts {
     pub groups: bool,
     /// Whether rules can be given by the template API.
     pub templates: bool,
+    /// Whether what a rule does can be changed while it is there.
+    pub updates: bool,
     /// Which rules must look at the same fields.
     pub fields: Fields,
     /// Which frames a pattern without a VLAN takes.

@@ -67,8 +67,19 @@ pub struct Placed {
     pub rung: Rung,
     /// How many rules tell its packets apart.
     pub rules: usize,
+    /// Whether there was room for all of its rules.
+    pub room: Room,
     /// Why it, or some of it, is not higher: a sentence each.
     pub why: Vec<String>,
+}
+
+/// Whether a NIC had room for a class's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Yes, or it takes none of them anyhow.
+    Enough,
+    /// It would take some, but classes of a larger share have the room.
+    Crowded,
 }
 
 /// How much of a class's dispatching the NIC does, the most first.
@@ -130,6 +141,7 @@ pub fn plan(classes: &PortClasses, nic: &dyn Nic, asked: Asked<'_>) -> Offload {
                 let why =
                     format!("the NIC holds {room} rules, and classes of a larger share have them");
                 best.say(*at, None, why);
+                best.crowded.push(*at);
             }
         }
     }
@@ -238,6 +250,8 @@ struct Draft {
     entries: Vec<(Entry, u32)>,
     /// By class, what is not told and why, with the planes that it is of; none: all.
     why: BTreeMap<usize, Vec<(Why, Vec<Plane>)>>,
+    /// Classes for which there was no room.
+    crowded: Vec<usize>,
 }
 
 impl Draft {
@@ -491,8 +505,19 @@ impl<'a> Ladder<'a> {
             .classes
             .classes
             .iter()
-            .map(|class| Placed { tag: class.tag, rung: plain, rules: 0, why: Vec::new() })
+            .map(|class| Placed {
+                tag: class.tag,
+                rung: plain,
+                rules: 0,
+                room: Room::Enough,
+                why: Vec::new(),
+            })
             .collect();
+        for at in &draft.crowded {
+            if let Some(placed) = placed.get_mut(*at) {
+                placed.room = Room::Crowded;
+            }
+        }
         for (entry, _) in draft.entries.iter().filter(|(entry, _)| entry.role == Role::Tells) {
             if let Some(placed) = placed.get_mut(entry.class) {
                 placed.rung = placed.rung.min(entry.act.rung);

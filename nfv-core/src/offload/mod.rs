@@ -7,6 +7,7 @@ mod facts;
 mod installed;
 mod ladder;
 mod measured;
+mod pace;
 mod port_rules;
 mod probe;
 mod profile;
@@ -20,8 +21,9 @@ pub use facts::{
     Action, AddressFact, Facts, Fields, HashFacts, Item, Limits, PortFact, Unsteered, WithoutVlan,
 };
 pub use installed::{Check, Installed, Planned, RuleState};
-pub use ladder::{Asked, Offload, Placed, PlannedRule, Role, Rung, bound_to, deal, plan};
+pub use ladder::{Asked, Offload, Placed, PlannedRule, Role, Room, Rung, bound_to, deal, plan};
 pub use measured::{Found, Measured};
+pub use pace::{Calls, Pace, RulesPerSecond};
 pub use port_rules::PortRules;
 pub use profile::{FieldsSeen, Profile, Shape};
 pub use rule::{Fate, L4Item, Met, Nic, NicRule, Pattern, PortItem, Refusal, RuleId, Spread};

@@ -125,6 +125,20 @@ impl Nic for Profile {
         gone.ok_or_else(|| Refusal(format!("{} has no rule {}", self.facts.name, id.0)))
     }
 
+    fn change(&mut self, id: RuleId, rule: &NicRule) -> Result<(), Refusal> {
+        if !self.facts.updates {
+            return Err(Refusal(format!("{} changes no rules", self.facts.name)));
+        }
+        if let Some(refusal) = self.facts.refuses(rule) {
+            return Err(refusal);
+        }
+        match self.installed.get_mut(&id.0) {
+            Some(known) => known.clone_from(rule),
+            None => return Err(Refusal(format!("{} has no rule {}", self.facts.name, id.0))),
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), Refusal> {
         self.installed.clear();
         Ok(())

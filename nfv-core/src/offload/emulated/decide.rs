@@ -51,6 +51,13 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Does what the rule says with the packets that it had.
+    pub fn change(&mut self, rule: &NicRule) {
+        (self.mark, self.fate) = (rule.mark, rule.fate.clone());
+    }
+}
+
 /// The rules, the key and the table at one time.
 #[derive(Debug)]
 pub(super) struct Tables {

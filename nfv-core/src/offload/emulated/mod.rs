@@ -131,6 +131,16 @@ impl Nic for EmulatedNic {
         Ok(())
     }
 
+    fn change(&mut self, id: RuleId, rule: &NicRule) -> Result<(), Refusal> {
+        let mut rules = self.shared.lock();
+        rules.takes.change(id, rule)?;
+        if let Some(entry) = rules.entries.iter_mut().find(|entry| entry.id == id) {
+            entry.change(rule);
+        }
+        self.shared.changed();
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), Refusal> {
         let mut rules = self.shared.lock();
         rules.takes.flush()?;
