@@ -187,7 +187,9 @@ fn on_nics(
             let (mut nic, mut side) = EmulatedNic::new(takes, 2, no_rings, lie);
             let bound = bound_to(plan, own, &nic);
             let asked = Asked { bound: &bound, ..Asked::default() };
-            for planned in offload::plan(own, &nic, asked).rules {
+            let planned = offload::plan(own, &nic, asked);
+            let form = planned.form;
+            for planned in planned.rules {
                 let given = nic.install(&planned.rule);
                 assert!(given.is_ok(), "{name}: {given:?} {planned:?}");
             }
@@ -206,7 +208,8 @@ fn on_nics(
                     Met::Passed { mark: None, .. } => true,
                     Met::Passed { mark: Some(mark), .. } => {
                         *tagged += 1;
-                        class.is_some_and(|c| c.tag == Tag(mark))
+                        let read = form.and_then(|form| form.class(mark, plan.classes.epoch));
+                        class.is_some_and(|c| Some(c.tag.class()) == read)
                     }
                 };
                 assert!(is_right || lie.is_some(), "{name}: {headers:?} {class:?}");
@@ -224,6 +227,7 @@ fn walk_regions_twin_and_worker_agree_on_every_packet() {
     let _eal = Eal::start(&options.map(str::to_owned)).expect("EAL starts");
     let pool = Mempool::create(16_383, 2048, -1).expect("there is memory");
     what_is_known_of_a_few_packets(pool);
+    every_nic_that_has_marks_tags();
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(500);
     let mut runner =
         TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
@@ -289,6 +293,29 @@ fn walk_regions_twin_and_worker_agree_on_every_packet() {
     assert!(dropped > files, "and some of them are dropped");
     // The control: the same check sees tags of other classes.
     assert!(wrong * 4 > files, "wrong tags are seen");
+}
+
+/// However few bits its marks have, and though some tag only what they send to one queue.
+fn every_nic_that_has_marks_tags() {
+    let rule =
+        |port: u16| format!("{{ allow: tcp, src: 10.0.0.1, dst: 198.51.100.1, dport: {port} }}");
+    let ports = [22, 80, 443, 8080];
+    let text = format!(
+        "ports: {{ lan: net_null0, wan: net_null1 }}\n\
+         functions: {{ edge: {{ type: firewall, rules: [ {} ] }} }}\n\
+         chains: {{ out: {{ from: lan, through: [edge], to: wan, oneway: true }} }}\n",
+        ports.map(rule).join(", ")
+    );
+    let (_, first) = compiled(&text, None);
+    // Another epoch, of which a narrow mark has fewer bits.
+    let (_, plan) = compiled(&text.replace("22", "23"), Some(&first));
+    let ports = [23, 80, 443, 8080];
+    let frames = ports.map(|p| frames::tcp([10, 0, 0, 1], [198, 51, 100, 1], 4000, p, 2, 0));
+    let seen = on_nics(&plan, &[(PortIndex(0), frames.into())], Facts::names(), None);
+    for (name, [tagged, _, wrong]) in seen {
+        let marks = Facts::named(name).is_some_and(|facts| facts.mark_max > 0);
+        assert_eq!((tagged, wrong), (if marks { 4 } else { 0 }, 0), "{name}");
+    }
 }
 
 /// What a reader of a chain file expects, in numbers.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Child;
 
 use serde_json::Value;
-use testkit::{Rig, is_root, skip};
+use testkit::{BRIDGED, Driver, Rig, is_root, skip};
 
 /// A chain file whose ports are emulated NICs on the rig's devices.
 struct Files(tempfile::TempDir);
@@ -251,6 +251,53 @@ fn a_reload_gives_the_room_to_the_classes_that_have_the_traffic() {
         assert!(pace["given"].as_f64().unwrap() > 0.0, "{pace}");
         rig.finish();
     }
+}
+
+/// Rules of some NICs spread packets by a list of queues of their own, which is not the port's table.
+#[test]
+fn rules_that_spread_packets_follow_shards_that_move() {
+    if !is_root() {
+        return skip("offload", "making namespaces needs root");
+    }
+    let files = Files::new();
+    let rest = "workers: { balance: false }\n\
+        functions:\n  \
+          pre: { type: firewall, rules: [ { allow: udp, dport: 9000-9009 }, { allow: any } ] }\n  \
+          edge: { type: firewall, stateful: true, rules: [ { allow: any } ] }\n\
+        chains: { through: { from: lan, through: [pre, edge], to: wan } }\n";
+    let mut handed = Vec::new();
+    // cnxk cannot change a rule where it is: the control.
+    for profile in ["mlx5", "cnxk"] {
+        let path = files.write(&format!("profile={profile},queues=2"), "", rest);
+        let driver = Driver::AfPacketOfTwo;
+        let rig = Rig::start_on(path.to_str().unwrap(), &BRIDGED, driver).unwrap();
+        rig.wait_until("the chain carries a ping", || {
+            rig.succeeds("lan", "ping -c1 -W1 10.99.0.2")
+        });
+        let of = |rig: &Rig| rig.counted("handed_over_packets").values().sum::<u64>();
+        let mut before = of(&rig);
+        let mut counted = Vec::new();
+        for drained in [None, Some("1"), Some("0")] {
+            if let Some(worker) = drained {
+                rig.ask(&["drain", worker]);
+            }
+            let listener = listen(&rig);
+            assert_eq!(send(&rig, listener), all_but(&[]), "{profile}");
+            let now = of(&rig);
+            counted.push(now - before);
+            before = now;
+        }
+        let told = nic(&rig, "lan");
+        let hits = told["rules"].as_array().unwrap().iter().filter(|r| r["fate"] == "rss");
+        let hits: u64 = hits.filter_map(|r| r["hits"].as_u64()).sum();
+        assert!(hits >= 3000, "they were tagged: {told}");
+        println!("{profile}: {counted:?} of 1,000 handed over, with all in place, worker 1 and worker 0 drained");
+        handed.push(counted);
+        rig.finish();
+    }
+    let [follows, stays] = handed.as_slice() else { panic!("two") };
+    assert!(follows.iter().all(|n| *n < 20), "{follows:?}");
+    assert!(stays[0] < 20 && stays[1] > 100 && stays[2] > 100, "{stays:?}");
 }
 
 #[test]

@@ -112,8 +112,8 @@ pub struct HashReport {
 pub struct ClassReport {
     /// Its number, from 1.
     pub class: u32,
-    /// What its packets carry.
-    pub tag: u32,
+    /// What its packets carry, where they carry it; null: the NIC's marks are too small.
+    pub tag: Option<u32>,
     /// The part of the port's packets that it is likely to be.
     pub share: f64,
     /// What its packets are: any of these.
@@ -305,7 +305,7 @@ fn classes_of(plan: &Plan, classes: &PortClasses, offload: &Offload) -> Vec<Clas
         let cost = cost::cost(plan, classes.port, class, placed);
         ClassReport {
             class: class.tag.class(),
-            tag: class.tag.0,
+            tag: offload.form.and_then(|form| form.mark(class.tag)),
             share: class.share,
             what: class.regions.iter().map(words::region).collect(),
             chain: program.map(|p| p.chain.clone()).unwrap_or_default(),

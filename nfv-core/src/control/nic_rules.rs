@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::compile::Plan;
-use crate::dispatch::{Class, ClassKey, Classes, Counted, PortClasses, TagCheck};
+use crate::dispatch::{Class, ClassKey, Classes, Counted, MarkForm, PortClasses, TagCheck};
 use crate::offload::{
     Asked, Check, EmulatedNic, Fate, Installed, Nic, NicCounts, Pattern, Placed, Planned, Refusal,
-    Room, RuleState, RulesPerSecond, Rung, bound_to, plan,
+    Room, RuleState, RulesPerSecond, Rung, bound_to, mark_form, plan,
 };
 use crate::port_index::PortIndex;
 
@@ -184,6 +184,8 @@ impl PortRules {
         if self.classes.as_ref() == next {
             return self.have_checked(plan);
         }
+        // Also of what rules of before write, workers are to know that it is not of this plan.
+        self.have_read(plan, next);
         let planned = match (next, self.installed.nic().blank()) {
             (Some(next), Some(blank)) => self.plan(plan, next, blank.as_ref()).0,
             // It can be asked only when it has no rules.
@@ -214,6 +216,7 @@ impl PortRules {
 
     /// Gives the rules for its classes.
     fn give(&mut self, plan: &Plan, next: Option<&PortClasses>) {
+        self.have_read(plan, next);
         let Some(next) = next.filter(|next| !next.classes.is_empty()) else {
             self.placed.clear();
             return self.installed.change(Vec::new());
@@ -229,7 +232,8 @@ impl PortRules {
             self.placed = placed;
             if self.check.is_none() && !planned.is_empty() {
                 // Before the first tag comes.
-                match TagCheck::new(next, plan.workers.check_tags) {
+                let form = mark_form(self.installed.nic(), next).unwrap_or(MarkForm::WIDE);
+                match TagCheck::new(next, form, plan.workers.check_tags) {
                     Ok(check) => self.check = Some(Arc::new(check)),
                     Err(why) => return tracing::error!("port {}: no rules: {why}", self.name),
                 }
@@ -245,8 +249,19 @@ impl PortRules {
         self.installed.verify();
     }
 
+    /// Has workers that run a plan read tags as the NIC writes them.
+    fn have_read(&self, plan: &Plan, classes: Option<&PortClasses>) {
+        let tags = plan.entries.get(self.port.index()).and_then(|entry| entry.tags.as_ref());
+        if let (Some(tags), Some(classes)) = (tags, classes)
+            && let Some(form) = mark_form(self.installed.nic(), classes)
+        {
+            tags.come_as(form);
+        }
+    }
+
     /// Has workers that run a plan look at tags.
     fn have_checked(&self, plan: &Plan) {
+        self.have_read(plan, of_port(&plan.classes, self.port));
         let entry = plan.entries.get(self.port.index());
         if let (Some(entry), Some(check)) = (entry, &self.check) {
             // Of a plan that was given its rules already it is there.

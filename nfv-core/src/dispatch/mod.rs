@@ -2,6 +2,7 @@
 mod class;
 mod classify;
 mod cover;
+mod mark;
 mod region;
 mod regions;
 mod selection;
@@ -14,6 +15,7 @@ mod twin;
 
 pub use class::{CLASS_BITS, CLASSES_MAX, Class, ClassFate, Classes, PortClasses, Tag};
 pub use classify::{Classifier, ClassifyError, View};
+pub use mark::MarkForm;
 pub use region::Region;
 pub(crate) use regions::is_at;
 pub use regions::is_taggable;

@@ -39,6 +39,7 @@ impl Nic for AnyNic {
             by_ethertype: false,
             fields: Fields::Free,
             without_vlan: WithoutVlan::Any,
+            mark_max: Some(u32::MAX),
         }
     }
 

@@ -6,12 +6,14 @@ mod emulated;
 mod facts;
 mod installed;
 mod ladder;
+mod marks;
 mod measured;
 mod pace;
 mod port_rules;
 mod probe;
 mod profile;
 mod rule;
+mod shared;
 
 pub use any_nic::AnyNic;
 pub use emulated::{
@@ -22,8 +24,10 @@ pub use facts::{
 };
 pub use installed::{Check, Installed, Planned, RuleState};
 pub use ladder::{Asked, Offload, Placed, PlannedRule, Role, Room, Rung, bound_to, deal, plan};
+pub use marks::mark_form;
 pub use measured::{Found, Measured};
 pub use pace::{Calls, Pace, RulesPerSecond};
 pub use port_rules::PortRules;
 pub use profile::{FieldsSeen, Profile, Shape};
 pub use rule::{Fate, L4Item, Met, Nic, NicRule, Pattern, PortItem, Refusal, RuleId, Spread};
+pub use shared::SharedNic;

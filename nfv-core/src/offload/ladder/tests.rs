@@ -9,8 +9,8 @@ use super::*;
 use crate::burst::Reason;
 use crate::chain::compile::ProgramId;
 use crate::chain::value::{IpFamily, Prefix, Protocol, Scalar};
-use crate::dispatch::Region;
-use crate::offload::{L4Item, Profile, WithoutVlan};
+use crate::dispatch::{Class, Region};
+use crate::offload::{Facts, L4Item, Profile, WithoutVlan};
 
 /// What NICs and classes look at.
 #[derive(Clone, Copy, Debug)]
