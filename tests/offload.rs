@@ -253,6 +253,54 @@ fn a_reload_gives_the_room_to_the_classes_that_have_the_traffic() {
     }
 }
 
+#[test]
+fn how_a_nic_spreads_flows_that_does_not_tell_is_measured() {
+    if !is_root() {
+        return skip("offload", "making namespaces needs root");
+    }
+    const FLOWS: &str = "
+import socket
+for port in range(20000, 20600):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(('10.99.0.1', port))
+    s.sendto(b'x', ('10.99.0.2', 9))
+    s.close()
+";
+    let files = Files::new();
+    let rest = "workers: { balance: false }\n\
+        functions: { edge: { type: firewall, stateful: true, rules: [ { allow: any } ] } }\n\
+        chains: { through: { from: lan, through: [edge], to: wan } }\n";
+    let other = "by another hash";
+    for (profile, key, measured) in
+        [("vmxnet3", "measured", other), ("ena", "measured", other), ("mlx5", "set", "")]
+    {
+        let path = files.write(&format!("profile={profile},queues=2"), "", rest);
+        let driver = Driver::AfPacketOfTwo;
+        let rig = Rig::start_on(path.to_str().unwrap(), &BRIDGED, driver).unwrap();
+        rig.wait_until("the chain carries a ping", || {
+            rig.succeeds("lan", "ping -c1 -W1 10.99.0.2")
+        });
+        let hash = || nic(&rig, "lan")["hash"].clone();
+        let few = if measured.is_empty() { Value::Null } else { "too few flows came yet".into() };
+        assert_eq!((hash()["key"].as_str(), &hash()["measured"]), (Some(key), &few), "{profile}");
+        rig.on("lan", &format!("python3 -c \"{FLOWS}\""));
+        let told = hash();
+        assert!(told["measured"].as_str().unwrap_or_default().starts_with(measured), "{told}");
+        let shards = rig.ask(&["shards"]);
+        assert_eq!(
+            shards.contains("; measured: by another hash"),
+            !measured.is_empty(),
+            "{shards}"
+        );
+        let page = rig.ask(&["offload"]);
+        assert_eq!(page.contains("hash: key measured"), !measured.is_empty(), "{page}");
+        let handed: u64 = rig.counted("handed_over_packets").values().sum();
+        println!("{profile}: {told}, {handed} handed over");
+        assert_eq!(handed > 100, !measured.is_empty(), "{profile}: what is measured is so");
+        rig.finish();
+    }
+}
+
 /// Rules of some NICs spread packets by a list of queues of their own, which is not the port's table.
 #[test]
 fn rules_that_spread_packets_follow_shards_that_move() {
@@ -291,7 +339,9 @@ fn rules_that_spread_packets_follow_shards_that_move() {
         let hits = told["rules"].as_array().unwrap().iter().filter(|r| r["fate"] == "rss");
         let hits: u64 = hits.filter_map(|r| r["hits"].as_u64()).sum();
         assert!(hits >= 3000, "they were tagged: {told}");
-        println!("{profile}: {counted:?} of 1,000 handed over, with all in place, worker 1 and worker 0 drained");
+        println!(
+            "{profile}: {counted:?} of 1,000 handed over, with all in place, worker 1 and worker 0 drained"
+        );
         handed.push(counted);
         rig.finish();
     }

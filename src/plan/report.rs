@@ -235,6 +235,11 @@ impl PortReport {
             dropped_share,
             tagged_share,
         };
+        if let (Some(hash), Some(seen)) =
+            (&mut report.hash, running.and_then(|r| r.hash.measured.as_ref()))
+        {
+            hash.words += &format!("; measured: {seen}");
+        }
         if known.try_it == Try::Install {
             report.install(boxed, offload);
         }

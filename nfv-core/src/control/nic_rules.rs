@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::compile::Plan;
-use crate::dispatch::{Class, ClassKey, Classes, Counted, MarkForm, PortClasses, TagCheck};
-use crate::offload::{
-    Asked, Check, EmulatedNic, Fate, Installed, Nic, NicCounts, Pattern, Placed, Planned, Refusal,
-    Room, RuleState, RulesPerSecond, Rung, bound_to, mark_form, plan,
+use crate::dispatch::{
+    Class, ClassKey, Classes, Counted, MarkForm, Measured, PortClasses, TagCheck,
 };
+use crate::flow::SHARDS;
+use crate::offload::{
+    Asked, Check, EmulatedNic, Facts, Fate, Installed, Nic, NicCounts, Pattern, Placed, Planned,
+    Refusal, Room, RuleState, RulesPerSecond, Rung, bound_to, mark_form, plan,
+};
+use crate::packet::is_symmetric_key;
 use crate::port_index::PortIndex;
 
 /// The rules of all ports. Shared by those who control a run.
@@ -46,6 +50,8 @@ struct PortRules {
     /// Whether tags are right, and since when there are any.
     check: Option<Arc<TagCheck>>,
     given: Instant,
+    /// How it spreads packets, where it does not tell.
+    measured: Option<Arc<Measured>>,
     /// Packets of classes that there were before.
     before: Counted,
     /// Packets that rules which stayed had dropped by then, by class.
@@ -73,12 +79,25 @@ pub struct NicReport {
     pub stopped: Option<String>,
     /// The rules that are there, or were refused.
     pub rules: Vec<RuleReport>,
+    /// How it spreads packets over its queues.
+    pub hash: HashState,
     /// How many rules a second its driver took, changed and gave back.
     pub rules_per_second: RulesPerSecond,
     /// What was counted of classes, by the packets that were looked at and the NIC's own counts.
     pub counted: Vec<ClassCount>,
     /// What an emulated NIC counted.
     pub emulated: Option<NicCounts>,
+}
+
+/// How a NIC spreads packets, and how that is known: `set`, `read` or `measured`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct HashState {
+    /// Of its key.
+    pub key: String,
+    /// Of its table.
+    pub table: String,
+    /// What was measured, in words, where something has to be.
+    pub measured: Option<String>,
 }
 
 /// Packets of a class.
@@ -111,6 +130,7 @@ impl NicRules {
     /// Of NICs, each of which is freed of what rules it has.
     pub fn none(nics: Vec<PortNic>) -> Self {
         let port = |nic: PortNic| PortRules {
+            measured: to_be_measured(nic.nic.as_ref()),
             installed: Installed::none(&nic.name, nic.nic),
             port: nic.port,
             name: nic.name,
@@ -170,6 +190,12 @@ impl NicRules {
     /// What each NIC does of the work.
     pub fn report(&self) -> Vec<NicReport> {
         self.lock().iter().map(PortRules::report).collect()
+    }
+
+    /// By port, how it spreads packets, where that has to be measured.
+    pub fn measured(&self) -> Vec<(String, String)> {
+        let of = |one: &PortRules| Some((one.name.clone(), one.measured.as_ref()?.found().words()));
+        self.lock().iter().filter_map(of).collect()
     }
 
     /// Packets that NICs dropped by rules, by port.
@@ -251,8 +277,12 @@ impl PortRules {
 
     /// Has workers that run a plan read tags as the NIC writes them.
     fn have_read(&self, plan: &Plan, classes: Option<&PortClasses>) {
-        let tags = plan.entries.get(self.port.index()).and_then(|entry| entry.tags.as_ref());
-        if let (Some(tags), Some(classes)) = (tags, classes)
+        let Some(entry) = plan.entries.get(self.port.index()) else { return };
+        if let Some(measured) = &self.measured {
+            // Of a plan that runs already it is there.
+            let _ = entry.measured.set(measured.clone());
+        }
+        if let (Some(tags), Some(classes)) = (&entry.tags, classes)
             && let Some(form) = mark_form(self.installed.nic(), classes)
         {
             tags.come_as(form);
@@ -383,6 +413,7 @@ impl PortRules {
             dropped: self.installed.dropped(),
             stopped: self.installed.stopped().map(str::to_owned),
             rules: rules.iter().map(rule_report).collect(),
+            hash: self.hash(),
             rules_per_second: self.installed.pace().per_second(),
             counted: self.class_counts(),
             emulated: self.emulated.as_ref().map(EmulatedNic::counts),
@@ -391,6 +422,23 @@ impl PortRules {
 }
 
 impl PortRules {
+    fn hash(&self) -> HashState {
+        let spread = self.installed.nic().spread();
+        let word = |is_read, is_set| match (is_read, is_set) {
+            (true, true) => "set",
+            (true, false) => "read",
+            (false, _) => "measured",
+        };
+        let table_set = Facts::of_driver(self.installed.nic().driver());
+        let table_set = table_set.is_none_or(|facts| facts.hash.table_set);
+        HashState {
+            key: word(spread.key.is_some(), spread.key.as_deref().is_some_and(is_symmetric_key))
+                .to_owned(),
+            table: word(!spread.table.is_empty(), table_set).to_owned(),
+            measured: self.measured.as_ref().map(|measured| measured.found().words()),
+        }
+    }
+
     fn class_counts(&self) -> Vec<ClassCount> {
         let Some(classes) = &self.classes else { return Vec::new() };
         let counted = self.counted();
@@ -402,6 +450,14 @@ impl PortRules {
         };
         classes.with_shares(&counted).classes.iter().filter_map(of).collect()
     }
+}
+
+/// Where something has to be measured of a NIC with several queues: nothing yet.
+fn to_be_measured(nic: &dyn Nic) -> Option<Arc<Measured>> {
+    let spread = nic.spread();
+    let is_told = spread.key.is_some() && !spread.table.is_empty();
+    let entries = u16::try_from(spread.table.len()).ok().filter(|entries| *entries > 0);
+    (nic.queues() > 1 && !is_told).then(|| Arc::new(Measured::new(entries.unwrap_or(SHARDS))))
 }
 
 fn rule_report(rule: &RuleState) -> RuleReport {

@@ -147,7 +147,7 @@ mod tests {
         let host = Region { src: Prefix::parse("10.0.0.1").ok(), ..to(80) };
         let net = Region { src: Prefix::parse("10.0.0.0/8").ok(), ..Region::ALL };
         let all = of(&[host, to(80), net, Region::ALL]);
-        assert_eq!(shares(&all), [0.009, 0.141, 0.283, 0.566]);
+        assert_eq!(shares(&all), [0.009, 0.142, 0.283, 0.566]);
     }
 
     #[test]

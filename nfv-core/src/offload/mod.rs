@@ -7,7 +7,6 @@ mod facts;
 mod installed;
 mod ladder;
 mod marks;
-mod measured;
 mod pace;
 mod port_rules;
 mod probe;
@@ -25,7 +24,6 @@ pub use facts::{
 pub use installed::{Check, Installed, Planned, RuleState};
 pub use ladder::{Asked, Offload, Placed, PlannedRule, Role, Room, Rung, bound_to, deal, plan};
 pub use marks::mark_form;
-pub use measured::{Found, Measured};
 pub use pace::{Calls, Pace, RulesPerSecond};
 pub use port_rules::PortRules;
 pub use profile::{FieldsSeen, Profile, Shape};
