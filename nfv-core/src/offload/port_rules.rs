@@ -68,6 +68,32 @@ impl PortRules {
         }
     }
 
+    /// In the form that the driver took last: `validate` has found it, as a rule.
+    fn in_last_form(&self, rule: &NicRule) -> Result<FlowRule, Refusal> {
+        let mut forms = self.forms(&rule.fate);
+        let last = self.form.load(Ordering::Relaxed).min(forms.len() - 1);
+        flat(rule, forms.swap_remove(last)).map_err(Refusal)
+    }
+
+    /// In whichever form the driver takes it after all; `why`: what it said to the last one.
+    fn in_another_form(&mut self, rule: &NicRule, why: Refusal) -> Result<RuleId, Refusal> {
+        if self.forms(&rule.fate).len() == 1 {
+            return Err(why);
+        }
+        let flat = self.try_forms(rule, |flat| self.rules.validate(flat).map(|()| flat.clone()))?;
+        let made = self.rules.install_all(std::slice::from_ref(&flat)).pop();
+        let id = made.unwrap_or_else(|| Err(why.0)).map_err(Refusal)?;
+        Ok(self.keep(id, flat))
+    }
+
+    /// Notes a rule that goes by a list of queues.
+    fn keep(&mut self, id: u64, rule: FlowRule) -> RuleId {
+        if matches!(rule.fate, FlowFate::Rss { .. }) {
+            self.spreading.insert(id, rule);
+        }
+        RuleId(id)
+    }
+
     /// Tries the forms of a rule; the words are those about the best one.
     fn try_forms<T>(
         &self,
@@ -124,24 +150,20 @@ impl Nic for PortRules {
     }
 
     fn install_all(&mut self, rules: &[NicRule]) -> Vec<Result<RuleId, Refusal>> {
-        // Which form it is has been found by `validate`, or is found here.
-        let form =
-            |rule| self.try_forms(rule, |flat| self.rules.validate(flat).map(|()| flat.clone()));
-        let forms: Vec<Result<FlowRule, Refusal>> = rules.iter().map(form).collect();
+        let forms: Vec<Result<FlowRule, Refusal>> =
+            rules.iter().map(|rule| self.in_last_form(rule)).collect();
         let flat: Vec<FlowRule> = forms.iter().flatten().cloned().collect();
         let mut made = self.rules.install_all(&flat).into_iter().zip(flat);
-        let mut keep = |(made, rule): (Result<u64, String>, FlowRule)| {
-            let id = made.map_err(Refusal)?;
-            if matches!(rule.fate, FlowFate::Rss { .. }) {
-                self.spreading.insert(id, rule);
-            }
-            Ok(RuleId(id))
-        };
-        let none = || Err(Refusal("it was not asked".to_owned()));
-        let mut each = |form: Result<FlowRule, Refusal>| {
-            form.and_then(|_| made.next().map_or_else(none, &mut keep))
-        };
-        forms.into_iter().map(&mut each).collect()
+        let mut all = Vec::new();
+        for (rule, form) in rules.iter().zip(forms) {
+            let done = form.and_then(|_| match made.next() {
+                Some((Ok(id), flat)) => Ok(self.keep(id, flat)),
+                Some((Err(why), _)) => self.in_another_form(rule, Refusal(why)),
+                None => Err(Refusal("it was not asked".to_owned())),
+            });
+            all.push(done);
+        }
+        all
     }
 
     fn remove(&mut self, id: RuleId) -> Result<(), Refusal> {
@@ -156,19 +178,10 @@ impl Nic for PortRules {
 
     fn change(&mut self, id: RuleId, rule: &NicRule) -> Result<(), Refusal> {
         // The form that was taken: it is not validated again beside itself.
-        let last = self.form.load(Ordering::Relaxed);
-        let fate = self.forms(&rule.fate).into_iter().nth(last).unwrap_or(FlowFate::Drop);
-        let fate = match &rule.fate {
-            Fate::Queue(queue) => FlowFate::Queue(*queue),
-            Fate::Drop => FlowFate::Drop,
-            Fate::Rss => fate,
-        };
-        let flat = flat(rule, fate).map_err(Refusal)?;
+        let flat = self.in_last_form(rule)?;
         self.rules.change(id.0, &flat).map_err(Refusal)?;
         self.spreading.remove(&id.0);
-        if matches!(flat.fate, FlowFate::Rss { .. }) {
-            self.spreading.insert(id.0, flat);
-        }
+        self.keep(id.0, flat);
         Ok(())
     }
 
