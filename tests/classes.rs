@@ -228,6 +228,7 @@ fn walk_regions_twin_and_worker_agree_on_every_packet() {
     let pool = Mempool::create(16_383, 2048, -1).expect("there is memory");
     what_is_known_of_a_few_packets(pool);
     every_nic_that_has_marks_tags();
+    the_first_of_too_many_rules_are_decided();
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(500);
     let mut runner =
         TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
@@ -316,6 +317,33 @@ fn every_nic_that_has_marks_tags() {
         let marks = Facts::named(name).is_some_and(|facts| facts.mark_max > 0);
         assert_eq!((tagged, wrong), (if marks { 4 } else { 0 }, 0), "{name}");
     }
+}
+
+/// What meets none of those that are decided is asked about, as ever.
+fn the_first_of_too_many_rules_are_decided() {
+    const RULES: u32 = 70_000;
+    let host = |at: u32| [10, (at >> 16) as u8, (at >> 8) as u8, at as u8];
+    let rule = |at: u32| {
+        let [a, b, c, d] = host(at);
+        format!("      - {{ deny: tcp, src: {a}.{b}.{c}.{d}, dport: 80 }}\n")
+    };
+    let rules: String = (0..RULES).map(rule).collect();
+    let text = format!(
+        "ports: {{ lan: net_null0, wan: net_null1 }}\nfunctions:\n  edge:\n    type: firewall\n    \
+         default: allow\n    rules:\n{rules}chains: {{ out: {{ from: lan, through: [edge], to: wan, oneway: true }} }}\n"
+    );
+    let (_, plan) = compiled(&text, None);
+    let lan = &plan.classes.ports[0];
+    assert!(lan.classes.len() > 60_000, "{}", lan.classes.len());
+    assert!(lan.classes.iter().all(|c| matches!(c.fate, ClassFate::Drop { .. })));
+    let twin = Twin::build(lan).expect("there is memory");
+    let tag = |at: u32| {
+        let frame = frames::tcp(host(at), [198, 51, 100, 1], 4000, 80, 2, 0);
+        let mut tags = [None; BURST_MAX];
+        twin.tag(&[headers_of(&frame.bytes).expect("a frame")], &mut tags);
+        tags[0]
+    };
+    assert!(tag(0).is_some() && tag(60_000).is_some() && tag(RULES - 1).is_none());
 }
 
 /// What a reader of a chain file expects, in numbers.

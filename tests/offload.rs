@@ -275,7 +275,7 @@ for port in range(20000, 20600):
         [("vmxnet3", "measured", other), ("ena", "measured", other), ("mlx5", "set", "")]
     {
         let path = files.write(&format!("profile={profile},queues=2"), "", rest);
-        let driver = Driver::AfPacketOfTwo;
+        let driver = Driver::WireOfTwo;
         let rig = Rig::start_on(path.to_str().unwrap(), &BRIDGED, driver).unwrap();
         rig.wait_until("the chain carries a ping", || {
             rig.succeeds("lan", "ping -c1 -W1 10.99.0.2")
@@ -317,7 +317,7 @@ fn rules_that_spread_packets_follow_shards_that_move() {
     // cnxk cannot change a rule where it is: the control.
     for profile in ["mlx5", "cnxk"] {
         let path = files.write(&format!("profile={profile},queues=2"), "", rest);
-        let driver = Driver::AfPacketOfTwo;
+        let driver = Driver::WireOfTwo;
         let rig = Rig::start_on(path.to_str().unwrap(), &BRIDGED, driver).unwrap();
         rig.wait_until("the chain carries a ping", || {
             rig.succeeds("lan", "ping -c1 -W1 10.99.0.2")
