@@ -1,4 +1,6 @@
 /* From a flat rule to rte_flow's items and actions, which are built nowhere else. */
+/* rte_flow_actions_update, of 23.07. */
+#define ALLOW_EXPERIMENTAL_API
 #include "flow.h"
 
 #include <errno.h>

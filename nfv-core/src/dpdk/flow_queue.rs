@@ -61,14 +61,11 @@ struct Table {
     room: usize,
 }
 
-// SAFETY: the pointers go back to the driver alone, by calls on `&mut FlowQueue`.
+// SAFETY: the pointers are handles that are never followed here; they go back to the driver by one thread at a time, which has
+// the port's control.
 unsafe impl Send for FlowQueue {}
-// SAFETY: nothing is done by a shared reference.
-unsafe impl Sync for FlowQueue {}
-// SAFETY: as above: they are handles, never followed here.
-unsafe impl Send for Made {}
 // SAFETY: as above.
-unsafe impl Sync for Made {}
+unsafe impl Send for Made {}
 
 /// What an operation is about.
 enum Operation<'r> {
@@ -459,13 +456,6 @@ impl FlowQueue {
             }
         }
         Ok(count)
-    }
-}
-
-impl Drop for FlowQueue {
-    fn drop(&mut self) {
-        // The driver ends what is left with the port; tables without rules are nobody's.
-        self.tables.clear();
     }
 }
 

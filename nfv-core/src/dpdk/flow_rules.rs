@@ -121,11 +121,6 @@ impl FlowRules {
         Self { port, queue, installed: BTreeMap::new(), next: 1, start }
     }
 
-    /// Whether they are given by templates, a batch at a time.
-    pub fn are_queued(&self) -> bool {
-        self.queue.is_some()
-    }
-
     /// Whether the driver would take a rule now.
     ///
     /// # Errors
