@@ -113,8 +113,11 @@ fn run(plan: &Arc<Plan>, bursts: &[(PortIndex, Vec<Frame>)], tags: Tags, pool: M
                     classes[(at + 1) % classes.len()].tag.0
                 }),
                 Tags::Stale => tag.map(|tag| Tag::new(epoch + 1, tag.class()).0),
-                // Too high, or none.
-                Tags::Random => Some(Tag::new(epoch, frame.noise | 0x8_0000).0 & frame.noise),
+                // Of a class that is too high, in some epoch.
+                Tags::Random => {
+                    let noise = frame.noise | 0x8_0000;
+                    Some(Tag::new(epoch, noise).0 & noise)
+                }
             });
             packets.push(packet);
         }
