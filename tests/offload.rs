@@ -309,10 +309,10 @@ fn rules_that_spread_packets_follow_shards_that_move() {
     }
     let files = Files::new();
     let rest = "workers: { balance: false }\n\
-        functions:\n  \
-          pre: { type: firewall, rules: [ { allow: udp, dport: 9000-9009 }, { allow: any } ] }\n  \
-          edge: { type: firewall, stateful: true, rules: [ { allow: any } ] }\n\
-        chains: { through: { from: lan, through: [pre, edge], to: wan } }\n";
+        functions: { edge: { type: firewall, stateful: true, rules: [ { allow: any } ] } }\n\
+        chains:\n  \
+          data: { from: lan, match: { protocol: udp, dport: 9000-9009 }, through: [edge], to: wan }\n  \
+          rest: { from: lan, through: [edge], to: wan }\n";
     let mut handed = Vec::new();
     // cnxk cannot change a rule where it is: the control.
     for profile in ["mlx5", "cnxk"] {
