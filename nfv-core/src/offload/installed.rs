@@ -259,14 +259,15 @@ impl Installed {
         if done.given.rules + done.changed.rules == 0 && refused == 0 {
             return;
         }
+        let words = done.per_second().words();
+        let pace = if words.is_empty() { words } else { format!("; a second: {words}") };
         tracing::info!(
-            "port {}: {} rules in the NIC ({} given, {} changed, {} taken back; a second: {}), {refused} not taken",
+            "port {}: {} rules in the NIC ({} given, {} changed, {} taken back{pace}), {refused} not taken",
             self.port,
             self.rules.len() - refused,
             done.given.rules,
             done.changed.rules,
             done.taken_back.rules,
-            done.per_second().words(),
         );
         if let Some(one) = self.rules.iter().find(|one| one.state.is_err()) {
             let why = one.state.as_ref().err().map_or("", String::as_str);
