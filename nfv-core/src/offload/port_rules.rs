@@ -82,7 +82,7 @@ impl PortRules {
         }
         let flat = self.try_forms(rule, |flat| self.rules.validate(flat).map(|()| flat.clone()))?;
         let made = self.rules.install_all(std::slice::from_ref(&flat)).pop();
-        let id = made.unwrap_or_else(|| Err(why.0)).map_err(Refusal)?;
+        let id = made.unwrap_or(Err(why.0)).map_err(Refusal)?;
         Ok(self.keep(id, flat))
     }
 
