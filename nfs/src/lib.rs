@@ -5,6 +5,7 @@ use nfv_core::nf::Kind;
 
 pub mod count;
 pub mod firewall;
+pub mod ids;
 pub mod lb;
 pub mod mirror;
 pub mod nat;

@@ -1,0 +1,4 @@
+//! Looks into packets and streams for what rules of the Suricata and Snort language describe.
+pub mod app;
+pub mod rules;
+pub mod stream;

@@ -1,0 +1,1 @@
+//! TCP streams put together as their receivers do.
