@@ -8,6 +8,7 @@ const OLDEST: &str = "22.11";
 fn main() {
     println!("cargo:rerun-if-changed=wrapper.h");
     println!("cargo:rerun-if-changed=shim.c");
+    println!("cargo:rerun-if-changed=flow.c");
     let dpdk = match pkg_config::Config::new().atleast_version(OLDEST).probe("libdpdk") {
         Ok(dpdk) => dpdk,
         Err(why) => {
@@ -27,12 +28,14 @@ fn main() {
     let arguments: Vec<String> = includes.chain(cflags).collect();
 
     let mut shim = cc::Build::new();
-    shim.file("shim.c").warnings(true).opt_level(3);
+    shim.file("shim.c").file("flow.c").warnings(true).opt_level(3);
     for argument in &arguments {
         shim.flag(argument);
     }
     shim.flag("-Wno-unused-parameter");
     shim.compile("nfv_shim");
+    // A port made of rings is had by a call of its driver's, which pkg-config leaves to EAL to load.
+    println!("cargo:rustc-link-lib=rte_net_ring");
 
     let bindings = bindgen::Builder::default()
         .header("wrapper.h")
@@ -47,17 +50,20 @@ fn main() {
         .allowlist_function("rte_dev_(probe|remove)")
         .allowlist_function("rte_eth_(find_next|dev_(info_get|configure|start|stop|close|reset|adjust_nb_rx_tx_desc|set_mtu|get_mtu|socket_id|get_name_by_port|get_port_by_name|count_avail|callback_register|callback_unregister|rss_hash_update|rss_hash_conf_get|rss_reta_update|rss_reta_query|default_mac_addr_set|is_removed))")
         .allowlist_function("rte_eth_(rx|tx)_queue_setup")
+        .allowlist_function("rte_eth_dev_rx_intr_(enable|disable|ctl_q|ctl_q_get_fd)")
+        .allowlist_function("rte_epoll_(ctl|wait)")
         .allowlist_function("rte_eth_(promiscuous|allmulticast)_(enable|disable|get)")
         .allowlist_function("rte_eth_(stats_get|stats_reset|macaddr_get)")
         .allowlist_function("rte_eth_xstats_(get|get_names)")
         .allowlist_function("rte_acl_(create|free|reset|add_rules|build|classify)")
         .allowlist_function("rte_fib6?_free")
+        .allowlist_function("rte_(ring_create|eth_from_rings)")
         .allowlist_type("rte_acl_(config|param|field_def|field|rule_data)")
         .allowlist_type("rte_eth_(dev_info|conf|stats|xstat|xstat_name|rss_conf|rss_reta_entry64|event_type)")
-        .allowlist_type("rte_ether_addr")
+        .allowlist_type("rte_ether_addr|rte_epoll_event")
         .allowlist_var("NFV_.*")
-        .allowlist_var("RTE_(MAX_LCORE|ETH_NAME_MAX_LEN|PKTMBUF_HEADROOM|ACL_MAX_CATEGORIES|ETH_RETA_GROUP_SIZE|ETH_DEV_NO_OWNER|MBUF_DEFAULT_BUF_SIZE|ACL_FIELD_TYPE_.*|ACL_MIN_PRIORITY|ACL_MAX_PRIORITY)")
-        .opaque_type("rte_mempool|rte_mbuf|rte_acl_ctx|rte_fib|rte_fib6|rte_device")
+        .allowlist_var("RTE_(MAX_LCORE|MAX_ETHPORTS|ETH_NAME_MAX_LEN|PKTMBUF_HEADROOM|ACL_MAX_CATEGORIES|ETH_RETA_GROUP_SIZE|ETH_DEV_NO_OWNER|INTR_EVENT_ADD|INTR_EVENT_DEL|MBUF_DEFAULT_BUF_SIZE|ACL_FIELD_TYPE_.*|ACL_MIN_PRIORITY|ACL_MAX_PRIORITY)")
+        .opaque_type("rte_mempool|rte_mbuf|rte_flow|rte_ring|rte_acl_ctx|rte_fib|rte_fib6|rte_device")
         .prepend_enum_name(false)
         .derive_default(true)
         .layout_tests(false)

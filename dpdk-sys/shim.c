@@ -49,6 +49,16 @@ void nfv_mbuf_free(struct rte_mbuf *packet)
 	rte_pktmbuf_free(packet);
 }
 
+unsigned nfv_ring_push(struct rte_ring *ring, struct rte_mbuf **packets, unsigned n)
+{
+	return rte_ring_sp_enqueue_burst(ring, (void **)packets, n, NULL);
+}
+
+unsigned nfv_ring_pop(struct rte_ring *ring, struct rte_mbuf **packets, unsigned n)
+{
+	return rte_ring_dequeue_burst(ring, (void **)packets, n, NULL);
+}
+
 uint64_t nfv_cycles(void)
 {
 	return rte_get_tsc_cycles();

@@ -8,15 +8,19 @@
 #include <rte_version.h>
 #include <rte_acl.h>
 #include <rte_eal.h>
+#include <rte_epoll.h>
 #include <rte_errno.h>
+#include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_fib.h>
 #include <rte_fib6.h>
+#include <rte_flow.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_dev.h>
+#include <rte_ring.h>
 
 enum {
 	NFV_RTE_VERSION = RTE_VERSION,
@@ -28,14 +32,19 @@ enum {
 	NFV_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	NFV_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	NFV_MBUF_RSS = offsetof(struct rte_mbuf, hash.rss),
+	NFV_MBUF_MARK = offsetof(struct rte_mbuf, hash.fdir.hi),
 	NFV_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 	NFV_MBUF_NEXT = offsetof(struct rte_mbuf, next),
 };
 
 static const uint64_t NFV_RX_RSS_HASH = RTE_MBUF_F_RX_RSS_HASH;
+static const uint64_t NFV_RX_MARK = RTE_MBUF_F_RX_FDIR | RTE_MBUF_F_RX_FDIR_ID;
 static const uint64_t NFV_RX_IP_CKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
 static const uint64_t NFV_RX_IP_CKSUM_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 static const uint64_t NFV_RX_IP_CKSUM_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD;
+
+static const uint32_t NFV_RING_ONE_TO_ONE = RING_F_SP_ENQ | RING_F_SC_DEQ;
+static const uint32_t NFV_RING_ONE_TO_ANY = RING_F_SP_ENQ;
 
 static const uint64_t NFV_RX_OFFLOAD_IPV4_CKSUM = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t NFV_RX_OFFLOAD_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
@@ -46,6 +55,8 @@ static const uint64_t NFV_RSS_FRAG_IPV4 = RTE_ETH_RSS_FRAG_IPV4;
 static const uint64_t NFV_RSS_IPV4_TCP = RTE_ETH_RSS_NONFRAG_IPV4_TCP;
 static const uint64_t NFV_RSS_IPV4_UDP = RTE_ETH_RSS_NONFRAG_IPV4_UDP;
 static const uint64_t NFV_RSS_IPV4_OTHER = RTE_ETH_RSS_NONFRAG_IPV4_OTHER;
+static const uint64_t NFV_RSS_IPV4_SCTP = RTE_ETH_RSS_NONFRAG_IPV4_SCTP;
+static const uint64_t NFV_RSS_IPV6_SCTP = RTE_ETH_RSS_NONFRAG_IPV6_SCTP;
 static const uint64_t NFV_RSS_IPV6 = RTE_ETH_RSS_IPV6;
 static const uint64_t NFV_RSS_FRAG_IPV6 = RTE_ETH_RSS_FRAG_IPV6;
 static const uint64_t NFV_RSS_IPV6_TCP = RTE_ETH_RSS_NONFRAG_IPV6_TCP;
@@ -61,6 +72,8 @@ char *nfv_mbuf_append(struct rte_mbuf *packet, uint16_t bytes);
 char *nfv_mbuf_prepend(struct rte_mbuf *packet, uint16_t bytes);
 int nfv_mbuf_trim(struct rte_mbuf *packet, uint16_t bytes);
 void nfv_mbuf_free(struct rte_mbuf *packet);
+unsigned nfv_ring_push(struct rte_ring *ring, struct rte_mbuf **packets, unsigned n);
+unsigned nfv_ring_pop(struct rte_ring *ring, struct rte_mbuf **packets, unsigned n);
 uint64_t nfv_cycles(void);
 uint64_t nfv_cycles_per_second(void);
 unsigned nfv_lcore_id(void);
@@ -85,3 +98,40 @@ int nfv_fib6_lookup(struct rte_fib6 *fib, const uint8_t *addresses, uint64_t *ho
 
 /* 0 and the speed in Mbit/s (0 or UINT32_MAX: unknown) and 1 for up; `struct rte_eth_link` became a union in 24.11. */
 int nfv_link(uint16_t port, uint32_t *speed, int *up);
+
+/* A rule of a NIC, flat: rte_flow's items and actions, whose layouts move between releases, are built in flow.c. Addresses
+ * and nothing else are in network order. */
+struct nfv_flow_rule {
+	uint8_t src[16], dst[16];
+	uint32_t priority;
+	uint32_t mark;
+	/* The outermost VLAN id, or NFV_FLOW_NO_VLAN. */
+	uint16_t vlan;
+	/* Of a port `mask` says which bits are looked at, 0: none; with `last` above `first` it is a range. */
+	uint16_t sport_first, sport_last, sport_mask;
+	uint16_t dport_first, dport_last, dport_mask;
+	uint16_t queue;
+	/* For NFV_FLOW_RSS: queues 0 to that, and by which fields. */
+	uint16_t rss_queues;
+	uint64_t rss_types;
+	uint8_t is_ipv6, src_bits, dst_bits;
+	/* IANA's number: TCP, UDP, SCTP, ICMP or ICMPv6. */
+	uint8_t protocol;
+	uint8_t flags_mask, flags;
+	uint8_t has_icmp_type, icmp_type;
+	uint8_t has_mark, has_count;
+	/* One of NFV_FLOW_DROP and those behind it. */
+	uint8_t fate;
+};
+
+enum { NFV_FLOW_NO_VLAN = 0xffff };
+/* What is done with a packet of a rule; PASSTHRU: what would be done without it. */
+enum { NFV_FLOW_DROP, NFV_FLOW_QUEUE, NFV_FLOW_RSS, NFV_FLOW_PASSTHRU };
+
+/* These write the driver's own words to `why`, which holds `room` bytes, and return 0 or a negative errno value. */
+int nfv_flow_validate(uint16_t port, const struct nfv_flow_rule *rule, char *why, size_t room);
+int nfv_flow_create(uint16_t port, const struct nfv_flow_rule *rule, struct rte_flow **made, char *why, size_t room);
+int nfv_flow_destroy(uint16_t port, struct rte_flow *flow, char *why, size_t room);
+int nfv_flow_flush(uint16_t port, char *why, size_t room);
+/* How many packets a rule that counts has met. */
+int nfv_flow_hits(uint16_t port, struct rte_flow *flow, uint64_t *hits, char *why, size_t room);

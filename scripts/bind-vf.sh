@@ -7,8 +7,10 @@
 # Without an IOMMU it stops, unless --no-iommu takes the risk: a device can then write all memory of the machine.
 set -euo pipefail
 
-bus=/sys/bus/pci
-unsafe_mode=/sys/module/vfio/parameters/enable_unsafe_noiommu_mode
+# A test has a tree of its own.
+sys=${SYSFS_ROOT:-/sys}
+bus=$sys/bus/pci
+unsafe_mode=$sys/module/vfio/parameters/enable_unsafe_noiommu_mode
 
 fail() {
   echo "bind-vf.sh: $*" >&2
@@ -19,6 +21,11 @@ usage() {
   sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
 }
 
+interfaces() {
+  local one
+  for one in "$sys"/class/net/*; do printf ' %s' "${one##*/}"; done
+}
+
 # The PCI address of $1, an interface or an address.
 address_of() {
   local device
@@ -26,9 +33,9 @@ address_of() {
   ????:??:??.?) echo "$1" ;;
   ??:??.?) echo "0000:$1" ;;
   *)
-    [ -e "/sys/class/net/$1" ] || fail "there is no interface $1; there are:$(printf ' %s' /sys/class/net/* | sed 's|/sys/class/net/||g')"
+    [ -e "$sys/class/net/$1" ] || fail "there is no interface $1; there are:$(interfaces)"
     # Some drivers have the interface a level below the device.
-    device=$(readlink -f "/sys/class/net/$1/device")
+    device=$(readlink -f "$sys/class/net/$1/device")
     while [ "$device" != / ] && [ ! -e "$bus/devices/${device##*/}" ]; do device=$(dirname "$device"); done
     [ "$device" != / ] || fail "$1 is no device on PCI"
     echo "${device##*/}"
@@ -53,13 +60,13 @@ vfs_of() {
 bind() {
   echo "${2:-}" >"$bus/devices/$1/driver_override"
   if [ -e "$bus/devices/$1/driver" ]; then echo "$1" >"$bus/devices/$1/driver/unbind"; fi
-  echo "$1" >$bus/drivers_probe
+  echo "$1" >"$bus/drivers_probe"
   [ -z "${2:-}" ] || [ "$(driver_of "$1")" = "$2" ] || fail "$1 did not take $2; dmesg says why"
 }
 
 has_iommu() {
   local group
-  for group in /sys/kernel/iommu_groups/[0-9]*; do
+  for group in "$sys"/kernel/iommu_groups/[0-9]*; do
     [ -e "$group" ] || continue
     [ "$(cat "$group/name" 2>/dev/null)" = vfio-noiommu ] || return 0
   done
@@ -72,14 +79,14 @@ prepare_vfio() {
   [ "$risk" = taken ] || fail "there is no IOMMU. Turn it on: intel_iommu=on iommu=pt on the kernel's command line, \
 VT-d or AMD-Vi in the firmware; in a VM, -device intel-iommu. Or take the risk with --no-iommu: these devices, and \
 whatever drives them, can then read and write all memory of this machine"
-  [ -e $unsafe_mode ] || fail "this kernel cannot do without an IOMMU (CONFIG_VFIO_NOIOMMU)"
+  [ -e "$unsafe_mode" ] || fail "this kernel cannot do without an IOMMU (CONFIG_VFIO_NOIOMMU)"
   echo 'WARNING: no IOMMU: what drives these VFs can read and write all memory of this machine' >&2
-  echo 1 >$unsafe_mode
+  echo 1 >"$unsafe_mode"
 }
 
 # A MAC address for VF $2 of the interface $1, the same each time: 02, four bytes of the PF's, the number.
 mac_of() {
-  printf '02:%s:%02x\n' "$(cut -d: -f3-6 "/sys/class/net/$1/address")" "$2"
+  printf '02:%s:%02x\n' "$(cut -d: -f3-6 "$sys/class/net/$1/address")" "$2"
 }
 
 undo() {
@@ -88,7 +95,7 @@ undo() {
   [ -e "$bus/devices/$pf/sriov_numvfs" ] || fail "$1 ($pf) makes no VFs"
   for vf in $(vfs_of "$pf"); do echo >"$bus/devices/$vf/driver_override"; done
   echo 0 >"$bus/devices/$pf/sriov_numvfs"
-  if [ -e $unsafe_mode ] && ! compgen -G "$bus/drivers/vfio-pci/*:*" >/dev/null; then echo 0 >$unsafe_mode; fi
+  if [ -e "$unsafe_mode" ] && ! compgen -G "$bus/drivers/vfio-pci/*:*" >/dev/null; then echo 0 >"$unsafe_mode"; fi
   echo "$1 has no VFs any more"
 }
 
@@ -152,7 +159,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 if [ -z "$pf" ]; then usage >&2 && exit 2; fi
-[ "$(id -u)" = 0 ] || fail "only root can do that: sudo $0 $pf $number"
+[ "$(id -u)" = 0 ] || [ -n "${SYSFS_ROOT:-}" ] || fail "only root can do that: sudo $0 $pf $number"
 case $action in
 undo) undo "$pf" ;;
 create)

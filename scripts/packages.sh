@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts: installs Debian packages that are missing, or says which. What of them is a service does not run:
 # tests start their own.
 install_missing() {

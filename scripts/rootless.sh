@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts: makes whoever is not root the root of namespaces of its own, where the kernel lets it.
 # Starts the script again in there; returns when it is root already, or cannot be.
 become_root_of_own_namespaces() {

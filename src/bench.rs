@@ -4,11 +4,15 @@
 //! (net_null): no NIC, no wire, and nothing waits for anything. Windows with the chains and windows without are taken by
 //! turns, so that what the machine does besides falls on both.
 //!
+//! Where the first port is an emulated NIC, a thread on the main lcore's CPU feeds that NIC, which carries out its rules there;
+//! windows in which it has none are taken by turns with the others.
+//!
 //! With more flows than a capture holds, the flow is written into each packet as it is received, in both kinds of window;
 //! and windows of a third kind, with neither chains nor writing, tell what that costs.
 
 mod hosts;
 mod measured;
+mod sender;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -19,7 +23,9 @@ use anyhow::{Context, anyhow};
 use hdrhistogram::Histogram;
 use nfv_core::account::{CellId, Cells, Counter, Ledger, Side};
 use nfv_core::chain::port::PortSpec;
+use nfv_core::chain::spec::Idle;
 use nfv_core::clock::Tsc;
+use nfv_core::control::nic_rules::NicRules;
 use nfv_core::control::periodic::Periodic;
 use nfv_core::control::running::Running;
 use nfv_core::dpdk::{Packets, ReserveError, cycles};
@@ -28,10 +34,12 @@ use nfv_core::nf::{PortIndex, Purpose};
 use nfv_core::worker::{Io, Mates, Seat, Ties, Worker};
 
 use self::hosts::Hosts;
-use self::measured::{Sample, Windows};
+use self::measured::{Meter, Sample, Windows};
+use self::sender::{Send, Sender, frames};
 use crate::cli::BenchArgs;
 use crate::config::Config;
-use crate::dataplane::{Queues, open_ports, start_eal};
+use crate::dataplane::{Opened, Queues, open_ports, start_eal};
+use crate::emulated::{emulated, nics};
 use crate::failure::{Failure, Outcome};
 use crate::say::say;
 use crate::traffic::{Template, Writer};
@@ -44,6 +52,16 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         return Err(Failure::User(format!("nfv: {why}")));
     }
     let mut config = Config::read(&args.config)?;
+    let is_emulated = config.file.ports.first().is_some_and(|port| emulated(port).is_some());
+    if is_emulated && (args.traffic.is_written() || args.established) {
+        let why =
+            "an emulated NIC is fed from a capture: no --established, no order=random or flows=new";
+        return Err(Failure::User(format!("nfv: {why}")));
+    }
+    if args.attack.is_some() && !is_emulated {
+        let why = "--attack wants a chain file whose first port is an emulated NIC";
+        return Err(Failure::User(format!("nfv: {why}")));
+    }
     let folder = tempfile::tempdir().context("making a folder for the traffic")?;
     let mut options = eal_options.to_vec();
     if options.is_empty() {
@@ -58,10 +76,23 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     replace_devices(&mut config.file.ports, &capture.display().to_string(), packets, lcores.len());
     let (file, plan) = config.compile(Purpose::Run, None)?;
     let plan = Arc::new(plan);
-    let (ports, seeds) = open_ports(&eal, &file.ports, lcores.len())?;
+    let Opened { ports, queues: seeds, emulated } =
+        open_ports(&eal, &file.ports, (lcores.len(), Idle::Poll))?;
+    let rules = NicRules::none(nics(&ports, &file.ports, &emulated));
+    rules.change(&plan);
+    let sender = emulated.into_iter().find(|nic| nic.port == PortIndex(0)).zip(ports.first());
+    let sender = sender
+        .map(|(nic, port)| {
+            let attack = args.attack.as_ref().map_or(Ok(Vec::new()), |attack| {
+                let made = tempfile::tempdir().context("making a folder for the attack")?;
+                frames(&attack.capture(made.path(), MAC)?.0)
+            })?;
+            Sender::start(nic.side, port.pool, frames(&capture)?, attack)
+        })
+        .transpose()?;
     if let Some(table) = &plan.routes {
         for (index, port) in (0..=u8::MAX).map(PortIndex).zip(&ports) {
-            let mac = if index.index() == 0 { MAC } else { port.mac };
+            let mac = if index.index() == 0 { MAC } else { port.mac() };
             table.set_port(index, PortFacts { mac, mtu: port.mtu });
         }
     }
@@ -83,6 +114,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     let mut known = 0;
     let mates = Arc::new(Mates::new(of, file.flows.max)?);
     let _memory = Periodic::memory(mates.clone()).context("starting the memory thread")?;
+    let meter = args.attack.as_ref().map(|_| Arc::new(Meter::default()));
     let ready = Arc::new(Barrier::new(usize::from(of) + 1));
     for (index, (lcore, seeds)) in (0..of).zip(lcores.into_iter().zip(seeds)) {
         let ties = Ties { kernel: Vec::new(), desk: Arc::default(), mates: mates.clone() };
@@ -94,7 +126,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         let writer = args.traffic.writer(MAC, index, of)?;
         let opening = if args.established { args.traffic.opening(MAC, index)? } else { None };
         known += opening.as_ref().map_or(0, |(_, flows)| flows.end - flows.start);
-        let ready = ready.clone();
+        let (ready, meter) = (ready.clone(), meter.clone());
         let body = move || -> Result<(), ReserveError> {
             let seat = Seat { index, of };
             let worker = Worker::new(plan, own, pool, seat, ties, clock.now());
@@ -106,6 +138,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
                 opening,
                 opened,
                 busy,
+                meter,
                 index,
             };
             let _ = latencies.send(bench.work(&phase, clock));
@@ -137,12 +170,44 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         std::thread::sleep(lives * 2);
     }
     let writes = args.traffic.is_written();
-    let kinds = if writes { 3 } else { 2 };
+    let kinds = match (writes, sender.is_some(), args.attack.is_some()) {
+        (true, ..) => 3,
+        (_, false, _) => 2,
+        (_, true, false) => 3,
+        (_, true, true) => 6,
+    };
     let window = Duration::from_secs_f64(args.seconds / f64::from(kinds * WINDOWS));
     let mut windows = Windows::default();
+    let send = |what| {
+        if let Some(sender) = &sender {
+            sender.orders().set(what);
+        }
+    };
+    let waited = || sender.as_ref().map_or(0.0, |sender| sender.orders().waited());
     for _ in 0..WINDOWS {
-        let chain = || Sample::of(&plan, &plan.ledger.totals(&cells));
-        windows.chain.push(measure(&phase, CHAIN, window, &busy, chain));
+        let metered = || meter.as_ref().map_or((0, 0), |meter| meter.read());
+        let chain =
+            || Sample { metered: metered(), ..Sample::of(&plan, &plan.ledger.totals(&cells)) };
+        if sender.is_some() {
+            let [told, untold] = &mut windows.waited;
+            send(Send::AllUntold);
+            windows.untold.push(measure(&phase, CHAIN, window, &busy, chain));
+            untold.push(waited());
+            let paced = [Send::Good, Send::Attack, Send::AttackUntold];
+            for (what, all) in
+                paced.into_iter().zip(&mut windows.paced).filter(|_| args.attack.is_some())
+            {
+                send(what);
+                all.push(measure(&phase, CHAIN, window, &busy, chain));
+            }
+            send(Send::All);
+            waited();
+            windows.chain.push(measure(&phase, CHAIN, window, &busy, chain));
+            told.push(waited());
+            send(Send::AllUntold);
+        } else {
+            windows.chain.push(measure(&phase, CHAIN, window, &busy, chain));
+        }
         let alone =
             || Sample { offered: ledger.totals(&bare_cells).get(bare), ..Sample::default() };
         windows.bare.push(measure(&phase, BARE, window, &busy, alone));
@@ -151,6 +216,7 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
         }
     }
     // What a worker handed over is to come to its end, too.
+    send(Send::Nothing);
     phase.store(DRAIN, Ordering::Relaxed);
     std::thread::sleep(DRAIN_TIME);
     phase.store(END, Ordering::Relaxed);
@@ -163,6 +229,10 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     }
     // What was under way between workers when the last one ended.
     Running::first(plan.clone(), cells.clone()).count_lost(mates.empty());
+    if let Some(sender) = sender {
+        sender.end()?;
+    }
+    rules.end();
     let totals = plan.ledger.totals(&cells);
     let _ = plan.finish();
     drop(ports);
@@ -203,6 +273,11 @@ fn wait_for_line(what: &str) -> anyhow::Result<()> {
 /// The first port receives the capture, by as many queues as there are workers; the others send to nobody.
 fn replace_devices(ports: &mut [PortSpec], capture: &str, packets: u32, workers: usize) {
     for (i, port) in ports.iter_mut().enumerate() {
+        if let Some(device) = emulated(port).filter(|_| i == 0) {
+            // It has no wire here.
+            port.device.value = device.unwired();
+            continue;
+        }
         port.device.value = if i == 0 {
             let queues = format!(",rx_pcap={capture}").repeat(workers);
             format!("net_pcap{i}{queues},infinite_rx=1")
@@ -228,6 +303,7 @@ struct Bench {
     opened: Arc<[AtomicU64]>,
     /// Nanoseconds for which each worker had a CPU.
     busy: Arc<[AtomicU64]>,
+    meter: Option<Arc<Meter>>,
     index: u16,
 }
 
@@ -242,7 +318,7 @@ impl Bench {
             match phase.load(Ordering::Relaxed) {
                 CHAIN => {
                     self.io.polls = self.io.polls.wrapping_add(1);
-                    self.worker.poll(&mut self.io, clock.now());
+                    self.round(clock);
                 }
                 OPEN => {
                     if let Some((template, flows)) = self.opening.take() {
@@ -277,6 +353,19 @@ impl Bench {
         }
         self.worker.end();
         self.io.latency
+    }
+
+    /// Looks at each port once.
+    #[inline]
+    fn round(&mut self, clock: Tsc) {
+        let Some(meter) = &self.meter else {
+            self.worker.poll(&mut self.io, clock.now());
+            return;
+        };
+        let (start, sent) = (cycles(), self.io.sent);
+        if self.worker.poll(&mut self.io, clock.now()) > 0 {
+            meter.add(cycles().wrapping_sub(start), self.io.sent - sent);
+        }
     }
 
     /// Says for how long it has had a CPU.
@@ -343,6 +432,8 @@ impl Io for Source {
 /// Queues that take the time of one burst in 64, from receive to transmit.
 struct Sampled {
     source: Source,
+    /// Packets that were sent.
+    sent: u64,
     polls: u32,
     received: Option<u64>,
     latency: Histogram<u64>,
@@ -350,7 +441,7 @@ struct Sampled {
 
 impl Sampled {
     fn new(source: Source) -> Self {
-        Self { source, polls: 0, received: None, latency: new_histogram() }
+        Self { source, sent: 0, polls: 0, received: None, latency: new_histogram() }
     }
 }
 
@@ -365,7 +456,9 @@ impl Io for Sampled {
 
     #[inline]
     fn transmit(&mut self, port: PortIndex, packets: &mut Packets) {
+        let count = packets.len();
         self.source.transmit(port, packets);
+        self.sent += (count - packets.len()) as u64;
         if let Some(received) = self.received.take() {
             self.latency.saturating_record(cycles().wrapping_sub(received));
         }
@@ -400,6 +493,7 @@ fn measure(
         sent_bytes: after.sent_bytes - before.sent_bytes,
         begun: after.begun - before.begun,
         ended: after.ended - before.ended,
+        metered: (after.metered.0 - before.metered.0, after.metered.1 - before.metered.1),
         evicted: after.evicted - before.evicted,
         wall,
         seconds,

@@ -1,6 +1,7 @@
 //! `nfv check`: is the chain file right, and what becomes of it.
 
 use nfv_core::chain::compile::{Choice, Plan};
+use nfv_core::dispatch::ClassFate;
 use nfv_core::dpdk::Eal;
 use nfv_core::flow::WhenFull;
 use nfv_core::nf::{Direction, PortIndex, Purpose};
@@ -26,9 +27,10 @@ pub fn check(args: &CheckArgs) -> Outcome {
                 format!("{} matches pick the chain", programs.len())
             }
         };
-        say(&format!("port {port}: {takes}{zone}\n"));
+        let classes = classes_of(&plan, index);
+        say(&format!("port {port}: {takes}{zone}{classes}\n"));
     }
-    for program in &plan.programs {
+    for program in plan.programs.iter().filter(|p| p.rest_of.is_none()) {
         let chain = file.chains.iter().find(|c| c.name.value == program.chain);
         let answers = chain.is_some_and(|c| !c.oneway && c.to.is_some() && !c.from.is_empty());
         let word = match program.direction {
@@ -48,6 +50,19 @@ pub fn check(args: &CheckArgs) -> Outcome {
     }
     say(&format!("{}: no mistake\n", args.config.display()));
     Ok(())
+}
+
+/// How many traffic classes a port has, and what becomes of them.
+fn classes_of(plan: &Plan, port: PortIndex) -> String {
+    let port = plan.classes.ports.iter().find(|p| p.port == port);
+    let classes = port.map_or(&[][..], |p| &p.classes);
+    if classes.is_empty() {
+        return String::new();
+    }
+    let dropped = classes.iter().filter(|c| matches!(c.fate, ClassFate::Drop { .. })).count();
+    let s = if classes.len() == 1 { "" } else { "es" };
+    let dropped = if dropped > 0 { format!(", {dropped} of them dropped") } else { String::new() };
+    format!("; {} class{s}{dropped}", classes.len())
 }
 
 /// How many flows there may be, and what happens to one more.

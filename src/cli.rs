@@ -31,6 +31,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Send captures through a chain file's chains
     Replay(ReplayArgs),
+    /// Show what the NIC does of a chain file's work: nfv plan [EAL options --] CONFIG
+    Plan(PlanArgs),
     /// Measure the chains on one core: nfv bench [EAL options --] CONFIG
     Bench(BenchArgs),
     /// Say what is wrong with this machine: nfv doctor [EAL options] [-- CONFIG]
@@ -59,6 +61,9 @@ pub struct BenchArgs {
     /// [,dst=198.18.0.1][,dsts=250][,skew=zipf:1.1]
     #[arg(long, value_name = "SPEC", default_value = "udp,size=64,flows=10000")]
     pub traffic: Traffic,
+    /// Nine times as much as the traffic, beside it: what an emulated NIC's rules spare the workers of an attack
+    #[arg(long, value_name = "SPEC")]
+    pub attack: Option<Traffic>,
     /// How long to measure
     #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
     pub seconds: f64,
@@ -150,6 +155,15 @@ pub enum CtlCommand {
         /// The worker's number
         worker: u16,
     },
+    /// Show which rules the ports' NICs have, which of them were seen to act, and what they dropped
+    Offload {
+        /// Each rule, too
+        #[arg(long)]
+        rules: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// End the run as SIGINT does
     Quit,
 }
@@ -217,6 +231,27 @@ pub struct CheckArgs {
     pub config: PathBuf,
 }
 
+/// Arguments of `nfv plan`, behind `--` if there is one.
+#[derive(Debug, Args)]
+#[command(override_usage = "nfv plan [EAL options --] <CONFIG> [OPTIONS]")]
+pub struct PlanArgs {
+    /// The chain file
+    pub config: PathBuf,
+    /// Plan for this driver's NICs by the table, without any device: mlx5 ice iavf i40e ixgbe ixgbevf igb igbvf bnxt
+    /// cnxk ena virtio vmxnet3 tap; otherwise the ports are opened, and their drivers asked
+    #[arg(long, value_name = "DRIVER")]
+    pub nic: Option<String>,
+    /// With --nic: receive queues, one a worker
+    #[arg(long, value_name = "N", default_value = "4", requires = "nic", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub queues: u16,
+    /// Show each class and each rule
+    #[arg(long)]
+    pub all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `nfv replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
@@ -243,7 +278,7 @@ pub fn read(words: Vec<String>) -> Result<(Vec<String>, Cli), ExitCode> {
     let split = ours.iter().position(|w| w == "--");
     let asks = |w: &String| ["-h", "--help", "--version"].contains(&w.as_str());
     let at = match ours.get(1).map(String::as_str) {
-        Some("run" | "bench") => split,
+        Some("run" | "bench" | "plan") => split,
         // The chain file may be left out, and the dashes with it.
         Some("doctor") if !ours.iter().any(asks) => split.or(Some(ours.len())),
         _ => None,
@@ -273,7 +308,7 @@ pub fn read(words: Vec<String>) -> Result<(Vec<String>, Cli), ExitCode> {
 /// What was meant by `nfv run -l 0,1 edge.yaml`.
 fn missing_dashes(words: &[String]) -> Option<String> {
     let [_, command, rest @ ..] = words else { return None };
-    if !["run", "bench", "doctor"].contains(&command.as_str()) {
+    if !["run", "bench", "doctor", "plan"].contains(&command.as_str()) {
         return None;
     }
     let is_file = |word: &String| word.ends_with(".yaml") || word.ends_with(".yml");

@@ -18,7 +18,7 @@ use nfv_core::control::metrics;
 use nfv_core::control::requests::Control;
 use nfv_core::control::running::Changed;
 use nfv_core::control::socket::{ControlSocket, SocketError};
-use nfv_core::control::twin::Carrier;
+use nfv_core::control::twin::Change;
 use nfv_core::flow::RouteTable;
 use nfv_core::nf::{PortIndex, Task};
 use tokio::net::TcpListener;
@@ -46,7 +46,7 @@ pub struct Tasks {
     /// The routed ports that have twins, with the table that they use.
     pub routed: Option<(Arc<RouteTable>, Vec<RoutedPort>)>,
     /// Whether a port has a link, at each change.
-    pub carriers: UnboundedReceiver<(PortIndex, Carrier)>,
+    pub carriers: UnboundedReceiver<(PortIndex, Change)>,
 }
 
 /// Makes all that the tasks need; what is returned runs them until one fails.
@@ -164,7 +164,7 @@ async fn work(functions: Vec<(String, Task)>, mut changes: UnboundedReceiver<Cha
 
 async fn follow(
     network: Option<Network>,
-    carriers: UnboundedReceiver<(PortIndex, Carrier)>,
+    carriers: UnboundedReceiver<(PortIndex, Change)>,
 ) -> anyhow::Error {
     match network {
         Some(network) => match network.run(carriers).await {

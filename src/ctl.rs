@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use nfv_core::control::requests::{Answer, Flows, HandleValue, Request, Stats, WorkerShards};
+use nfv_core::control::nic_rules::NicReport;
+use nfv_core::control::requests::{
+    Answer, Flows, HandleValue, PortTable, Request, Stats, WorkerShards,
+};
 
 use crate::cli::{CtlArgs, CtlCommand, Shards};
 use crate::failure::{Failure, Outcome};
+use crate::offload;
 use crate::say::say;
 use crate::stats::{Counters, Unit, tables};
 
@@ -38,6 +42,7 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
             Request::Move { first: *first, last: *last, worker: *worker }
         }
         CtlCommand::Drain { worker } => Request::Drain { worker: *worker },
+        CtlCommand::Offload { .. } => Request::Offload {},
         CtlCommand::Quit => Request::Quit {},
     };
     let value = match ask(&path, &request)? {
@@ -48,6 +53,7 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
         CtlCommand::Stats { json: true }
         | CtlCommand::Get { json: true, .. }
         | CtlCommand::Flows { json: true, .. }
+        | CtlCommand::Offload { json: true, .. }
         | CtlCommand::Shards { json: true } => {
             say(&format!("{}\n", serde_json::to_string_pretty(&value)?));
         }
@@ -78,9 +84,19 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
                     "worker {worker}: {busy} % busy, {n} shards, {flows} flows: {ranges}\n"
                 ));
             }
+            if let Answer::Ok(tables) = ask(&path, &Request::Tables {})? {
+                serde_json::from_value::<Vec<PortTable>>(tables)?.iter().for_each(say_table);
+            }
         }
         CtlCommand::Reload { .. } | CtlCommand::Move { .. } | CtlCommand::Drain { .. } => {
             say(&format!("{}\n", serde_json::from_value::<String>(value)?));
+        }
+        CtlCommand::Offload { rules, .. } => {
+            let ports: Vec<NicReport> = serde_json::from_value(value)?;
+            say(&offload::table(&ports));
+            if *rules {
+                say(&offload::rules(&ports));
+            }
         }
         CtlCommand::Quit => {}
     }
@@ -113,6 +129,15 @@ fn ask(path: &Path, request: &Request) -> Result<Answer, Failure> {
         .read_line(&mut answer)
         .with_context(|| format!("no answer from {shown}"))?;
     Ok(serde_json::from_str(&answer).with_context(|| format!("the answer of {shown}"))?)
+}
+
+fn say_table(table: &PortTable) {
+    let PortTable { port, entries, why } = table;
+    let said = match (entries, why) {
+        (Some(entries), _) => format!("its {entries} entries send each shard to its worker"),
+        (None, why) => format!("does not follow: {}", why.as_deref().unwrap_or("unknown")),
+    };
+    say(&format!("table of port {port}: {said}\n"));
 }
 
 fn stats(stats: Stats) -> String {

@@ -1,16 +1,18 @@
 //! What every subcommand that carries packets needs: EAL started, ports opened, queues for the workers.
 
 use anyhow::anyhow;
-use nfv_core::chain::port::PortSpec;
-use nfv_core::chain::spec::ChainFile;
+use nfv_core::chain::port::{Mode, PortSpec};
+use nfv_core::chain::spec::{ChainFile, Idle};
 use nfv_core::dpdk::{
-    Eal, EalError, Lcore, OpenPort, Packets, PortError, PortRequest, QueueSeed, RxQueue, TxQueue,
+    Eal, EalError, Interrupts, Lcore, OpenPort, Packets, PortError, PortRequest, QueueSeed,
+    RxQueue, TxQueue,
 };
 use nfv_core::nf::PortIndex;
-use nfv_core::worker::Io;
+use nfv_core::worker::{Bell, Io};
 
 use crate::doctor::{Ask, Color, Finding, HugeChoice, Machine, Severity, preflight, print};
 use crate::eal_args::unknown_options;
+use crate::emulated::{self, Emulated};
 use crate::failure::Failure;
 
 /// Looks at the machine, says what is wrong with it, and starts EAL. Returns the workers' lcores too, at least one.
@@ -76,24 +78,34 @@ fn with_defaults(options: &[String], huge: &HugeChoice) -> Vec<String> {
     all
 }
 
+/// The ports of a chain file, open.
+#[derive(Debug)]
+pub struct Opened {
+    /// As the control side has them, in the file's order.
+    pub ports: Vec<OpenPort>,
+    /// Their queues, by worker.
+    pub queues: Vec<Vec<QueueSeed>>,
+    /// Those that are emulated NICs.
+    pub emulated: Vec<Emulated>,
+}
+
 /// Opens the ports with one queue pair a worker, or as many workers as the least of them has queues for, and waits for
-/// their links. Returns the queues by worker.
+/// their links.
 pub fn open_ports(
     eal: &Eal,
     specs: &[PortSpec],
-    workers: usize,
-) -> Result<(Vec<OpenPort>, Vec<Vec<QueueSeed>>), Failure> {
+    (workers, idle): (usize, Idle),
+) -> Result<Opened, Failure> {
     let mut requests: Vec<PortRequest> = specs
         .iter()
-        .map(|spec| request(spec, u16::try_from(workers).unwrap_or(u16::MAX)))
+        .map(|spec| request(spec, u16::try_from(workers).unwrap_or(u16::MAX), idle))
         .collect();
-    let missing = |why: PortError| match why {
-        PortError::Missing { .. } => Failure::User(format!("nfv: {why}")),
-        _ => Failure::Machine(why.into()),
-    };
-    for i in 0..requests.len() {
+    for (i, spec) in specs.iter().enumerate() {
         let Some(request) = requests.get(i) else { continue };
-        let limit = OpenPort::queue_limit(eal, request).map_err(missing)?;
+        let limit = match emulated::emulated(spec) {
+            Some(device) => device.queues,
+            None => OpenPort::queue_limit(eal, request).map_err(from_port_error)?,
+        };
         if limit < request.queues {
             tracing::warn!(
                 "port {}: the device has {limit} queue pairs, {} workers ask for one each: {} workers stay idle",
@@ -104,20 +116,26 @@ pub fn open_ports(
             requests.iter_mut().for_each(|r| r.queues = r.queues.min(limit));
         }
     }
-    let mut ports = Vec::new();
-    let mut by_worker: Vec<Vec<QueueSeed>> = Vec::new();
-    for request in &requests {
-        let (port, seeds) = OpenPort::open(eal, request).map_err(missing)?;
+    let mut opened = Opened { ports: Vec::new(), queues: Vec::new(), emulated: Vec::new() };
+    for (index, (request, spec)) in (0..=u8::MAX).map(PortIndex).zip(requests.iter_mut().zip(specs))
+    {
+        let device = emulated::emulated(spec);
+        let nic = device.map(|d| emulated::open(eal, (index, &d), request)).transpose()?;
+        let (mut port, seeds) = OpenPort::open(eal, request).map_err(from_port_error)?;
+        if let Some(nic) = &nic {
+            emulated::dress(&mut port, nic);
+        }
+        opened.emulated.extend(nic);
         for shortfall in &port.shortfalls {
             tracing::warn!("port {}: {shortfall}", port.name);
         }
-        by_worker.resize_with(by_worker.len().max(seeds.len()), Vec::new);
-        for (worker, seed) in by_worker.iter_mut().zip(seeds) {
+        opened.queues.resize_with(opened.queues.len().max(seeds.len()), Vec::new);
+        for (worker, seed) in opened.queues.iter_mut().zip(seeds) {
             worker.push(seed);
         }
-        ports.push(port);
+        opened.ports.push(port);
     }
-    for (port, spec) in ports.iter().zip(specs) {
+    for (port, spec) in opened.ports.iter().zip(specs) {
         let link = port.wait_for_link(spec.link_timeout);
         let speed = link.speed.map(|s| format!(", {s} Mbit/s")).unwrap_or_default();
         let state = if link.up { "up" } else { "DOWN" };
@@ -129,11 +147,46 @@ pub fn open_ports(
             port.queues,
             port.mtu
         );
+        if port.is_vf() {
+            tell_of_vf(port, spec);
+        }
     }
-    Ok((ports, by_worker))
+    Ok(opened)
 }
 
-fn request(spec: &PortSpec, queues: u16) -> PortRequest {
+/// What a VF needs of its host that cannot be seen from here.
+fn tell_of_vf(port: &OpenPort, spec: &PortSpec) {
+    let name = &port.name;
+    let has_ipv6 = spec.addresses.iter().any(|address| address.value.addr().is_ipv6());
+    match spec.mode {
+        Mode::Transparent => tracing::info!(
+            "port {name}: a VF, and transparent: it sends frames of others, and receives frames for others, where its host has \
+             said `ip link set PF vf N spoofchk off trust on`"
+        ),
+        Mode::Routed if has_ipv6 && spec.neighbours.is_empty() => tracing::info!(
+            "port {name}: a VF with IPv6 addresses: its neighbours find it where its host lets it have multicast, \
+             `ip link set PF vf N trust on`"
+        ),
+        Mode::Routed => {}
+    }
+}
+
+/// A device that is not there is the user's mistake.
+pub fn from_port_error(why: PortError) -> Failure {
+    match why {
+        PortError::Missing { ref device, .. } => {
+            let reset = format!("/sys/bus/pci/devices/{}/reset", device.to_ascii_lowercase());
+            // It is there, and its driver has failed: the log has its words.
+            let stuck = std::path::Path::new(&reset).exists().then(|| {
+                format!("\n  is it stuck since a run before was killed? a reset frees it: echo 1 > {reset}")
+            });
+            Failure::User(format!("nfv: {why}{}", stuck.unwrap_or_default()))
+        }
+        _ => Failure::Machine(why.into()),
+    }
+}
+
+fn request(spec: &PortSpec, queues: u16, idle: Idle) -> PortRequest {
     PortRequest {
         name: spec.name.value.clone(),
         device: spec.device.value.clone(),
@@ -144,6 +197,7 @@ fn request(spec: &PortSpec, queues: u16) -> PortRequest {
         descriptors: (spec.rx_descriptors, spec.tx_descriptors),
         mempool_size: spec.mempool_size,
         link_timeout: spec.link_timeout,
+        wakes: idle == Idle::Interrupt,
     }
 }
 
@@ -155,6 +209,18 @@ impl Queues {
     /// Claims a worker's queues, on its thread.
     pub fn claim(seeds: Vec<QueueSeed>) -> Self {
         Self(seeds.into_iter().map(QueueSeed::claim).collect())
+    }
+
+    /// What wakes their worker, where all of them do.
+    ///
+    /// # Errors
+    /// A driver has them, and refuses.
+    pub fn interrupts(&self, bell: &Bell) -> Result<Option<Interrupts>, String> {
+        if !self.0.iter().all(|(rx, _)| rx.wakes()) {
+            return Ok(None);
+        }
+        let bell = bell.wire().map_err(|why| format!("eventfd: {why}"))?;
+        Interrupts::of(self.0.iter().map(|(rx, _)| rx), bell).map(Some)
     }
 
     /// How many ports there are.

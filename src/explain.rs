@@ -45,7 +45,7 @@ impl Explain {
             .map(|((counter, was), (_, is))| (counter, is - was))
             .filter(|(_, by)| *by > 0)
             .collect();
-        for program in &self.plan.programs {
+        for program in self.plan.programs.iter().filter(|p| p.rest_of.is_none()) {
             let labels = [program.chain.as_str(), direction(program)];
             if of(&moved, "chain_packets").any(|l| l == labels) {
                 let _ = writeln!(text, "  chain {}, {}", program.chain, direction(program));

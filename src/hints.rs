@@ -10,6 +10,9 @@ pub struct Hints {
     /// Ports whose packets come from the kernel.
     kernel_ports: Vec<String>,
     super_packets: bool,
+    /// VFs.
+    vfs: Vec<String>,
+    multicast: bool,
 }
 
 impl Hints {
@@ -18,7 +21,8 @@ impl Hints {
         let from_kernel =
             |p: &&OpenPort| ["net_af_packet", "net_af_xdp"].contains(&p.driver.as_str());
         let kernel_ports = ports.iter().filter(from_kernel).map(|p| p.name.clone()).collect();
-        Self { kernel_ports, super_packets: true }
+        let vfs = ports.iter().filter(|p| p.is_vf()).map(|p| p.name.clone()).collect();
+        Self { kernel_ports, super_packets: true, vfs, multicast: true }
     }
 
     /// Looks at the counters, about once a second.
@@ -39,5 +43,18 @@ impl Hints {
                 self.kernel_ports.join(", ")
             );
         }
+        let unresolved = dropped("neighbour_unresolved");
+        if self.multicast && !self.vfs.is_empty() && unresolved >= UNRESOLVED {
+            self.multicast = false;
+            tracing::warn!(
+                "{unresolved} packets had a next hop whose MAC address nobody told (neighbour_unresolved). Are they IPv6, that may \
+                 be because of the VFs ({}): an untrusted one gets no multicast, and neighbour discovery fails. On the host, \
+                 ip link set PF vf N trust on; or name the neighbours of the port under `neighbours`",
+                self.vfs.join(", ")
+            );
+        }
     }
 }
+
+/// The first packets to a neighbour may be lost in good order.
+const UNRESOLVED: u64 = 100;

@@ -11,10 +11,14 @@ mod ctl;
 mod dataplane;
 mod doctor;
 mod eal_args;
+mod emulated;
 mod explain;
 mod failure;
 mod hints;
+mod lives;
 mod network;
+mod offload;
+mod plan;
 mod reload;
 mod replay;
 mod run;
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         Command::Run(run) => run::run(&eal_options, &run),
         Command::Check(check) => check::check(&check),
         Command::Replay(replay) => replay::replay(&replay),
+        Command::Plan(args) => plan::plan(&eal_options, &args),
         Command::Bench(args) => bench::bench(&eal_options, &args),
         Command::Ctl(args) => ctl::ctl(&args),
         Command::Schema(args) => schema::print(&args),

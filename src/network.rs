@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use nfv_core::control::learn::Learner;
 use nfv_core::control::netlink::{Neighbours, Watch};
-use nfv_core::control::twin::{Carrier, Twin, TwinConfig};
+use nfv_core::control::twin::{Change, Twin, TwinConfig};
 use nfv_core::flow::RouteTable;
 use nfv_core::nf::PortIndex;
 use nfv_core::worker::KernelQueues;
@@ -51,10 +51,10 @@ impl Network {
 
     /// Passes frames between the twins and the workers, and follows the kernel's tables, until something fails.
     ///
-    /// `carriers`: whether a port has a link, at each change.
+    /// `changes`: what has changed of a port.
     pub async fn run(
         self,
-        mut carriers: UnboundedReceiver<(PortIndex, Carrier)>,
+        mut changes: UnboundedReceiver<(PortIndex, Change)>,
     ) -> anyhow::Result<()> {
         let interfaces: HashMap<u32, PortIndex> =
             self.twins.iter().map(|(port, twin, _)| (twin.interface(), *port)).collect();
@@ -75,9 +75,9 @@ impl Network {
                     let why = ended.ok_or_else(|| anyhow!("there is no twin"))?;
                     return Err(why.context("a task of the kernel's side")?);
                 }
-                Some((port, carrier)) = carriers.recv() => {
+                Some((port, change)) = changes.recv() => {
                     for (_, twin, _) in self.twins.iter().filter(|(index, ..)| *index == port) {
-                        if let Err(why) = twin.set_carrier(carrier).await {
+                        if let Err(why) = twin.follow(change).await {
                             tracing::warn!("{why}");
                         }
                     }

@@ -9,23 +9,28 @@ use nfv_core::account::{Side, Totals};
 use nfv_core::chain::compile::Plan;
 use nfv_core::chain::port::PortSpec;
 use nfv_core::clock::Tsc;
+use nfv_core::control::nic_rules::NicRules;
 use nfv_core::control::periodic::Periodic;
-use nfv_core::control::requests::{Control, Reload};
+use nfv_core::control::requests::{Control, Load, Reload};
 use nfv_core::control::running::{Running, Workers};
-use nfv_core::control::twin::{Carrier, TwinConfig};
+use nfv_core::control::tables::{TablePort, Tables};
+use nfv_core::control::twin::TwinConfig;
 use nfv_core::dpdk::{OpenPort, QueueSeed, ReserveError, unaccounted_packets};
 use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Purpose};
-use nfv_core::worker::{Desk, KernelQueues, Mates, Seat, Ties, Worker};
-use tokio::sync::mpsc::UnboundedSender;
+use nfv_core::offload::{Nic, PortRules};
+use nfv_core::worker::{Desk, KernelQueues, Mates, Rest, Seat, Ties, Worker};
 
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::control::{ControlThread, Tasks};
-use crate::dataplane::{Queues, open_ports, start_eal};
+use crate::dataplane::{Opened, Queues, open_ports, start_eal};
+use crate::emulated::{Emulated, Wires, nics};
 use crate::failure::Outcome;
 use crate::hints::Hints;
+use crate::lives::Lives;
 use crate::network::RoutedPort;
+use crate::offload;
 use crate::reload::Reloader;
 use crate::say::say;
 use crate::stats::{Counters, Unit, tables};
@@ -36,7 +41,8 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let (eal, lcores) = start_eal(eal_options, &config.file)?;
     let (file, plan) = config.compile(Purpose::Run, None)?;
     let plan = Arc::new(plan);
-    let (ports, seeds) = open_ports(&eal, &file.ports, lcores.len())?;
+    let Opened { ports, queues: seeds, emulated } =
+        open_ports(&eal, &file.ports, (lcores.len(), file.workers.idle))?;
 
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -45,6 +51,9 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let pool = ports.first().map(|p| p.pool).context("the chain file has no port")?;
     let routed = routed_ports(&plan, &file.ports, &ports);
     let kernel = kernel_queues(&routed, ports.len());
+    // Before a worker polls: what arrives until then waits in the queues, or is told apart by software.
+    let rules = Arc::new(NicRules::none(nics(&ports, &file.ports, &emulated)));
+    rules.change(&plan);
     let ports: Arc<[OpenPort]> = ports.into();
     let workers: Vec<_> = lcores.into_iter().zip(seeds).collect();
     let cells: Vec<_> = workers.iter().map(|_| plan.ledger.cells()).collect();
@@ -55,24 +64,30 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let (carriers, changes) = tokio::sync::mpsc::unbounded_channel();
     let (tasks, task_changes) = tokio::sync::mpsc::unbounded_channel();
     let clock = Tsc::start();
-    let all = Workers::new(
+    // Nothing is received yet, so the tables can be written without anybody waiting.
+    let tables = Tables::start(table_ports(&ports, &emulated), &mates, of);
+    let all = Workers::with_tables(
         Running::first(plan.clone(), cells.clone()),
         desks.clone(),
         mates.clone(),
+        tables,
         clock,
     );
     let _balance = (of > 1).then(|| Periodic::balance(all.clone())).transpose();
     let _balance = _balance.context("starting the balance thread")?;
+    let _tags = Periodic::tags(rules.clone()).context("starting the thread that looks at tags")?;
     let hang_up = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, hang_up.clone())
         .context("watching for signals")?;
-    let reloader = Reloader { workers: all.clone(), path: args.config.clone(), file, tasks };
+    let path = args.config.clone();
+    let reloader = Reloader { workers: all.clone(), path, file, rules: rules.clone(), tasks };
     let reload = reloader.into_call();
     let control = ControlThread::start(Tasks {
         control: Control {
             workers: all.clone(),
             reload: reload.clone(),
             ports: ports.clone(),
+            rules: rules.clone(),
             stop: stop.clone(),
             start: Instant::now(),
         },
@@ -95,16 +110,31 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         let worker = move || Worker::new(plan, own, pool, seat, ties, clock.now());
         running.push(eal.launch(lcore, move || work(worker(), seeds, clock, &stop))?);
     }
+    // Traffic is let in when all is ready for it.
+    let wires = Wires::start(emulated)?;
     let start = Instant::now();
-    let mut links = Links::new(&ports, carriers);
+    let mut lives = Lives::new(&ports, carriers, |index, port| {
+        rules.restore(index);
+        all.restore_tables();
+        if let Some(table) = &all.now().plan.routes {
+            table.set_port(index, PortFacts { mac: port.mac(), mtu: port.mtu });
+        }
+    });
     let signals = Signals { stop: &stop, hang_up: &hang_up };
-    watch(&all, args, &mut links, signals, &reload);
+    watch(&all, args, &mut lives, signals, &reload);
+    let removed = lives.removed().join(", ");
+    drop(lives);
     stop.store(true, Ordering::Relaxed);
     for worker in running {
         let lcore = worker.lcore();
         let ended = worker.wait();
         ended.ok_or_else(|| anyhow!("the worker on lcore {} panicked", lcore.index()))??;
     }
+    let wire_pools = wires.pools.clone();
+    wires.stop()?;
+    let told = rules.report();
+    rules.end();
+    all.leave_tables();
     let control = control.stop();
     kernel.iter().flatten().for_each(|queues| queues.empty());
     let ended = all.now();
@@ -113,9 +143,10 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let finished = plan.finish();
     // net_af_xdp leaves what is in the kernel's rings there when it is closed.
     let whole = ports.iter().filter(|p| p.driver != "net_af_xdp");
-    let pools: Vec<_> = whole.map(|p| (p.name.clone(), p.pool)).collect();
+    let pools: Vec<_> = whole.map(|p| (p.name.clone(), p.pool)).chain(wire_pools).collect();
     drop(ports);
     sum_up(plan, &totals, start.elapsed())?;
+    say(&offload::table(&told));
     if let Some((port, pool)) = pools.iter().find(|(_, pool)| pool.in_use() > 0) {
         let (used, all) = (pool.in_use(), pool.size());
         return Err(anyhow!(
@@ -124,6 +155,9 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
         .into());
     }
     finished.map_err(|why| anyhow!(why))?;
+    if !removed.is_empty() {
+        return Err(anyhow!("removed from the machine while it ran: {removed}").into());
+    }
     control
 }
 
@@ -132,11 +166,11 @@ fn routed_ports(plan: &Plan, specs: &[PortSpec], ports: &[OpenPort]) -> Vec<Rout
     let Some(table) = &plan.routes else { return Vec::new() };
     let mut routed = Vec::new();
     for (index, (spec, port)) in (0..=u8::MAX).map(PortIndex).zip(specs.iter().zip(ports)) {
-        table.set_port(index, PortFacts { mac: port.mac, mtu: port.mtu });
+        table.set_port(index, PortFacts { mac: port.mac(), mtu: port.mtu });
         if let Some(name) = &spec.twin {
             let twin = TwinConfig {
                 name: name.value.clone(),
-                mac: port.mac,
+                mac: port.mac(),
                 mtu: port.mtu,
                 addresses: spec.addresses.iter().map(|a| a.value).collect(),
             };
@@ -156,6 +190,23 @@ fn kernel_queues(routed: &[RoutedPort], ports: usize) -> Vec<Option<Arc<KernelQu
     (0..ports).map(|port| of(port).map(|r| r.queues.clone())).collect()
 }
 
+/// The ports as NICs with tables.
+fn table_ports(ports: &[OpenPort], emulated: &[Emulated]) -> Vec<TablePort> {
+    let nic = |index: PortIndex, port: &OpenPort| -> Box<dyn Nic> {
+        match emulated.iter().find(|emulated| emulated.port == index) {
+            Some(emulated) => Box::new(emulated.nic.clone()),
+            None => Box::new(PortRules::of(port)),
+        }
+    };
+    let of = |(index, port): (PortIndex, &OpenPort)| TablePort {
+        port: index,
+        name: port.name.clone(),
+        ring: port.rx_descriptors,
+        nic: nic(index, port),
+    };
+    (0..=u8::MAX).map(PortIndex).zip(ports).map(of).collect()
+}
+
 /// A worker's life, on its lcore.
 fn work(
     worker: Result<Worker, ReserveError>,
@@ -165,50 +216,21 @@ fn work(
 ) -> Result<(), ReserveError> {
     let mut worker = worker.inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
     let mut queues = Queues::claim(seeds);
+    let interrupts = queues.interrupts(&worker.bell()).unwrap_or_else(|why| {
+        tracing::warn!("a worker pauses when it is idle, it cannot sleep: {why}");
+        None
+    });
+    let mut rest = Rest::new(interrupts, clock);
     while !stop.load(Ordering::Relaxed) {
-        if worker.poll(&mut queues, clock.now()) == 0 {
-            std::hint::spin_loop();
+        let now = clock.now();
+        match worker.poll(&mut queues, now) {
+            0 => rest.take(&mut worker, &mut queues, now),
+            _ => rest.none(),
         }
     }
+    drop(rest);
     worker.end();
     Ok(())
-}
-
-/// The ports' links, watched for changes.
-struct Links<'p> {
-    ports: &'p [OpenPort],
-    up: Vec<bool>,
-    carriers: UnboundedSender<(PortIndex, Carrier)>,
-}
-
-impl<'p> Links<'p> {
-    fn new(ports: &'p [OpenPort], carriers: UnboundedSender<(PortIndex, Carrier)>) -> Self {
-        let mut links = Self { ports, up: vec![true; ports.len()], carriers };
-        links.look();
-        links
-    }
-
-    /// Tells what changed: the log, and the twin of the port.
-    fn look(&mut self) {
-        let all = self.ports.iter().zip(self.up.iter_mut());
-        for (index, (port, was)) in (0..=u8::MAX).map(PortIndex).zip(all) {
-            let link = port.link();
-            if link.up == *was {
-                continue;
-            }
-            *was = link.up;
-            match (link.up, link.speed) {
-                (true, Some(speed)) => {
-                    tracing::info!("port {}: link up, {speed} Mbit/s", port.name)
-                }
-                (true, None) => tracing::info!("port {}: link up", port.name),
-                (false, _) => tracing::warn!("port {}: link down", port.name),
-            }
-            let carrier = if link.up { Carrier::Present } else { Carrier::Absent };
-            // Without a twin nobody listens.
-            let _ = self.carriers.send((index, carrier));
-        }
-    }
 }
 
 /// What signals have asked for.
@@ -222,7 +244,7 @@ struct Signals<'s> {
 fn watch(
     workers: &Workers,
     args: &RunArgs,
-    links: &mut Links<'_>,
+    lives: &mut Lives<'_>,
     signals: Signals<'_>,
     reload: &Reload,
 ) {
@@ -232,7 +254,7 @@ fn watch(
         let running = workers.now();
         Counters::of(&running.plan.ledger, &running.totals())
     };
-    let mut hints = Hints::new(links.ports);
+    let mut hints = Hints::new(lives.ports());
     let mut shown = (Instant::now(), counters());
     for turn in 0u64.. {
         let is_over = signals.stop.load(Ordering::Relaxed);
@@ -242,10 +264,10 @@ fn watch(
         std::thread::sleep(Duration::from_millis(20));
         if signals.hang_up.swap(false, Ordering::Relaxed) {
             // It has told the log what came of it.
-            let _ = reload(None);
+            let _ = reload(Load::Own);
         }
         if turn % 5 == 0 {
-            links.look();
+            lives.look(Instant::now());
         }
         if turn % 50 == 49 {
             let running = workers.now();

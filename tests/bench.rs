@@ -100,6 +100,30 @@ fn a_bench_stops_before_and_after_flows_are_opened_when_told_to() {
 }
 
 #[test]
+fn an_emulated_nic_is_measured_with_its_rules_and_without_and_under_attack() {
+    let words = ["tests/data/emulated.yaml", "--seconds", "1", "--json"];
+    let result = json(&words);
+    let of = |result: &Value, key: &str| result["offload"][key].as_f64();
+    assert!(
+        of(&result, "ratio") > Some(0.0) && of(&result, "mpps_without") > Some(0.0),
+        "{result}"
+    );
+    assert_eq!(
+        (&result["lost_packets"], of(&result, "good_busy_ns")),
+        (&0.into(), None),
+        "{result}"
+    );
+    let result = json(&[&words[..], &["--attack", "udp,dport=9"]].concat());
+    assert!(of(&result, "attack_busy_ns") > Some(0.0), "{result}");
+    // What the NIC does not drop reaches a worker, and is dropped there.
+    assert!(result["lost_packets"].as_u64() > Some(0), "{result}");
+    for wrong in [["--attack", "udp"], ["--traffic", "udp,flows=new"]] {
+        let chain = if wrong[0] == "--attack" { "chains/forward.yaml" } else { words[0] };
+        assert_eq!(bench(&[&[chain][..], &wrong].concat()).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
 fn flows_that_nobody_knows_before_cannot_be_opened() {
     let output = bench(&["chains/forward.yaml", "--established", "--traffic", "udp,flows=new"]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");

@@ -55,6 +55,37 @@ fn all_mistakes_of_a_chain_file_are_told_at_once_each_with_its_place_and_a_remed
 }
 
 #[test]
+fn rules_and_matches_that_no_packet_meets_are_told_with_both_places_and_the_file_is_good() {
+    let file = "tests/data/shadowed.yaml";
+    let expected = [
+        ("7:9", "this rule is shadowed: no packet meets it", "the one in {}:6:9"),
+        ("8:9", "this rule is redundant: no packet meets it", "the one in {}:6:9"),
+        ("11:9", "this rule is shadowed: no packet meets it", "those in {}:9:9, {}:10:9 together"),
+        ("12:9", "this rule is redundant: a later one says the same", "the one in {}:13:9"),
+        ("15:9", "this rule is shadowed: no packet meets it", "the one in {}:14:9"),
+        ("18:28", "this match is shadowed: no packet meets it", "the one in {}:17:26"),
+    ];
+    let output = nfv(&["check", file]);
+    assert_eq!(output.status.code(), Some(0), "a warning is no mistake");
+    let told = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = told.lines().collect();
+    let heads = lines.iter().filter(|l| l.starts_with(file));
+    assert_eq!(heads.count(), expected.len(), "{told}");
+    for (place, what, hint) in expected {
+        let head = format!("{file}:{place}: warning: {what}");
+        let at = lines.iter().position(|l| l.starts_with(&head));
+        let at = at.unwrap_or_else(|| panic!("`{head}` is not in\n{told}"));
+        let hint = hint.replace("{}", file);
+        assert!(lines[at + 2].contains('^') && lines[at + 2].contains(&hint), "{told}");
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("port lan: 3 matches pick the chain; 8 classes, 3 of them dropped"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_chain_file_that_cannot_be_read_is_named_with_the_reason() {
     for (path, why) in
         [("nowhere.yaml", "No such file"), ("chains", "directory"), ("/dev/zero", "")]

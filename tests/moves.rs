@@ -1,6 +1,7 @@
 //! Shards move between workers in mid-stream, and nothing of it is seen outside: three workers, whose queues receive what
 //! chance gives them, poll in turns that chance picks, while hosts talk through them and shards come and go. Each packet
-//! comes out once, in its flow's order, with its flow's ends. Without the protocol the same check fails.
+//! comes out once, in its flow's order, with its flow's ends. The same with NICs that spread packets by tables, which follow
+//! the shards. Without the protocol, or a step of it, the same check fails.
 
 #[path = "moves/world.rs"]
 mod world;
@@ -14,12 +15,15 @@ use nfv_core::chain::source::Source;
 use nfv_core::chain::spec::ChainFile;
 use nfv_core::clock::Time;
 use nfv_core::control::moving::Move;
-use nfv_core::dpdk::{Eal, Mempool};
-use nfv_core::nf::Purpose;
+use nfv_core::control::tables::{TablePort, Tables};
+use nfv_core::dpdk::{Eal, Mempool, SYMMETRIC_KEY};
+use nfv_core::flow::ShardSet;
+use nfv_core::nf::{PortIndex, Purpose};
+use nfv_core::offload::{Nic, NicRule, Refusal, RuleId, Spread};
 use nfv_core::worker::{Desk, Left, Mates, Order, Parcel, Seat, Ties, Worker};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use world::World;
+use world::{Table, World};
 
 const CHAIN: &str = r#"
 ports: { lan: net_null0, wan: "net_null1,no-rx=1" }
@@ -46,6 +50,58 @@ enum By {
     Protocol,
     /// Nobody waits: the flows follow when they come.
     ParcelsAlone,
+    /// As the control side does, but nobody waits for what a queue has from the time before its table was rewritten.
+    NotDrained,
+}
+
+/// Whether NICs spread packets by tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nics {
+    Table,
+    NoTable,
+}
+
+/// A NIC that has nothing but a table.
+#[derive(Debug)]
+struct OfTable(Table);
+
+impl Nic for OfTable {
+    fn driver(&self) -> &str {
+        "table"
+    }
+
+    fn queues(&self) -> u16 {
+        WORKERS
+    }
+
+    fn validate(&self, _: &NicRule) -> Result<(), Refusal> {
+        Err(Refusal("it takes no rules".to_owned()))
+    }
+
+    fn install(&mut self, rule: &NicRule) -> Result<RuleId, Refusal> {
+        self.validate(rule).map(|()| RuleId(0))
+    }
+
+    fn remove(&mut self, _: RuleId) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn hits(&self, _: RuleId) -> Option<u64> {
+        None
+    }
+
+    fn spread(&self) -> Spread {
+        Spread { key: Some(SYMMETRIC_KEY.repeat(20)), table: self.0.lock().unwrap().clone() }
+    }
+
+    fn set_table(&mut self, table: &[u16]) -> Result<(), Refusal> {
+        *self.0.lock().unwrap() = table.to_vec();
+        Ok(())
+    }
 }
 
 /// A shard on its way.
@@ -55,20 +111,33 @@ enum UnderWay {
 }
 
 impl UnderWay {
-    fn begin(by: By, mates: &Mates, desks: &[Arc<Desk>], (shard, to): (u8, u16)) -> Option<Self> {
+    fn begin(
+        by: By,
+        (mates, tables): (&Mates, &mut Tables),
+        desks: &[Arc<Desk>],
+        (shard, to): (u8, u16),
+    ) -> Option<Self> {
         let from = usize::from(mates.owner(shard));
-        let under_way = Move::new(mates, shard, to)?;
-        if by == By::Protocol {
-            return Some(Self::Protocol(under_way));
+        let shards: ShardSet = [shard].into_iter().collect();
+        let under_way = Move::new(mates, shards, to)?;
+        match by {
+            By::Protocol => return Some(Self::Protocol(under_way)),
+            By::NotDrained => {
+                tables.rewrite(shards, to);
+                return Some(Self::Protocol(under_way));
+            }
+            By::ParcelsAlone => {}
         }
         mates.give(shard, to);
-        desks[from].order(Order::Export(Box::new(Parcel::of(shard)))).expect("it has no order");
+        desks[from].order(Order::Export(Box::new(Parcel::of(shards)))).expect("it has no order");
         Some(Self::Parcels { from, to: to.into(), at: from })
     }
 
-    fn step(&mut self, desks: &[Arc<Desk>], mates: &Mates) -> bool {
+    fn step(&mut self, desks: &[Arc<Desk>], mates: &Mates, tables: &mut Tables) -> bool {
         let (from, to, at) = match self {
-            Self::Protocol(under_way) => return under_way.step(desks, mates).expect("it moves"),
+            Self::Protocol(under_way) => {
+                return under_way.step(desks, mates, tables).expect("it moves");
+            }
             Self::Parcels { from, to, at } => (*from, *to, at),
         };
         let (next, order) = match desks[*at].report() {
@@ -90,6 +159,7 @@ struct Run {
     workers: Vec<Worker>,
     desks: Vec<Arc<Desk>>,
     mates: Arc<Mates>,
+    tables: Tables,
     world: World,
     rng: SmallRng,
     moves: u32,
@@ -113,6 +183,8 @@ impl Run {
                 stopped = self.rng.random_range(0..self.workers.len());
                 goes_on = step + [100, 1000, 9000][self.rng.random_range(0..3)];
             }
+            // Whatever NICs have inside of them is in the rings much sooner than workers wait for it.
+            self.world.nics_work();
             match self.rng.random_range(0..4) {
                 0 => self.world.send_something(&mut self.rng),
                 1 => self.world.hosts_read(&mut self.rng)?,
@@ -124,21 +196,25 @@ impl Run {
                 }
             }
             if let Some(on_its_way) = &mut under_way {
-                if self.rng.random_ratio(1, 3) && on_its_way.step(&self.desks, &self.mates) {
+                if self.rng.random_ratio(1, 3)
+                    && on_its_way.step(&self.desks, &self.mates, &mut self.tables)
+                {
                     self.moves += 1;
                     under_way = None;
                 }
             } else if step > steps / 4 && self.rng.random_ratio(1, 50) {
                 let way = (self.rng.random_range(0..SHARDS), self.rng.random_range(0..WORKERS));
-                under_way = UnderWay::begin(by, &self.mates, &self.desks, way);
+                under_way = UnderWay::begin(by, (&self.mates, &mut self.tables), &self.desks, way);
             }
         }
         // What is under way comes to its end.
         let mut left = 2000;
         while left > 0 {
+            self.world.nics_work();
             (0..self.workers.len()).for_each(|worker| self.poll(worker));
             self.world.hosts_read(&mut self.rng)?;
-            let moved = under_way.as_mut().is_none_or(|m| m.step(&self.desks, &self.mates));
+            let (desks, mates, tables) = (&self.desks, &self.mates, &mut self.tables);
+            let moved = under_way.as_mut().is_none_or(|m| m.step(desks, mates, tables));
             under_way = under_way.filter(|_| !moved);
             left = if moved { left - 1 } else { left };
         }
@@ -155,7 +231,7 @@ fn plan() -> Plan {
 }
 
 /// Sends hosts' talk through workers; the error says what a host saw that should not be.
-fn run(by: By, seed: u64, pool: Mempool) -> Result<u32, String> {
+fn run((by, nics): (By, Nics), seed: u64, pool: Mempool) -> Result<u32, String> {
     let plan = Arc::new(plan());
     let mates = Arc::new(Mates::new(WORKERS, 100_000).expect("there is room"));
     let desks: Vec<Arc<Desk>> = (0..WORKERS).map(|_| Arc::default()).collect();
@@ -168,9 +244,19 @@ fn run(by: By, seed: u64, pool: Mempool) -> Result<u32, String> {
             .expect("there is room")
     };
     let mut rng = SmallRng::seed_from_u64(seed);
+    let spread: [Table; 2] = Default::default();
+    let of = |port: usize| {
+        *spread[port].lock().unwrap() = vec![0; 128 << (2 * port)];
+        let (index, nic) = (PortIndex(port as u8), Box::new(OfTable(spread[port].clone())));
+        TablePort { port: index, name: format!("port {port}"), ring: 512, nic }
+    };
+    let ports = if nics == Nics::Table { vec![of(0), of(1)] } else { Vec::new() };
+    let tables = Tables::start(ports, &mates, WORKERS);
+    let spread = (nics == Nics::Table).then_some(spread);
     let mut run = Run {
         workers: (0..WORKERS).map(worker).collect(),
-        world: World::new(pool, usize::from(WORKERS), SHARDS, &mut rng),
+        world: World::new(pool, usize::from(WORKERS), SHARDS, spread, &mut rng),
+        tables,
         desks: desks.clone(),
         mates: mates.clone(),
         rng,
@@ -197,12 +283,15 @@ fn shards_that_move_in_mid_stream_lose_double_and_reorder_nothing() {
     let options = ["--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "-m", "512"];
     let _eal = Eal::start(&options.map(str::to_owned)).expect("EAL starts");
     let pool = Mempool::create(65_535, 2048, -1).expect("there is memory");
-    for seed in 1..=4 {
-        let moves =
-            run(By::Protocol, seed, pool).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+    for (nics, seed) in (1..=4).flat_map(|seed| [(Nics::NoTable, seed), (Nics::Table, seed)]) {
+        let moves = run((By::Protocol, nics), seed, pool)
+            .unwrap_or_else(|why| panic!("{nics:?}, seed {seed}: {why}"));
         assert!(moves > 100, "only {moves} moves");
     }
-    // The control: the same talk, the same check, shards that move without anybody waiting.
-    let why = run(By::ParcelsAlone, 1, pool).expect_err("the check sees what is lost or late");
-    println!("without the protocol: {why}");
+    // The controls: the same talk, the same check. Shards that move without anybody waiting, and tables that are rewritten
+    // without anybody waiting for what queues have.
+    for what in [(By::ParcelsAlone, Nics::NoTable), (By::NotDrained, Nics::Table)] {
+        let why = (1..=4).find_map(|seed| run(what, seed, pool).err());
+        println!("{what:?}: {}", why.expect("the check sees what is lost or late"));
+    }
 }

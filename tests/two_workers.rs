@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use nfv_core::packet::checksum::Sum;
-use serde_json::Value;
 use testkit::packets::{Udp, read_capture, write_capture};
 use testkit::{Driver, ROUTED, Rig, is_root, must, skip};
 
@@ -25,28 +24,16 @@ fn rig(driver: Driver) -> Rig {
     rig
 }
 
-/// What the run has counted so far under a metric, both workers together: by the values of its labels.
-fn counted(rig: &Rig, metric: &str) -> BTreeMap<String, u64> {
-    let stats: Value = serde_json::from_str(&rig.ask(&["stats", "--json"])).unwrap();
-    let counters = stats["counters"].as_array().unwrap().iter();
-    let labels = |c: &Value| -> String {
-        let all = c["labels"].as_array().unwrap().iter();
-        all.filter_map(|l| l[1].as_str()).collect::<Vec<_>>().join(" ")
-    };
-    let value = |c: &Value| (labels(c), c["value"].as_u64().unwrap());
-    counters.filter(|c| c["metric"] == metric).map(value).collect()
-}
-
 /// Packets that one worker received and another took.
 fn handed_over(rig: &Rig) -> u64 {
-    counted(rig, "handed_over_packets").values().sum()
+    rig.counted("handed_over_packets").values().sum()
 }
 
 /// No packet was dropped for what is known of its flow, but on a machine that is loaded: where a worker that the kernel
 /// did not let run got too many, or where its queue was full, and the kernel had the other one overtake it. What is so
 /// late as to come to the end of its connection is answered by resets, which are out of order themselves.
 fn assert_no_flow_is_lost(rig: &Rig) {
-    let mut drops = counted(rig, "dropped_packets");
+    let mut drops = rig.counted("dropped_packets");
     let of_load = ["flow inbox_full", "flow tcp_bad_reset"];
     drops.retain(|why, n| *n > 0 && why.starts_with("flow ") && !of_load.contains(&&**why));
     assert_eq!(drops, BTreeMap::new());

@@ -34,7 +34,7 @@ pub enum Direction {
 }
 
 /// Index into [`Kind::drops`](crate::nf::Kind::drops) of the NF that answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reason(pub u8);
 
 /// Up to [`BURST_MAX`] packets of one chain and direction, owned by one worker, in order of arrival.
@@ -291,6 +291,18 @@ impl Burst {
     #[inline]
     pub(crate) fn both(&self) -> impl Iterator<Item = (&Packet, &Headers)> {
         self.packets.iter().zip(&self.headers)
+    }
+
+    /// Has no packet a mark.
+    #[cold]
+    pub(crate) fn take_marks_off(&mut self) {
+        self.packets.iter_mut().for_each(|packet| packet.set_mark(None));
+    }
+
+    /// Whether a NIC wrote something into any of its packets.
+    #[inline]
+    pub(crate) fn any_mark(&self) -> bool {
+        self.packets.iter().any(|packet| packet.mark().is_some())
     }
 
     /// Its headers, and the flows that its packets are of.

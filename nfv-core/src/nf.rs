@@ -4,6 +4,7 @@
 //! chain's `on: {rule_denied: quarantine}` sends what a firewall refuses to another chain instead.
 
 mod cookies;
+mod decides;
 mod erased;
 
 use std::any::Any;
@@ -17,6 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub use self::cookies::SynCookies;
 pub(crate) use self::cookies::clock;
+pub use self::decides::{Decider, Decides, Says};
 pub use self::erased::AnyFlowNf;
 pub(crate) use self::erased::upper;
 use crate::account::{CellId, Cells};
@@ -436,6 +438,8 @@ pub struct Built {
     pub tracking: Tracking,
     /// Whether it may decide once a flow beside an NF that keeps flows: it looks at nothing that differs between packets.
     pub folds: bool,
+    /// What it decides by headers alone, if anything.
+    pub decides: Option<Decider>,
     /// Whether it knows hosts by their addresses: it then stands between the same two zones in all its chains.
     pub binds_addresses: bool,
     /// Whether it has SYNs answered with cookies while too many connections are half open.
@@ -482,6 +486,7 @@ impl Built {
             finish: None,
             tracking: Tracking::None,
             folds: false,
+            decides: None,
             binds_addresses: false,
             syn_cookies: None,
             is_one_way: false,

@@ -5,11 +5,16 @@
 //! line is counted where it leaves it. The same code serves a run (queues of DPDK) and a replay (captures): [`Io`].
 
 mod answer;
+mod bell;
 mod change;
+mod checked;
 mod desk;
+mod drain;
 mod flows;
 mod fragments;
 mod handed;
+mod idle;
+mod instance;
 mod kernel;
 mod made;
 mod mates;
@@ -17,28 +22,33 @@ mod moves;
 mod output;
 mod routed;
 mod sort;
+mod tagged;
 mod tunnel;
 
-use std::any::Any;
 use std::sync::Arc;
 
 use self::answer::Budget;
+pub use self::bell::Bell;
 pub use self::change::Next;
 pub use self::desk::{Desk, Order};
+pub use self::drain::Drain;
 use self::flows::FlowEngine;
 use self::fragments::Reassembly;
+pub use self::idle::Rest;
+use self::instance::Instance;
 pub use self::kernel::KernelQueues;
 use self::made::Made;
 use self::mates::Came;
 pub use self::mates::Mates;
-pub use self::moves::{Hold, Left, Parcel};
+pub use self::moves::{Held, Hold, Left, Parcel};
+use self::tagged::TagCounts;
 use crate::account::{CellId, Cells};
 use crate::burst::{Burst, Refused, Routing, Verdict};
 use crate::chain::compile::{Entry, Function, Plan, Program, ProgramId, Step};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, ReserveError, cycles};
-use crate::flow::{Asked, FlowRef};
-use crate::nf::{Answer, Cx, NO_RULE, Nf, OUTBOX_MAX, PacketNf, PortIndex, Shard};
+use crate::flow::{Asked, FlowRef, ShardSet};
+use crate::nf::{Answer, Cx, NO_RULE, Nf, OUTBOX_MAX, PortIndex, Shard};
 use crate::packet::Headers;
 
 /// Where packets come from and go to: one queue pair a port, or captures.
@@ -87,6 +97,8 @@ pub struct Worker {
     plan: Arc<Plan>,
     own: Own,
     desk: Arc<Desk>,
+    /// Who has something for it rings.
+    bell: Arc<Bell>,
     /// Polls until the next look at the desk.
     polls_to_look: u32,
 }
@@ -125,44 +137,25 @@ struct Own {
     mates: Arc<Mates>,
     /// Packets that were taken from the inbox.
     taken: u64,
-    /// While a shard comes to this worker.
+    /// While shards come to this worker.
     hold: Option<Box<Hold>>,
-    /// A shard that is this worker's until it lets its flows go.
-    keeps: Option<u8>,
+    /// Shards that are this worker's until it lets their flows go.
+    keeps: ShardSet,
+    /// While its queues may have what NICs send elsewhere by now.
+    drain: Option<Box<Drain>>,
     /// The flows, where a chain keeps any.
     flows: Option<Box<FlowEngine>>,
     /// Fragments, where flows are kept.
     fragments: Option<Box<Reassembly>>,
-    /// Polls until what paths counted is added up.
+    /// What packets with a tag came.
+    tags: TagCounts,
+    /// Polls until what paths and classes counted is added up.
     polls_to_sum: u32,
+    /// Packets until the NIC's tag of one is looked at, and whose turn it is.
+    unchecked: u32,
+    turn: u32,
     /// When it looked at the ports last, if there were packets then.
     busy_since: Option<Time>,
-}
-
-/// What a worker has of a function for itself.
-enum Instance {
-    /// The slice of a flow NF.
-    Slice(Box<dyn Any + Send>),
-    /// A packet NF.
-    Packet(Box<dyn PacketNf>),
-}
-
-impl Instance {
-    fn of(nf: &Nf, shard: Shard) -> Self {
-        match nf {
-            Nf::Flow(nf) => Self::Slice(nf.any_slice(shard)),
-            Nf::Packet(make) => Self::Packet(make()),
-        }
-    }
-}
-
-impl std::fmt::Debug for Instance {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Slice(_) => f.write_str("Slice"),
-            Self::Packet(nf) => nf.fmt(f),
-        }
-    }
 }
 
 impl Worker {
@@ -181,6 +174,9 @@ impl Worker {
         now: Time,
     ) -> Result<Self, ReserveError> {
         let Ties { kernel, desk, mates } = ties;
+        let bell = mates.bell(seat.index);
+        desk.has_bell(bell.clone());
+        kernel.iter().flatten().filter(|_| seat.index == 0).for_each(|k| k.has_bell(bell.clone()));
         let shard = Shard { index: seat.index, of: seat.of };
         let keeps = !plan.pieces.is_empty();
         let flows = keeps
@@ -206,23 +202,25 @@ impl Worker {
             mates,
             taken: 0,
             hold: None,
-            keeps: None,
+            keeps: ShardSet::default(),
+            drain: None,
             fragments: flows.is_some().then(|| Box::new(Reassembly::new())),
             flows,
+            tags: TagCounts::new(&plan.tag_cells),
+            unchecked: 0,
+            turn: 0,
             polls_to_sum: POLLS_TO_SUM,
             busy_since: None,
             kernel,
             cells,
             pool,
         };
-        Ok(Self { plan, own, desk, polls_to_look: POLLS_TO_LOOK })
+        Ok(Self { plan, own, desk, bell, polls_to_look: POLLS_TO_LOOK })
     }
 
     /// Adds up what is counted by flows, for a look at the counters while no packet is under way.
     pub fn settle(&mut self) {
-        if let Some(flows) = &mut self.own.flows {
-            flows.add_up(&self.own.cells);
-        }
+        self.own.add_up(&self.plan);
     }
 
     /// Ends what waits: no packet is under way then.
@@ -244,30 +242,6 @@ impl Worker {
             }
         }
         self.own.poll(&self.plan, io, now)
-    }
-
-    #[cold]
-    fn carry_out(&mut self, mut order: Order, io: &mut impl Io, now: Time) {
-        let Self { plan, own, .. } = self;
-        match &mut order {
-            Order::Change(next) => self.change(next, now),
-            Order::List(page) => match &own.flows {
-                Some(flows) => flows.list(page, now),
-                None => page.next = None,
-            },
-            Order::Count(shards) => {
-                if let Some(flows) = &own.flows {
-                    flows.count(shards);
-                }
-            }
-            Order::See => {}
-            Order::Hold(hold) => own.hold = hold.take(),
-            Order::Keep(shard) => own.keeps = Some(*shard),
-            Order::Export(parcel) => own.export(plan, parcel),
-            Order::Import(parcel) => own.import(plan, parcel, io, now),
-            Order::Release(hold) => *hold = own.release(plan, io, now),
-        }
-        self.desk.done(order);
     }
 
     /// Takes packets that a port received to their ends, after all that time has brought to its end.
@@ -299,6 +273,9 @@ impl Own {
         let Some(mut burst) = self.inbox.take() else { return 0 };
         for port in (0..self.out.len()).filter_map(|p| u8::try_from(p).ok()).map(PortIndex) {
             io.receive(port, burst.incoming());
+            if let Some(drain) = &mut self.drain {
+                drain.saw(port, burst.len(), now);
+            }
             if burst.is_empty() {
                 self.cells.add(plan.cells.idle_polls, 1);
                 continue;
@@ -316,12 +293,12 @@ impl Own {
         }
         if let Some(flows) = &mut self.flows {
             flows.expire(plan, &self.cells, now);
-            self.polls_to_sum = self.polls_to_sum.saturating_sub(1);
-            if seen == 0 || self.polls_to_sum == 0 {
-                flows.add_up(&self.cells);
-                self.polls_to_sum = POLLS_TO_SUM;
-                self.expire_fragments(plan, now);
-            }
+        }
+        self.polls_to_sum = self.polls_to_sum.saturating_sub(1);
+        if seen == 0 || self.polls_to_sum == 0 {
+            self.polls_to_sum = POLLS_TO_SUM;
+            self.add_up(plan);
+            self.expire_fragments(plan, now);
         }
         self.busy_since = (seen > 0).then_some(now);
         seen
@@ -350,8 +327,14 @@ impl Own {
             self.drop(packet, reason);
         });
         self.cells.add(cells.rx_bytes, bytes);
+        if let Some(check) = entry.check.get() {
+            self.check_tags(check, burst);
+        }
         if let Some(routed) = &cells.routed {
             self.sort_out(plan, routed, port, burst);
+        }
+        if self.hold.as_ref().is_some_and(|hold| hold.is_of_hashes()) {
+            self.hold_hashes(plan, burst, port);
         }
         self.take_in(plan, entry, (burst, Came::ByPort), port, io, now);
         self.flush(plan, io);

@@ -1,5 +1,7 @@
 //! What a bench measured: from samples of the counters to what is printed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use hdrhistogram::Histogram;
 use nfv_core::account::Totals;
 use nfv_core::chain::compile::Plan;
@@ -21,6 +23,8 @@ pub struct Sample {
     pub ended: u64,
     /// Flows that ended to make room.
     pub evicted: u64,
+    /// Clocks of rounds that sent packets, and how many these were: as [`Meter`] has them.
+    pub metered: (u64, u64),
     /// How long it was.
     pub wall: f64,
     /// For how long each worker had its CPU.
@@ -40,6 +44,7 @@ impl Sample {
             begun: sum("begun_flows"),
             ended: sum("ended_flows"),
             evicted: sum("evicted_flows"),
+            metered: (0, 0),
             wall: 0.0,
             seconds: 0.0,
         }
@@ -50,6 +55,32 @@ impl Sample {
     }
 }
 
+/// What workers spend on packets, told apart from the time in which they did not have their CPUs.
+#[derive(Debug, Default)]
+pub struct Meter {
+    clocks: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Meter {
+    /// Counts a round in which packets came, and of which so many were sent. One that took far too long is left out: the
+    /// worker did not have its CPU.
+    pub fn add(&self, clocks: u64, sent: u64) {
+        if clocks < ROUND_MAX {
+            self.clocks.fetch_add(clocks, Ordering::Relaxed);
+            self.sent.fetch_add(sent, Ordering::Relaxed);
+        }
+    }
+
+    /// What has been counted.
+    pub fn read(&self) -> (u64, u64) {
+        (self.clocks.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
+    }
+}
+
+/// Clocks: some twenty microseconds, many times what a burst takes.
+const ROUND_MAX: u64 = 60_000;
+
 /// The samples of a bench, by kind of window.
 #[derive(Debug, Default)]
 pub struct Windows {
@@ -59,6 +90,12 @@ pub struct Windows {
     pub bare: Vec<Sample>,
     /// Without, and without flows being written into packets, where they are.
     pub unwritten: Vec<Sample>,
+    /// With the chains, and without the rules of the NIC.
+    pub untold: Vec<Sample>,
+    /// At a fixed rate: the traffic alone, with an attack, with an attack and without the rules.
+    pub paced: [Vec<Sample>; 3],
+    /// By window with the chains, the part of the sender's bursts that had to wait; with the rules, and without.
+    pub waited: [Vec<f64>; 2],
 }
 
 impl Windows {
@@ -104,6 +141,7 @@ impl Windows {
                 p999: at(0.999),
                 max: nanos(latency.max()).round() as u64,
             },
+            offload: self.offload(),
             flows: FlowRates {
                 opened,
                 begun_per_second: (sum(|s| s.begun) as f64 / seconds).round(),
@@ -111,6 +149,35 @@ impl Windows {
                 evicted: sum(|s| s.evicted),
             },
         }
+    }
+}
+
+impl Windows {
+    fn offload(&self) -> Option<Offloaded> {
+        if self.untold.is_empty() {
+            return None;
+        }
+        let rate = |all: &[Sample]| median(all.iter().map(|s| s.rate())) / 1e6;
+        let (tagged, untagged) = (rate(&self.chain), rate(&self.untold));
+        let waited = |all: &[f64]| round(median(all.iter().copied()));
+        let [good, attack, untold] = &self.paced;
+        // Of the traffic: the attack is not sent on.
+        let busy = |all: &[Sample]| {
+            let each = all.iter().map(|s| s.metered.0 as f64 / s.metered.1.max(1) as f64);
+            let clocks = median(each);
+            (!all.is_empty()).then(|| round(clocks * 1e9 / cycles_per_second() as f64))
+        };
+        let [told, without] = &self.waited;
+        Some(Offloaded {
+            mpps: round(tagged),
+            mpps_without: round(untagged),
+            ratio: round(tagged / untagged),
+            sender_waited: waited(told),
+            sender_waited_without: waited(without),
+            good_busy_ns: busy(good),
+            attack_busy_ns: busy(attack),
+            attack_busy_ns_without: busy(untold),
+        })
     }
 }
 
@@ -147,7 +214,53 @@ pub struct Measured {
     /// The part of the time for which the workers had their CPUs: 1, if nothing else ran there.
     cpu_share: f64,
     latency_ns: Latency,
+    /// Where the first port is an emulated NIC.
+    offload: Option<Offloaded>,
     flows: FlowRates,
+}
+
+/// What the rules of an emulated NIC spare the workers. Packets are received, whether they are sent or not.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Offloaded {
+    mpps: f64,
+    /// The same traffic in the same run, through a NIC without rules.
+    mpps_without: f64,
+    ratio: f64,
+    /// The part of the sender's bursts for which the workers had no room yet: they were what was measured.
+    sender_waited: f64,
+    sender_waited_without: f64,
+    /// With `--attack`: for how long workers had packets, for each of the traffic, at a fixed rate of it.
+    good_busy_ns: Option<f64>,
+    attack_busy_ns: Option<f64>,
+    attack_busy_ns_without: Option<f64>,
+}
+
+impl Offloaded {
+    fn lines(&self) -> String {
+        let Self {
+            mpps,
+            mpps_without,
+            ratio,
+            sender_waited: with,
+            sender_waited_without: without,
+            ..
+        } = self;
+        let mut text = format!(
+            "offload      {mpps:.2} Mpps through the NIC's rules, {mpps_without:.2} Mpps without: {ratio:.2} times\n             \
+             the sender waited for the workers in {:.0} % and {:.0} % of its bursts\n",
+            100.0 * with,
+            100.0 * without
+        );
+        if let (Some(good), Some(attack), Some(untold)) =
+            (self.good_busy_ns, self.attack_busy_ns, self.attack_busy_ns_without)
+        {
+            text += &format!(
+                "attack       workers busy {good:.0} ns for each packet of the traffic alone, {attack:.0} ns with nine times as \
+                 much attack, {untold:.0} ns without the NIC's rules\n"
+            );
+        }
+        text
+    }
 }
 
 /// Flows of chains that keep any.
@@ -205,7 +318,7 @@ impl Measured {
              a packet     {:.2} ns, {:.0} clocks, {:.0} of them above the ceiling\n\
              ceiling      {:.2} Mpps: the same without a chain\n\
              not sent     {} of {} ({lost:.2} %)\n\
-             a burst      p50 {p50} ns, p99 {p99} ns, p999 {p999} ns, max {max} ns\n{}{share}{hint}",
+             a burst      p50 {p50} ns, p99 {p99} ns, p999 {p999} ns, max {max} ns\n{}{}{share}{hint}",
             self.mpps,
             self.gbps,
             self.workers,
@@ -215,6 +328,7 @@ impl Measured {
             self.ceiling_mpps,
             self.lost_packets,
             self.offered_packets,
+            self.offload.map(|offload| offload.lines()).unwrap_or_default(),
             self.flows.line(),
         )
     }

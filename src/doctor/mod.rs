@@ -41,6 +41,7 @@ use nfv_core::chain::port::PortSpec;
 use crate::cli::DoctorArgs;
 use crate::config::Config;
 use crate::eal_args::EalArgs;
+use crate::emulated::emulated;
 use crate::failure::Failure;
 use cpus::Layout;
 use devices::Wanted;
@@ -59,8 +60,13 @@ pub struct Ask {
 impl Ask {
     /// What a run with these EAL options and ports asks.
     pub fn new<'p>(eal: &[String], ports: impl IntoIterator<Item = &'p PortSpec>) -> Self {
-        let device = |port: &PortSpec| (port.name.value.clone(), port.device.value.clone());
-        Self { eal: EalArgs::read(eal), devices: ports.into_iter().map(device).collect() }
+        // An emulated NIC asks nothing of the machine but its wire.
+        let device = |port: &PortSpec| match emulated(port) {
+            Some(emulated) => emulated.wire,
+            None => Some(port.device.value.clone()),
+        };
+        let named = |port: &PortSpec| Some((port.name.value.clone(), device(port)?));
+        Self { eal: EalArgs::read(eal), devices: ports.into_iter().filter_map(named).collect() }
     }
 }
 

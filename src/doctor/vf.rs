@@ -11,11 +11,29 @@ use super::pci::{self, PciDevice};
 
 /// What is to be said of a device, when it is a VF.
 pub(super) fn examine(machine: &Machine, subject: &str, device: &PciDevice) -> Vec<Finding> {
-    match pf_of(machine, &device.address) {
+    let mut findings = match pf_of(machine, &device.address) {
         Some(pf) => on_the_host(machine, subject, device, &pf),
         None if machine.is_virtual() => in_a_vm(machine, subject, device),
         None => Vec::new(),
+    };
+    if let Some(last) = findings.last_mut() {
+        last.fix.extend(reset_of(machine, device));
     }
+    findings
+}
+
+/// How a VF is freed that was left in the middle of something: nothing in `/sys` says that it was.
+fn reset_of(machine: &Machine, device: &PciDevice) -> Vec<String> {
+    let directory = pci::directory(&device.address);
+    let can = machine.names(&directory).iter().any(|name| name == "reset");
+    if device.driver.as_deref() != Some("vfio-pci") || !can {
+        return Vec::new();
+    }
+    vec![
+        "# if a run finds no device here, since one before was killed: a reset of the function"
+            .to_owned(),
+        machine.write_command(1, &format!("{directory}/reset")),
+    ]
 }
 
 /// The PF of a VF, as its host sees it.
@@ -217,6 +235,17 @@ mod tests {
             one(&findings, "VF 1 of").fix[1],
             "ip link set dev ens3f0 vf 1 mac 02:00:00:00:30:21"
         );
+    }
+
+    #[test]
+    fn a_vf_that_may_be_stuck_can_be_reset() {
+        let tree = host();
+        tree.file(&format!("sys/bus/pci/devices/{VF}/reset"), "");
+        let findings = examined(&tree);
+        let fix = &one(&findings, "VF 1 of ens3f0").fix;
+        let reset = format!("echo 1 > /sys/bus/pci/devices/{VF}/reset");
+        assert_eq!(fix.last(), Some(&reset));
+        assert!(!one(&examined(&host()), "VF 1 of").fix.contains(&reset), "it has none");
     }
 
     #[test]

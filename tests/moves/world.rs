@@ -2,11 +2,12 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::sync::{Arc, Mutex};
 
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use nfv_core::dpdk::{Mempool, Packets};
 use nfv_core::nf::PortIndex;
-use nfv_core::packet::{AddressBytes, end_word, word_hash};
+use nfv_core::packet::{AddressBytes, end_word, flow_hash, parse, word_hash};
 use nfv_core::worker::Io;
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -25,7 +26,14 @@ pub struct World {
     errors: HashSet<(u32, u32)>,
     errors_read: u64,
     packets: u64,
+    /// By port, the queue of each hash, where a NIC spreads packets; else each flow has its queues.
+    tables: Option<[Table; 2]>,
+    /// By port, what is inside of the NIC, with its queue.
+    inside: [VecDeque<(usize, Vec<u8>)>; 2],
 }
+
+/// The table of a NIC, as it and the control side have it.
+pub type Table = Arc<Mutex<Vec<u16>>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -66,7 +74,13 @@ const MESSAGE: usize = 16;
 
 impl World {
     /// Hosts whose flows fall into the first `shards` shards.
-    pub fn new(pool: Mempool, queues: usize, shards: u8, rng: &mut SmallRng) -> Self {
+    pub fn new(
+        pool: Mempool,
+        queues: usize,
+        shards: u8,
+        tables: Option<[Table; 2]>,
+        rng: &mut SmallRng,
+    ) -> Self {
         let mut known = HashSet::new();
         let mut flows = Vec::new();
         while flows.len() < FLOWS as usize {
@@ -105,12 +119,36 @@ impl World {
             errors: HashSet::new(),
             errors_read: 0,
             packets: 0,
+            tables,
+            inside: Default::default(),
         }
     }
 
     /// What a worker sees of it.
     pub fn queue_of(&mut self, worker: usize) -> Queue<'_> {
         Queue { world: self, worker }
+    }
+
+    /// A frame comes to a port. Without a NIC that spreads, its flow says by which queue.
+    fn arrive(&mut self, port: usize, queue: usize, frame: Vec<u8>) {
+        match &self.tables {
+            None => self.received[port][queue].push_back(frame),
+            Some(tables) => {
+                let hash = parse(&frame, frame.len() as u32).map_or(0, |h| flow_hash(&h));
+                let table = tables[port].lock().expect("nobody panicked");
+                let queue = table[hash as usize % table.len()];
+                self.inside[port].push_back((queue.into(), frame));
+            }
+        }
+    }
+
+    /// Some of what NICs have inside of them comes to the rings.
+    pub fn nics_work(&mut self) {
+        for (inside, received) in self.inside.iter_mut().zip(&mut self.received) {
+            for (queue, frame) in inside.drain(..inside.len().min(4)) {
+                received[queue].push_back(frame);
+            }
+        }
     }
 
     /// Some flow's next packets go on their way.
@@ -161,12 +199,12 @@ impl World {
             let tcp = if way == IN || number > 0 { tcp.ack(acked) } else { tcp };
             let payload = if number == 0 { &[][..] } else { &message };
             tcp.write(&mut frame, payload).expect("memory takes all");
-            return self.received[way][queue].push_back(frame);
+            return self.arrive(way, queue, frame);
         }
         let udp = builder.udp(src.1, dst.1);
         if flow.kind == Kind::Udp || way == IN {
             udp.write(&mut frame, &message).expect("memory takes all");
-            return self.received[way][queue].push_back(frame);
+            return self.arrive(way, queue, frame);
         }
         // The first fragment has the header and the message, the other one a message of its own.
         let second = self::message(at, OUT_CUT, number);
@@ -185,7 +223,7 @@ impl World {
         if rng.random_ratio(1, 4) {
             halves.reverse();
         }
-        self.received[way][queue].extend(halves);
+        halves.into_iter().for_each(|half| self.arrive(way, queue, half));
     }
 
     /// Hosts read what has come, and note or tell what is wrong with it.
@@ -278,7 +316,7 @@ impl World {
             .write(&mut error, &frame[14..])
             .expect("memory takes all");
         let queue = self.flows[about.0 as usize].queues[IN];
-        self.received[IN][queue].push_back(error);
+        self.arrive(IN, queue, error);
         self.errors.insert(about);
     }
 

@@ -7,11 +7,14 @@ pub mod nginx;
 pub mod packets;
 pub mod replayed;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 /// The program under test.
 pub const NFV: &str = env!("CARGO_BIN_EXE_nfv");
@@ -87,6 +90,8 @@ pub enum Driver {
     AfPacket,
     /// As those, two a port for two workers: the kernel spreads flows over them by a hash of its own.
     AfPacketOfTwo,
+    /// Emulated NICs for two workers in front of packet sockets: they spread flows by tables that can be rewritten.
+    EmulatedOfTwo,
     /// XDP sockets on them.
     AfXdp,
     /// Taps that nfv makes, and that become the hosts' interfaces.
@@ -103,6 +108,9 @@ impl Driver {
             Self::AfPacketOfTwo => {
                 format!("net_af_packet{at},iface={name}-veth,qpairs=2,framecnt=8192")
             }
+            Self::EmulatedOfTwo => {
+                format!("emulated,queues=2,wire=net_af_packet{at},iface={name}-veth,framecnt=8192")
+            }
             Self::AfXdp => format!("net_af_xdp{at},iface={name}-veth"),
             Self::Tap => format!("net_tap{at},iface={name}-tap"),
         }
@@ -111,7 +119,7 @@ impl Driver {
     /// The EAL's arguments for as many workers as there are queues.
     fn lcores(self) -> [&'static str; 2] {
         match self {
-            Self::AfPacketOfTwo => ["--lcores", "0@0,1@0,2@1"],
+            Self::AfPacketOfTwo | Self::EmulatedOfTwo => ["--lcores", "0@0,1@0,2@1"],
             Self::AfPacket | Self::AfXdp | Self::Tap => ["-l", "0,1"],
         }
     }
@@ -253,6 +261,25 @@ impl Rig {
         self.log.text()
     }
 
+    /// For how long the worker threads had a CPU, all together, and for how long they had one or waited for one.
+    pub fn cpu_of_workers(&self) -> [Duration; 2] {
+        let nfv = self.nfv.as_ref().expect("it runs").id();
+        let read = |path: String| std::fs::read_to_string(path).unwrap_or_default();
+        let threads = std::fs::read_dir(format!("/proc/{nfv}/task")).expect("it has threads");
+        let threads = threads.map(|t| t.expect("a thread").path().display().to_string());
+        let workers = threads.filter(|t| read(format!("{t}/comm")).contains("worker"));
+        let (mut had, mut wanted) = (Duration::ZERO, Duration::ZERO);
+        for worker in workers {
+            let times = read(format!("{worker}/schedstat"));
+            let mut times = times.split(' ').filter_map(|n| n.parse().ok());
+            let mut next = || Duration::from_nanos(times.next().unwrap_or_default());
+            let (ran, waited) = (next(), next());
+            had += ran;
+            wanted += ran + waited;
+        }
+        [had, wanted]
+    }
+
     fn socket(&self) -> String {
         format!("{}/{}.sock", std::env::temp_dir().display(), self.prefix)
     }
@@ -313,6 +340,18 @@ impl Rig {
     /// Whether a command line succeeds on a host.
     pub fn succeeds(&self, host: &str, line: &str) -> bool {
         shell(&format!("ip netns exec {} {line}", self.namespace(host))).status.success()
+    }
+
+    /// What the run has counted so far under a metric, all workers together: by the values of its labels.
+    pub fn counted(&self, metric: &str) -> BTreeMap<String, u64> {
+        let stats: Value = serde_json::from_str(&self.ask(&["stats", "--json"])).unwrap();
+        let counters = stats["counters"].as_array().unwrap().iter();
+        let labels = |c: &Value| -> String {
+            let all = c["labels"].as_array().unwrap().iter();
+            all.filter_map(|l| l[1].as_str()).collect::<Vec<_>>().join(" ")
+        };
+        let value = |c: &Value| (labels(c), c["value"].as_u64().unwrap());
+        counters.filter(|c| c["metric"] == metric).map(value).collect()
     }
 
     /// Starts a server on a host; it ends with the rig. Waits until it listens on TCP `port`.

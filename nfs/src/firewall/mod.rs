@@ -76,12 +76,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use nfv_core::chain::key::{Key, Names, Need, Shape};
+use nfv_core::chain::matching::{IcmpMatch, Match};
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
+use nfv_core::chain::value::{IpFamily, Protocol};
 use nfv_core::clock::Time;
 use nfv_core::nf::{
-    Answer, Built, Decision, FlowNf, FlowStage, FlowView, Forward, Handle, Kind, Lookup, Named,
-    Profile, Reason, Shard, Surroundings, SynCookies, Tracking,
+    Answer, Built, Decides, Decision, FlowNf, FlowStage, FlowView, Forward, Handle, Kind, Lookup,
+    Named, Profile, Purpose, Reason, Says, Shard, Surroundings, SynCookies, Tracking,
 };
 use nfv_core::packet::syn_cookie::CookieKey;
 use nfv_core::packet::{L3, protocol};
@@ -181,7 +183,10 @@ const SOURCE_HALF_OPEN: Reason = Reason(6);
 
 fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -> Option<Built> {
     let sets = Sets::read(section, report);
-    let (rules, names) = Rules::read(section, around, &sets, report)?;
+    let (mut rules, names) = Rules::read(section, around, &sets, report)?;
+    if around.purpose == Purpose::Check {
+        rules.warn_of_shadows(around, report);
+    }
     let generation = Arc::new(AtomicU32::new(0));
     let stateful = section.flag("stateful") == Some(true);
     let loose = section.flag("loose") == Some(true);
@@ -207,6 +212,8 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
     }
     let default = Verdict::of(section.choice("default")?)?;
     let default = Arc::new(AtomicU8::new(default as u8));
+    let neighbours = section.choice("neighbours") == Some("allow");
+    let decides = decider(rules.decided(RULE_DENIED), neighbours, default.clone());
     let handles = [
         Some(default_handle(default.clone(), generation.clone())),
         sets.handle(generation.clone()),
@@ -214,7 +221,6 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
     ];
     // What differs between packets of a flow is to be looked at in each.
     let folds = rules.folds;
-    let neighbours = section.choice("neighbours") == Some("allow");
     let firewall =
         Firewall { rules, default, neighbours, log: log.clone(), sources: sources.clone(), limits };
     let mut built = Built::flow(firewall)
@@ -234,9 +240,31 @@ fn build(section: &Section<'_>, around: Surroundings<'_>, report: &mut Report) -
     Some(match (stateful, loose) {
         (true, true) => built.with_tracking(Tracking::CheckLoosely),
         (true, false) => built.with_tracking(Tracking::Check),
-        _ if folds => built.folding(),
-        _ => built,
+        _ if folds => built.folding().deciding(decides),
+        _ => built.deciding(decides),
     })
+}
+
+/// What a firewall without state decides by headers alone: by its rules, and by its default as it is when it is asked.
+fn decider(
+    mut list: Vec<(Match, Says)>,
+    neighbours: bool,
+    default: Arc<AtomicU8>,
+) -> impl Fn() -> Decides {
+    if neighbours {
+        // Whether they count is in their hop limit.
+        let icmp = (133..=137).map(|kind| IcmpMatch { protocol: Protocol::ICMP6, kind }).collect();
+        let (family, protocols) = (Some(IpFamily::V6), vec![Protocol::ICMP6]);
+        list.push((Match { family, protocols, icmp, ..Match::default() }, Says::Ask));
+    }
+    move || Decides {
+        list: list.clone(),
+        otherwise: match Verdict::from(default.load(Ordering::Acquire)) {
+            Verdict::Allow => Says::Pass { rule: None },
+            Verdict::Deny => Says::Drop { why: NO_RULE, rule: None },
+            Verdict::Reject => Says::Ask,
+        },
+    }
 }
 
 /// What a firewall takes over from the one that it replaces.
@@ -261,8 +289,8 @@ fn default_handle(default: Arc<AtomicU8>, generation: Arc<AtomicU32>) -> Handle 
         read: Box::new(move || Verdict::from(read.load(Ordering::Relaxed)).word().to_owned()),
         write: Some(Box::new(move |value| {
             let to = Verdict::of(value).ok_or("it is `allow`, `deny` or `reject`")?;
-            default.store(to as u8, Ordering::Relaxed);
-            generation.fetch_add(1, Ordering::Relaxed);
+            default.store(to as u8, Ordering::Release);
+            generation.fetch_add(1, Ordering::Release);
             Ok(())
         })),
     }

@@ -17,8 +17,8 @@ use nfv_core::chain::matching::{HEADER_KEYS, Match};
 use nfv_core::chain::report::{Report, nearest, quoted};
 use nfv_core::chain::section::Section;
 use nfv_core::chain::source::Spanned;
-use nfv_core::dispatch::{Classifier, View};
-use nfv_core::nf::{Direction, FlowView, Lookup, Surroundings};
+use nfv_core::dispatch::{Classifier, Line, Takes, View, warn_of_shadows};
+use nfv_core::nf::{Direction, FlowView, Lookup, Reason, Says, Surroundings};
 use nfv_core::packet::{Fragment, Headers, protocol};
 
 use super::Verdict;
@@ -65,6 +65,8 @@ pub struct Rules {
     rules: Box<[Rule]>,
     /// Whether all packets of a flow meet the same rule.
     pub folds: bool,
+    /// By rule, where it stands and what it is about; taken by who asks first.
+    lines: Vec<Line>,
 }
 
 /// Rules that are looked up at once; of them only the last one has sets.
@@ -114,7 +116,8 @@ impl Rules {
     ) -> Option<(Self, Vec<String>)> {
         let zones: Zones = section.lists("zones");
         check_names(&zones, around, report);
-        let (mut rules, mut names) = (Vec::new(), Vec::new());
+        let (mut rules, mut names) = (Vec::<Rule>::new(), Vec::new());
+        let mut lines = Vec::new();
         let mut segments: Vec<(Vec<Match>, Vec<u32>)> = vec![Default::default()];
         for rule in section.sections("rules") {
             let Some(verdict) = verdict_of(&rule, report) else { continue };
@@ -124,10 +127,12 @@ impl Rules {
             let cut = !conditions.is_empty();
             let number = u32::try_from(rules.len()).ok()?;
             let (matches, places) = segments.last_mut()?;
-            for one in by_port(one, &rule, (&zones, around), report) {
-                matches.push(one);
-                places.push(number);
-            }
+            let own = by_port(one, &rule, (&zones, around), report);
+            places.extend(own.iter().map(|_| number));
+            matches.extend(own.iter().cloned());
+            let takes = if cut { Takes::Some } else { Takes::All };
+            let says = u32::from(verdict as u8);
+            lines.push(Line { at: rule.span(), matches: own, says, takes });
             if cut {
                 segments.push(Default::default());
             }
@@ -154,12 +159,39 @@ impl Rules {
                 }
             }
         }
-        Some((Self { segments: built.into(), rules: rules.into(), folds }, names))
+        Some((Self { segments: built.into(), rules: rules.into(), folds, lines }, names))
     }
 
     /// Whether any rule logs.
     pub fn logs(&self) -> bool {
         self.rules.iter().any(|rule| rule.log.is_some())
+    }
+
+    /// Warns of rules that no packet meets.
+    pub fn warn_of_shadows(&self, around: Surroundings<'_>, report: &mut Report) {
+        let mut lines = self.lines.clone();
+        for (line, rule) in lines.iter_mut().zip(&self.rules) {
+            // One that logs says more than another.
+            line.says |= u32::from(rule.log.is_some()) << 8;
+        }
+        warn_of_shadows(&lines, "rule", around, report);
+    }
+
+    /// What can be said of packets before they come: nothing where more than their headers is asked, where a log is written,
+    /// or where a sender is answered.
+    pub fn decided(&mut self, denied: Reason) -> Vec<(Match, Says)> {
+        let lines = std::mem::take(&mut self.lines);
+        let mut list = Vec::new();
+        for ((line, rule), number) in lines.into_iter().zip(&self.rules).zip(0..) {
+            let says = match rule.verdict {
+                _ if rule.log.is_some() || !rule.conditions.is_empty() => Says::Ask,
+                Verdict::Allow => Says::Pass { rule: Some(number) },
+                Verdict::Deny => Says::Drop { why: denied, rule: Some(number) },
+                Verdict::Reject => Says::Ask,
+            };
+            list.extend(line.matches.into_iter().map(|one| (one, says)));
+        }
+        list
     }
 
     /// Looks packets up in the first segment, for [`Rules::first`].

@@ -68,6 +68,7 @@ pub fn build(
         Some((snat, held)) => (Some(Arc::new(snat)), Some(held)),
         None => (None, held),
     };
+    let decides = service.told_apart();
     let lb = Lb {
         service,
         affinity: match section.choice("affinity")? {
@@ -85,6 +86,7 @@ pub fn build(
     let rules = backends.iter().map(|b| format!("line {}: {}", b.span.line, b.name)).collect();
     let built = Built::flow(lb)
         .with_tracking(Tracking::Follow)
+        .deciding(move || decides.clone())
         .with_generation(generation)
         .with_heritage(Arc::new(Inherited { backends: all.clone(), held }))
         .with_handles(handles)

@@ -77,15 +77,17 @@
 //! whether it is up or not: for that no box needs to know the flow.
 
 use std::hash::Hasher;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use nfv_core::chain::key::{Key, Need, Shape, Table};
-use nfv_core::chain::value::PortRange;
+use nfv_core::chain::matching::Match;
+use nfv_core::chain::value::{PortRange, Prefix, Protocol};
 use nfv_core::nf::{
-    Answer, Decision, Direction, Endpoint, FlowNf, FlowStage, FlowView, Forward, Kind, Named,
-    Profile, Reason, Rewrite, Shard, Via,
+    Answer, Decides, Decision, Direction, Endpoint, FlowNf, FlowStage, FlowView, Forward, Kind,
+    Named, Profile, Reason, Rewrite, Says, Shard, Via,
 };
-use nfv_core::packet::{AddressBytes, Headers, IcmpError, L3};
+use nfv_core::packet::{AddressBytes, Headers, IcmpError, L3, protocol};
 use siphasher::sip::SipHasher13;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -362,6 +364,28 @@ impl Service {
     #[inline]
     fn is_at(&self, h: &Headers) -> bool {
         self.addresses.contains(&(h.kind, h.dst))
+    }
+
+    /// Its addresses, each to be a traffic class of its own. Nothing of them is decided: flows are.
+    fn told_apart(&self) -> Decides {
+        let one = |(kind, address): &(L3, AddressBytes)| {
+            let address: IpAddr = match kind {
+                L3::Ipv4 => address.v4().into(),
+                _ => address.v6().into(),
+            };
+            let dst = Prefix::of(address.into());
+            let protocol =
+                if self.protocol == protocol::TCP { Protocol::TCP } else { Protocol::UDP };
+            let of = Match {
+                family: Some(dst.family()),
+                dst: vec![dst],
+                protocols: vec![protocol],
+                dport: vec![self.ports],
+                ..Match::default()
+            };
+            (of, Says::Ask)
+        };
+        Decides { list: self.addresses.iter().map(one).collect(), otherwise: Says::Ask }
     }
 }
 

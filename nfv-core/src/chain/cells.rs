@@ -62,6 +62,8 @@ pub struct EngineCells {
     pub idle_polls: CellId,
     /// Polls that found packets.
     pub busy_polls: CellId,
+    /// Times that idle workers slept.
+    pub(crate) idle_sleeps: CellId,
     /// Time of the workers' rounds in which there were packets.
     pub(crate) busy_nanoseconds: CellId,
 }
@@ -195,6 +197,7 @@ pub(crate) fn engine_cells(ledger: &mut Ledger, ports: &[PortSpec]) -> EngineCel
         consumed: count("consumed_packets", "packets that functions kept", Side::Consumed),
         idle_polls: count("idle_polls", "polls of a queue that found nothing", Side::Aside),
         busy_polls: count("busy_polls", "polls of a queue that found packets", Side::Aside),
+        idle_sleeps: count("idle_sleeps", "times that idle workers slept", Side::Aside),
         busy_nanoseconds: count(
             "busy_nanoseconds",
             "time that workers spent on rounds in which there were packets",

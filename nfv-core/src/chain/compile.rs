@@ -4,21 +4,22 @@
 //! program's steps are functions, its end is a port. A reason to drop may lead to another program (`on:`), so programs
 //! form a graph; the compiler keeps it without cycles, so every packet ends.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::account::{CellId, Counter, Ledger, Side};
 pub use crate::chain::cells::{EngineCells, FunctionCells, PortCells};
 use crate::chain::cells::{engine_cells, function_cells};
 use crate::chain::claims::{Claim, Claims};
 use crate::chain::key::FunctionType;
-use crate::chain::matching::Match;
 use crate::chain::piece::{Piece, Pieces, Run, folded};
 use crate::chain::report::{Report, nearest, quoted};
 use crate::chain::routing::route_table;
-use crate::chain::source::{Span, Spanned};
+use crate::chain::source::Spanned;
 use crate::chain::spec::{ChainFile, ChainSpec, FunctionSpec, WorkerSettings};
 use crate::chain::zone::{self, Sources, Zones};
-use crate::dispatch::Classifier;
+use crate::dispatch::{
+    Classes, Classifier, PortTags, TagCells, TagCheck, compile_tags, generations,
+};
 use crate::flow::{FlowLimits, KEPT, RouteTable, SHIFT, Zone};
 use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Tracking};
 
@@ -33,8 +34,12 @@ pub struct Plan {
     pub entries: Vec<Entry>,
     /// The functions.
     pub functions: Vec<Function>,
-    /// The programs.
+    /// The programs: two a chain, and behind them those that are the rest of one.
     pub programs: Vec<Program>,
+    /// The traffic classes of all ports.
+    pub classes: Classes,
+    /// Where their packets are counted.
+    pub tag_cells: TagCells,
     /// The pieces of chains that keep flows.
     pub pieces: Vec<Piece>,
     /// What flows may take, and how long they live.
@@ -84,6 +89,10 @@ pub struct Entry {
     pub all: Choice,
     /// Where chains keep flows, the chains of a flow's first packet; those that only answer take none.
     pub first: Option<Choice>,
+    /// What its classes are to a worker; `None`: it has none.
+    pub tags: Option<PortTags>,
+    /// How far the NIC's tags are looked at; there is one where the NIC was given rules.
+    pub check: OnceLock<Arc<TagCheck>>,
 }
 
 /// Which chain takes a packet.
@@ -117,10 +126,12 @@ pub struct Program {
     pub packets: CellId,
     /// Their bytes.
     pub bytes: CellId,
+    /// Of which program it is what is left from a step on, for packets of which the steps before are decided.
+    pub rest_of: Option<(ProgramId, usize)>,
 }
 
 /// What packets go through at one step.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Step {
     /// A function that is asked about each packet.
     Function {
@@ -206,11 +217,16 @@ pub fn compile(
     if compiler.report.has_errors() {
         return None;
     }
-    let (programs, pieces) = compiler.programs(&mut ledger);
+    let (mut programs, pieces) = compiler.programs(&mut ledger);
     compiler.check_cycles(&programs, &pieces);
-    let entries = compiler.entries(&programs);
+    let asked_at = generations(&functions);
+    let (mut entries, classes) = compiler.entries(&programs, &pieces);
     if report.has_errors() {
         return None;
+    }
+    let (tags, tag_cells) = compile_tags(&classes, &functions, &mut programs, &asked_at);
+    for (entry, tags) in entries.iter_mut().zip(tags) {
+        entry.tags = tags;
     }
     let flows = file.flows;
     let ids = next;
@@ -220,6 +236,8 @@ pub fn compile(
         entries,
         functions,
         programs,
+        classes,
+        tag_cells,
         pieces,
         flows,
         workers: file.workers,
@@ -230,13 +248,13 @@ pub fn compile(
     })
 }
 
-struct Compiler<'c> {
-    around: Surroundings<'c>,
-    file: &'c ChainFile,
-    functions: &'c [Function],
+pub(super) struct Compiler<'c> {
+    pub(super) around: Surroundings<'c>,
+    pub(super) file: &'c ChainFile,
+    pub(super) functions: &'c [Function],
     sources: &'c Sources,
-    before: Option<&'c Plan>,
-    report: &'c mut Report,
+    pub(super) before: Option<&'c Plan>,
+    pub(super) report: &'c mut Report,
 }
 
 impl Compiler<'_> {
@@ -424,6 +442,7 @@ impl Compiler<'_> {
             to,
             packets: count("chain_packets", "packets that entered the chain"),
             bytes: count("chain_bytes", "bytes of the packets that entered the chain"),
+            rest_of: None,
         }
     }
 
@@ -481,89 +500,12 @@ impl Compiler<'_> {
             }
         }
     }
-
-    fn entries(&mut self, programs: &[Program]) -> Vec<Entry> {
-        (0..self.around.ports.len()).map(|port| self.entry(port, programs)).collect()
-    }
-
-    /// Where packets of one port enter: its chains in the file's order, and of those that end here the way back.
-    fn entry(&mut self, port: usize, programs: &[Program]) -> Entry {
-        let name = self.around.ports.get(port).map_or("", String::as_str);
-        let keeps_flows = |id: ProgramId| {
-            let steps = programs.get(usize::from(id.0)).map_or(&[][..], |p| &p.steps);
-            steps.iter().any(|s| matches!(s, Step::Piece(_)))
-        };
-        let mut ways: Vec<Way> = Vec::new();
-        let mut span = None::<Span>;
-        for (i, chain) in self.file.chains.iter().enumerate() {
-            let forward = chain.from.iter().any(|p| p.value == name);
-            let back = !chain.oneway
-                && !chain.from.is_empty()
-                && chain.to.as_ref().is_some_and(|p| p.value == name);
-            for (takes, swap, id) in [(forward, false, 2 * i), (back, true, 2 * i + 1)] {
-                let Ok(id) = u16::try_from(id).map(ProgramId) else { continue };
-                if !takes {
-                    continue;
-                }
-                span = span.or(Some(chain.name.span));
-                let all = [Match::default()];
-                let matches = if chain.matches.is_empty() { &all[..] } else { &chain.matches };
-                for one in matches {
-                    let one = if swap { mirrored(one) } else { one.clone() };
-                    ways.push(Way { one, id, only_answers: swap && keeps_flows(id) });
-                }
-            }
-        }
-        let keeps = ways.iter().any(|w| keeps_flows(w.id));
-        let all = self.choice(&ways, span);
-        let first = keeps.then(|| {
-            ways.retain(|w| !w.only_answers);
-            self.choice(&ways, span)
-        });
-        Entry { all, first }
-    }
-
-    fn choice(&mut self, ways: &[Way], span: Option<Span>) -> Choice {
-        let Some(first) = ways.first() else { return Choice::Closed };
-        if first.one == Match::default() {
-            return Choice::All(first.id);
-        }
-        let list: Vec<Match> = ways.iter().map(|w| w.one.clone()).collect();
-        match Classifier::build(&list, self.around) {
-            Ok(classifier) => {
-                Choice::Matched { classifier, programs: ways.iter().map(|w| w.id).collect() }
-            }
-            Err(why) => {
-                if let Some(span) = span {
-                    self.report.error(span, why.to_string());
-                }
-                Choice::Closed
-            }
-        }
-    }
-}
-
-/// A match, and the program that it leads to.
-struct Way {
-    one: Match,
-    id: ProgramId,
-    /// It takes packets of flows that are known, and no others.
-    only_answers: bool,
 }
 
 /// A step of a chain before it has a direction.
 enum Shape {
     Function(usize),
     Piece(usize),
-}
-
-/// The match of the answers.
-fn mirrored(one: &Match) -> Match {
-    let mut m = one.clone();
-    std::mem::swap(&mut m.src, &mut m.dst);
-    std::mem::swap(&mut m.sport, &mut m.dport);
-    m.in_port = None;
-    m
 }
 
 /// A packet's port is a byte of its classification key.

@@ -54,12 +54,26 @@ pub(crate) const FILE: Table = Table {
 /// How workers share the work.
 pub(crate) const WORKERS: Table = Table {
     what: "the settings of workers",
-    groups: &[&[Key {
-        name: "balance",
-        shape: Shape::Flag,
-        need: Need::Default("true"),
-        help: "move shards of flows from a worker that is more than 85 % busy to one that is less than 60 % busy",
-    }]],
+    groups: &[&[
+        Key {
+            name: "balance",
+            shape: Shape::Flag,
+            need: Need::Default("true"),
+            help: "move shards of flows from a worker that is more than 85 % busy to one that is less than 60 % busy",
+        },
+        Key {
+            name: "idle",
+            shape: Shape::Choice(&["poll", "pause", "interrupt"]),
+            need: Need::Default("pause"),
+            help: "what a worker does when nothing has come for a millisecond: poll on, look every 50 us, or sleep until a device wakes it",
+        },
+        Key {
+            name: "check-tags",
+            shape: Shape::Integer { min: 0, max: 1_000_000_000 },
+            need: Need::Default("1024"),
+            help: "of so many packets of a port whose NIC has rules, look at the tag of one; 0: of none",
+        },
+    ]],
 };
 
 /// What flows may take.
@@ -156,6 +170,12 @@ pub(crate) const PORT: Table = Table {
             shape: Shape::Flag,
             need: Need::Optional,
             help: "receive frames for other stations; without it true for a transparent port, false for a routed one",
+        },
+        Key {
+            name: "offload",
+            shape: Shape::Flag,
+            need: Need::Default("true"),
+            help: "give the NIC rules that tag, steer and drop packets, as far as it takes any",
         },
         Key {
             name: "rx-descriptors",

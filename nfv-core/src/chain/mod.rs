@@ -9,6 +9,8 @@ pub(crate) mod cells;
 mod check;
 pub mod claims;
 pub mod compile;
+mod device;
+mod entry;
 pub mod environment;
 mod file_keys;
 pub mod key;

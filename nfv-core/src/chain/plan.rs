@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use crate::chain::compile::{Function, FunctionId, Plan, Program, Step};
 use crate::chain::spec::FunctionSpec;
+use crate::dispatch::{Class, ClassFate, PortTags};
 use crate::nf::{Direction, PortIndex, Task};
 
 impl Plan {
@@ -41,6 +42,18 @@ impl Plan {
         };
         let all: Vec<usize> = program.steps.iter().flat_map(at).collect();
         all.into_iter().filter_map(|at| self.functions.get(at))
+    }
+
+    /// Whether the functions still decide what the classes say: else all packets go the untagged way, and NICs are to be told.
+    pub fn are_classes_true(&self) -> bool {
+        self.entries.iter().filter_map(|entry| entry.tags.as_ref()).all(PortTags::is_true)
+    }
+
+    /// Whether packets of a class may be of flows that are kept: then each belongs to the worker that has its flow.
+    pub fn keeps_flows(&self, class: &Class) -> bool {
+        let (ClassFate::Enter { program, .. } | ClassFate::Drop { program, .. }) = class.fate;
+        let program = self.programs.get(usize::from(program.0));
+        program.is_none_or(|p| p.steps.iter().any(|step| matches!(step, Step::Piece(_))))
     }
 
     /// What functions do beside the workers, with their names; once.

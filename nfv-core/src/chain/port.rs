@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::device::Devices;
+use super::environment::Environment;
 use super::report::{Report, quoted};
 use super::section::Section;
 use super::source::{Span, Spanned};
 use super::value::{MacAddress, check_name};
+use crate::offload::EmulatedDevice;
 
 /// What a port does with packets for the box itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct PortSpec {
     pub mtu: Option<Spanned<u16>>,
     /// Whether to receive frames for other stations.
     pub promiscuous: bool,
+    /// Whether its NIC is given rules.
+    pub offload: bool,
     /// Descriptors of each receive queue; otherwise the driver's preference.
     pub rx_descriptors: Option<u16>,
     /// Descriptors of each transmit queue; otherwise the driver's preference.
@@ -54,7 +59,12 @@ pub struct PortSpec {
 }
 
 /// Reads a port; none without a device, which is then in the report.
-pub(super) fn read_port(section: &Section<'_>, report: &mut Report) -> Option<PortSpec> {
+pub(super) fn read_port(
+    section: &Section<'_>,
+    devices: &mut Devices,
+    environment: Environment<'_>,
+    report: &mut Report,
+) -> Option<PortSpec> {
     let spanned = |key: &str, text| Spanned::new(text, section.span_of(key));
     let small = |key: &str| section.integer(key).and_then(|number| u16::try_from(number).ok());
     let mode = match section.choice("mode") {
@@ -77,13 +87,21 @@ pub(super) fn read_port(section: &Section<'_>, report: &mut Report) -> Option<Po
                 .hint("a transparent port has no addresses: set the mode, or remove the key");
         }
     }
+    let device = spanned("device", section.text("device")?);
+    let device = devices.resolve(device, environment, report)?;
+    if let Some(Err(why)) = EmulatedDevice::read(&device.value) {
+        report.error(device.span, why).hint(
+            "an emulated NIC is written as `emulated,profile=iavf,queues=4,wire=net_af_packet0,iface=eth1`",
+        );
+    }
     Some(PortSpec {
-        device: spanned("device", section.text("device")?),
+        device,
         zone: section.text("zone").map(|zone| spanned("zone", zone)),
         addresses: section.values("addresses"),
         mac: section.value("mac").map(|mac| Spanned::new(mac, section.span_of("mac"))),
         mtu: small("mtu").map(|mtu| Spanned::new(mtu, section.span_of("mtu"))),
         promiscuous: section.flag("promiscuous").unwrap_or(mode == Mode::Transparent),
+        offload: section.flag("offload").unwrap_or(true),
         rx_descriptors: small("rx-descriptors"),
         tx_descriptors: small("tx-descriptors"),
         mempool_size: section.integer("mempool-size").and_then(|n| u32::try_from(n).ok()),

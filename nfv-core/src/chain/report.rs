@@ -101,6 +101,11 @@ impl Report {
         self.add(at, Severity::Warning, message.into())
     }
 
+    /// A place as the report shows it, for an entry that speaks of another place than its own.
+    pub fn place(&self, at: Span) -> String {
+        format!("{}:{}:{}", self.source.name(), at.line, at.column)
+    }
+
     /// Whether the chain file cannot be used.
     pub fn has_errors(&self) -> bool {
         self.errors > 0

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::check::{Checker, value_of};
+use super::device::Devices;
 use super::environment::Environment;
 use super::file_keys::FILE;
 use super::key::{FunctionType, TYPE_KEY};
@@ -16,7 +17,7 @@ use super::node::{Content, Node};
 use super::port::{PortSpec, check_ports, read_port};
 use super::report::{Report, quoted};
 use super::section::Section;
-use super::source::{Source, Spanned};
+use super::source::{Source, Span, Spanned};
 use crate::flow::{FlowLimits, IdleTimes, WhenFull};
 
 /// A chain file.
@@ -41,12 +42,27 @@ pub struct ChainFile {
 pub struct WorkerSettings {
     /// Whether shards move from busy workers to others.
     pub balance: bool,
+    /// What a worker does while nothing comes.
+    pub idle: Idle,
+    /// Of so many packets of a port whose NIC has rules, one is looked at for its tag; 0: none.
+    pub check_tags: u32,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { balance: true }
+        Self { balance: true, idle: Idle::Pause, check_tags: 1024 }
     }
+}
+
+/// What a worker does while nothing comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// It looks again and again.
+    Poll,
+    /// It looks every 50 microseconds.
+    Pause,
+    /// It sleeps until a device or another worker wakes it.
+    Interrupt,
 }
 
 /// A network function.
@@ -85,6 +101,8 @@ pub struct ChainSpec {
     pub from: Vec<Spanned<String>>,
     /// The packets that enter it: those of any of these; with none, all.
     pub matches: Vec<Match>,
+    /// Where each of them stands.
+    pub match_spans: Vec<Span>,
     /// The functions, in the order in which packets meet them.
     pub through: Vec<Spanned<String>>,
     /// The port at its end; none when a function picks it.
@@ -126,21 +144,19 @@ impl ChainFile {
         let references = Checker::new(report, functions).file(&root, &FILE);
         resolve(&root, &references, report);
         let file = Section::root(&root, &FILE);
+        let mut devices = Devices::default();
         let this = Self {
             ports: file
                 .sections("ports")
                 .iter()
-                .filter_map(|port| read_port(port, report))
+                .filter_map(|port| read_port(port, &mut devices, environment, report))
                 .collect(),
             functions: read_functions(&file, functions),
             chains: file.sections("chains").iter().map(|chain| read_chain(chain, report)).collect(),
             flows: file.record("flows").map_or_else(FlowLimits::default, |s| read_flows(&s)),
-            workers: WorkerSettings {
-                balance: file
-                    .record("workers")
-                    .and_then(|section| section.flag("balance"))
-                    .unwrap_or(WorkerSettings::default().balance),
-            },
+            workers: file
+                .record("workers")
+                .map_or_else(WorkerSettings::default, |s| read_workers(&s)),
             ports_node: file.node("ports").cloned(),
         };
         check_ports(&this.ports, report);
@@ -186,6 +202,21 @@ fn read_functions(file: &Section<'_>, types: &[FunctionType]) -> Vec<FunctionSpe
         .collect()
 }
 
+fn read_workers(section: &Section<'_>) -> WorkerSettings {
+    let usual = WorkerSettings::default();
+    let check_tags = section.integer("check-tags").and_then(|n| u32::try_from(n).ok());
+    WorkerSettings {
+        balance: section.flag("balance").unwrap_or(usual.balance),
+        idle: match section.choice("idle") {
+            Some("poll") => Idle::Poll,
+            Some("interrupt") => Idle::Interrupt,
+            Some(_) => Idle::Pause,
+            None => usual.idle,
+        },
+        check_tags: check_tags.unwrap_or(usual.check_tags),
+    }
+}
+
 fn read_flows(section: &Section<'_>) -> FlowLimits {
     let default = FlowLimits::default();
     let time = |key: &str, default: Duration| section.value(key).unwrap_or(default);
@@ -210,6 +241,7 @@ fn read_chain(section: &Section<'_>, report: &mut Report) -> ChainSpec {
     ChainSpec {
         name: Spanned::new(section.name().to_owned(), section.span()),
         from: section.values("from"),
+        match_spans: section.sections("match").iter().map(Section::span).collect(),
         matches: section.sections("match").iter().map(|one| Match::read(one, report)).collect(),
         through: section.values("through"),
         to: section.text("to").map(|to| Spanned::new(to, section.span_of("to"))),
@@ -291,7 +323,7 @@ chains:
             report.render(Color::Never),
             r#"edge.yaml:2:10: unknown key `devise` in port `lan`
     2 |   lan: { devise: "0000:03:02.0" }
-      |          ^^^^^^ did you mean `device`? keys: device mode zone addresses mac mtu promiscuous rx-descriptors tx-descriptors mempool-size link-timeout twin neighbours
+      |          ^^^^^^ did you mean `device`? keys: device mode zone addresses mac mtu promiscuous offload rx-descriptors tx-descriptors mempool-size link-timeout twin neighbours
 edge.yaml:3:34: `mode`: `routd` is not a value of it
     3 |   wan: { device: net_tap0, mode: routd, mtu: 0x5dc }
       |                                  ^^^^^ did you mean `routed`? values: transparent routed

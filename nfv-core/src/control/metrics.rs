@@ -82,6 +82,18 @@ impl Collector for Run {
             None,
             by_port(&|p| f64::from(p.pool.size().saturating_sub(p.pool.in_use()))),
         )?;
+        let dropped = control.rules.dropped();
+        let mut family = encoder.encode_descriptor(
+            "nfv_nic_dropped_packets",
+            "packets that the NIC dropped by rules, and that were not received",
+            None,
+            MetricType::Counter,
+        )?;
+        for (port, packets) in dropped {
+            let labels = vec![("port", port)];
+            let value = prometheus_client::metrics::counter::ConstCounter::new(packets);
+            value.encode(family.encode_family(&labels)?)?;
+        }
         let workers = running.workers() as f64;
         gauge(&mut encoder, "nfv_workers", "workers", None, vec![(Vec::new(), workers)])?;
         let uptime = control.start.elapsed().as_secs_f64();

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::nic_rules::NicRules;
 use super::running::Workers;
 use crate::worker::Mates;
 
@@ -30,6 +31,14 @@ impl Periodic {
     /// The machine has no more threads.
     pub fn balance(workers: Workers) -> std::io::Result<Self> {
         Self::start("balance", BALANCE, move || workers.balance())
+    }
+
+    /// Looks at what workers saw of the tags that NICs write.
+    ///
+    /// # Errors
+    /// The machine has no more threads.
+    pub fn tags(rules: Arc<NicRules>) -> std::io::Result<Self> {
+        Self::start("tags", TAGS, move || rules.look())
     }
 
     /// It inherits the CPUs of the caller: the main lcore's, no worker's.
@@ -63,5 +72,7 @@ impl Drop for Periodic {
 
 /// A million new flows a second use up half a huge page of entries in 8 ms.
 const MEMORY: Duration = Duration::from_millis(4);
+/// A NIC that is not trusted is not, from the worker's look on; what is done here is to tell, and to take rules back.
+const TAGS: Duration = Duration::from_millis(100);
 /// Ten times a second: often enough to be done within one, and seldom enough to see what a move did.
 const BALANCE: Duration = Duration::from_millis(100);

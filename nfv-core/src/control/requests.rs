@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::nic_rules::NicRules;
 use super::running::Workers;
 use crate::account::{CellId, Totals};
 use crate::chain::compile::Function;
@@ -54,6 +55,8 @@ pub enum Request {
     },
     /// Which worker has which shards, and how many flows.
     Shards {},
+    /// Which ports' NICs send each shard to its worker.
+    Tables {},
     /// Moves shards with their flows to a worker.
     Move {
         /// The first one.
@@ -68,6 +71,8 @@ pub enum Request {
         /// The worker.
         worker: u16,
     },
+    /// What NICs do of the work.
+    Offload {},
     /// Ends the run as SIGINT does.
     Quit {},
 }
@@ -151,6 +156,8 @@ pub struct Control {
     pub reload: Reload,
     /// The ports, as the chain file has them.
     pub ports: Arc<[OpenPort]>,
+    /// The rules of their NICs.
+    pub rules: Arc<NicRules>,
     /// Ends the run.
     pub stop: Arc<AtomicBool>,
     /// When the workers started.
@@ -158,7 +165,18 @@ pub struct Control {
 }
 
 /// Changes to another chain file; says what came of it, or why not.
-pub type Reload = Arc<dyn Fn(Option<PathBuf>) -> Result<String, String> + Send + Sync>;
+pub type Reload = Arc<dyn Fn(Load) -> Result<String, String> + Send + Sync>;
+
+/// What is to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// The run's own file, as it is now.
+    Own,
+    /// This one.
+    File(PathBuf),
+    /// What runs already, with classes of what its functions decide now.
+    Same,
+}
 
 impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -188,6 +206,17 @@ pub struct WorkerShards {
     pub flows: u64,
 }
 
+/// The table of a port's NIC.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct PortTable {
+    /// The port.
+    pub port: String,
+    /// How many entries it has, when it follows the shards.
+    pub entries: Option<usize>,
+    /// Why it does not.
+    pub why: Option<String>,
+}
+
 impl Control {
     /// Answers a line.
     pub fn answer_line(&self, line: &[u8]) -> Answer {
@@ -207,13 +236,17 @@ impl Control {
             Request::Flows { filter, most } => {
                 self.flows(&filter, most.min(ROWS_MAX)).and_then(|v| json(&v))
             }
-            Request::Reload { config } => (self.reload)(config).and_then(|v| json(&v)),
+            Request::Reload { config } => {
+                (self.reload)(config.map_or(Load::Own, Load::File)).and_then(|v| json(&v))
+            }
             Request::Shards {} => self.shards().and_then(|v| json(&v)),
+            Request::Tables {} => json(&self.tables()),
             Request::Move { first, last, worker } => {
                 let moves: Vec<_> = (first..=last).map(|shard| (shard, worker)).collect();
                 self.workers.move_shards(&moves).map(moved).and_then(|v| json(&v))
             }
             Request::Drain { worker } => self.drain(worker).map(moved).and_then(|v| json(&v)),
+            Request::Offload {} => json(&self.rules.report()),
             Request::Quit {} => {
                 self.stop.store(true, Ordering::Relaxed);
                 json(&"the run ends")
@@ -284,6 +317,16 @@ impl Control {
         Ok((0..).take(self.workers.now().workers()).map(of).collect())
     }
 
+    /// Which tables follow.
+    fn tables(&self) -> Vec<PortTable> {
+        let row = |(port, table): (String, Result<usize, String>)| PortTable {
+            port,
+            entries: table.as_ref().ok().copied(),
+            why: table.err(),
+        };
+        self.workers.tables().into_iter().map(row).collect()
+    }
+
     /// Takes all shards from a worker.
     fn drain(&self, worker: u16) -> Result<usize, String> {
         let all = self.workers.shards()?;
@@ -337,6 +380,10 @@ impl Control {
         let write = own.write.as_ref();
         let write = write.ok_or_else(|| format!("`{handle}` can be read only"))?;
         write(value).map_err(|why| format!("`{handle}` cannot be `{value}`: {why}"))?;
+        // Workers see it at once; a NIC that drops what is to pass now is told before this is answered.
+        if !running.plan.are_classes_true() {
+            (self.reload)(Load::Same)?;
+        }
         tracing::info!("{handle} is {} now, it was {}", (own.read)(), known.value);
         Ok(own_handle(function, own))
     }
@@ -381,7 +428,7 @@ fn unknown<'n>(handle: &str, known: impl Iterator<Item = &'n str>) -> String {
 
 fn port_state(port: &OpenPort) -> PortState {
     let link = port.link();
-    let [a, b, c, d, e, f] = port.mac;
+    let [a, b, c, d, e, f] = port.mac();
     PortState {
         device: port.device.clone(),
         driver: port.driver.clone(),

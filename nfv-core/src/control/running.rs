@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::moving::Move;
+use super::moving::{Move, together};
+use super::tables::Tables;
 use super::watch::Watch;
 use crate::account::{Cells, Totals};
 use crate::chain::compile::Plan;
@@ -71,6 +72,7 @@ pub struct Workers {
     /// Held by who gives orders.
     ordering: Arc<Mutex<()>>,
     watch: Arc<Mutex<Watch>>,
+    tables: Arc<Mutex<Tables>>,
 }
 
 /// What came of a change.
@@ -87,6 +89,17 @@ pub struct Changed {
 impl Workers {
     /// Of a run that begins.
     pub fn new(running: Running, desks: Vec<Arc<Desk>>, mates: Arc<Mates>, clock: Tsc) -> Self {
+        Self::with_tables(running, desks, mates, Tables::default(), clock)
+    }
+
+    /// The same, with tables of NICs that follow the shards.
+    pub fn with_tables(
+        running: Running,
+        desks: Vec<Arc<Desk>>,
+        mates: Arc<Mates>,
+        tables: Tables,
+        clock: Tsc,
+    ) -> Self {
         Self {
             running: Arc::new(RwLock::new(Arc::new(running))),
             desks: desks.into(),
@@ -94,6 +107,7 @@ impl Workers {
             clock,
             ordering: Arc::default(),
             watch: Arc::default(),
+            tables: Arc::new(Mutex::new(tables)),
         }
     }
 
@@ -165,7 +179,7 @@ impl Workers {
         Ok(())
     }
 
-    /// Moves shards to workers, one after the other; returns how many were not theirs already.
+    /// Moves shards to workers; returns how many were not theirs already.
     ///
     /// # Errors
     /// There is one worker only, or none of that number, or one that does not answer.
@@ -182,26 +196,49 @@ impl Workers {
                 workers.saturating_sub(1)
             ));
         }
-        self.move_all(moves)
+        let counts = self.count()?;
+        self.move_all(moves, &counts)
     }
 
-    fn move_all(&self, moves: &[(u8, u16)]) -> Result<usize, String> {
+    /// Those of one way together, as many as have few flows, so that tables of NICs are written seldom.
+    fn move_all(&self, moves: &[(u8, u16)], counts: &ShardCounts) -> Result<usize, String> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         let mut moved = 0;
-        for (shard, to) in moves {
-            let Some(mut under_way) = Move::new(&self.mates, *shard, *to) else { continue };
+        for (shards, to) in together(&tables.whole(moves), &self.mates, &counts.flows) {
+            let Some(mut under_way) = Move::new(&self.mates, shards, to) else { continue };
             let start = Instant::now();
-            while !under_way.step(&self.desks, &self.mates)? {
+            while !under_way.step(&self.desks, &self.mates, &mut tables)? {
                 if self.has_ended() {
                     return Err(ENDS.to_owned());
                 }
                 if start.elapsed() > PATIENCE {
-                    return Err(format!("shard {shard}: a worker does not answer"));
+                    return Err(format!("moving shards to worker {to}: a worker does not answer"));
                 }
                 std::thread::sleep(Duration::from_micros(20));
             }
-            moved += 1;
+            moved += under_way.shards().len() as usize;
         }
         Ok(moved)
+    }
+
+    /// By port, the entries of its NIC's table, which follows the shards, or why it does not.
+    pub fn tables(&self) -> Vec<(String, Result<usize, String>)> {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let owned = |(name, table): (&str, Result<usize, &str>)| {
+            (name.to_owned(), table.map_err(str::to_owned))
+        };
+        tables.list().map(owned).collect()
+    }
+
+    /// Lets go of the NICs, so that their ports can be closed. The workers have ended.
+    pub fn leave_tables(&self) {
+        *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Tables::default();
+    }
+
+    /// Writes the tables of NICs again, after one was reset.
+    pub fn restore_tables(&self) {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.restore(&self.mates);
     }
 
     /// By shard, the worker that it belongs to, and how many flows it has.
@@ -230,7 +267,7 @@ impl Workers {
         if !running.plan.workers.balance || moves.is_empty() {
             return;
         }
-        match self.move_all(&moves) {
+        match self.move_all(&moves, &counts) {
             Ok(moved) => {
                 tracing::info!("workers were {} % busy: {moved} shards moved", watch.load.percent())
             }

@@ -90,6 +90,15 @@ pub struct TwinCounts {
     pub refused_by_dataplane: u64,
 }
 
+/// What can change of the port that a twin stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Its link.
+    Carrier(Carrier),
+    /// Its MAC address.
+    Mac([u8; 6]),
+}
+
 /// Whether the port that a twin stands for has a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
@@ -240,6 +249,30 @@ impl Twin {
         message.attributes.push(LinkAttribute::Carrier((carrier == Carrier::Present).into()));
         let mut netlink = Socket::open(&[]).map_err(fail)?;
         netlink.request(RouteNetlinkMessage::SetLink(message), 0).await.map_err(fail)
+    }
+
+    /// Gives the interface another MAC address: that of the port, where its host has changed it.
+    ///
+    /// # Errors
+    /// As for [`Twin::set_carrier`].
+    pub async fn set_mac(&self, mac: [u8; 6]) -> Result<(), TwinError> {
+        let fail = |source| failed(&self.name, "RTM_SETLINK address".to_owned(), "", source);
+        let mut message = LinkMessage::default();
+        message.header.index = self.interface;
+        message.attributes.push(LinkAttribute::Address(mac.to_vec()));
+        let mut netlink = Socket::open(&[]).map_err(fail)?;
+        netlink.request(RouteNetlinkMessage::SetLink(message), 0).await.map_err(fail)
+    }
+
+    /// Shows the kernel what has changed of the port.
+    ///
+    /// # Errors
+    /// As for [`Twin::set_carrier`].
+    pub async fn follow(&self, change: Change) -> Result<(), TwinError> {
+        match change {
+            Change::Carrier(carrier) => self.set_carrier(carrier).await,
+            Change::Mac(mac) => self.set_mac(mac).await,
+        }
     }
 
     /// Passes frames both ways until the interface ends, and returns why. Cancel safe.

@@ -22,18 +22,20 @@ impl Tag {
     }
 
     /// The number of the class, from 1; 0 is none.
+    #[inline(always)]
     pub const fn class(self) -> u32 {
         self.0 & CLASSES_MAX
     }
 
     /// The plan's epoch, 0 to 15.
+    #[inline(always)]
     pub const fn epoch(self) -> u8 {
         (self.0 >> CLASS_BITS) as u8
     }
 }
 
 /// The classes of all ports.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Classes {
     /// By port, in order.
     pub ports: Vec<PortClasses>,
@@ -41,8 +43,18 @@ pub struct Classes {
     pub epoch: u8,
 }
 
+impl Classes {
+    /// Tags all of them anew, for a plan that means other packets by them.
+    pub(crate) fn change_epoch(&mut self) {
+        self.epoch = Tag::new(self.epoch.wrapping_add(1), 0).epoch();
+        for class in self.ports.iter_mut().flat_map(|port| &mut port.classes) {
+            class.tag = Tag::new(self.epoch, class.tag.class());
+        }
+    }
+}
+
 /// The classes of a port.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PortClasses {
     /// Which port.
     pub port: PortIndex,
@@ -51,15 +63,16 @@ pub struct PortClasses {
 }
 
 /// A class.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Class {
     /// What its packets carry.
     pub tag: Tag,
-    /// What its packets are: any of these.
+    /// What its packets are: IP packets of any of these.
     pub regions: Vec<Region>,
     /// What becomes of them.
     pub fate: ClassFate,
-    /// What they have met by the time they enter: a function's place in the plan, and its rule.
+    /// What they have met by the time they enter, or are dropped, that function among it: a function's place in the plan, and
+    /// its rule.
     pub decided: Vec<(usize, Option<u32>)>,
     /// What part of all packets of the port they are likely to be, 0 to 1.
     pub share: f64,

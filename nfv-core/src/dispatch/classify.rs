@@ -68,6 +68,11 @@ impl Classifier {
         Ok(Self { v4, v6, plain })
     }
 
+    /// Of rules that are compiled already, and are of IP packets.
+    pub(super) fn of(v4: Option<Acl<Key4>>, v6: Option<Acl<Key6>>) -> Self {
+        Self { v4, v6, plain: Vec::new() }
+    }
+
     /// For each packet, 1 + the place of the first match, 0 without one.
     #[inline]
     pub fn look_up(&self, packets: Lookup<'_>, view: View, found: &mut [u32]) {
@@ -177,7 +182,7 @@ fn ports(h: &Headers, swap: bool) -> [[u8; 2]; 2] {
 }
 
 /// The type of message that an ICMP answer answers; others stay what they are.
-fn asked_by(protocol: u8, kind: u8) -> u8 {
+pub(super) fn asked_by(protocol: u8, kind: u8) -> u8 {
     match (protocol, kind) {
         (protocol::ICMP, 0) => 8,
         (protocol::ICMP, 14) => 13,
@@ -192,7 +197,7 @@ fn edge(h: &Headers, in_port: PortIndex) -> Edge {
 }
 
 /// An address and a prefix length.
-type Net<const BYTES: usize> = ([u8; BYTES], u8);
+pub(super) type Net<const BYTES: usize> = ([u8; BYTES], u8);
 
 /// Protocol with its mask, source ports, destination ports.
 type L4 = ((u8, u8), (u16, u16), (u16, u16));
@@ -208,14 +213,14 @@ fn is_plain(one: &Match) -> bool {
         && one.icmp.is_empty()
 }
 
-fn v4_net(prefix: &Prefix) -> Option<([u8; 4], u8)> {
+pub(super) fn v4_net(prefix: &Prefix) -> Option<Net<4>> {
     match prefix.net() {
         IpNet::V4(net) => Some((net.addr().octets(), net.prefix_len())),
         IpNet::V6(_) => None,
     }
 }
 
-fn v6_net(prefix: &Prefix) -> Option<([u8; 16], u8)> {
+pub(super) fn v6_net(prefix: &Prefix) -> Option<Net<16>> {
     match prefix.net() {
         IpNet::V6(net) => Some((net.addr().octets(), net.prefix_len())),
         IpNet::V4(_) => None,

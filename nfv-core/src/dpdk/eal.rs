@@ -147,6 +147,26 @@ impl Eal {
     }
 }
 
+/// A thread that is no lcore's, made known to EAL: mempools keep packets at hand for it.
+#[derive(Debug)]
+pub struct EalThread(PhantomData<*const ()>);
+
+impl EalThread {
+    /// Makes this thread known until this is dropped; `None` when EAL has no number left for it, which only costs time.
+    pub fn register() -> Option<Self> {
+        // SAFETY: EAL runs wherever there are pools; the call fails for a thread that it knows.
+        let failed = unsafe { dpdk_sys::rte_thread_register() };
+        (failed == 0).then_some(Self(PhantomData))
+    }
+}
+
+impl Drop for EalThread {
+    fn drop(&mut self) {
+        // SAFETY: this thread (`!Send`) was registered.
+        unsafe { dpdk_sys::rte_thread_unregister() };
+    }
+}
+
 /// Work on an lcore, and its result.
 #[derive(Debug)]
 pub struct Running<T> {

@@ -42,6 +42,18 @@ pub(super) fn take_errors() -> Vec<String> {
     COLLECTED.lock().map(|mut c| std::mem::take(&mut c.errors)).unwrap_or_default()
 }
 
+/// What `f` returns, without what DPDK says meanwhile of things that it is asked and cannot do.
+pub(super) fn quietly<T>(f: impl FnOnce() -> T) -> T {
+    let set = |starts: bool| COLLECTED.lock().map(|mut c| std::mem::replace(&mut c.starts, starts));
+    let before = set(true);
+    let result = f();
+    take_errors();
+    if let Ok(before) = before {
+        let _ = set(before);
+    }
+    result
+}
+
 /// Takes a line or a part of one from DPDK. Total: it cannot unwind into C.
 extern "C" fn write(level: u32, text: *const c_char, bytes: usize) {
     if text.is_null() {

@@ -66,6 +66,7 @@ impl Packet {
     field!(packet_length, u32, NFV_MBUF_PKT_LEN);
     field!(flags, u64, NFV_MBUF_OL_FLAGS);
     field!(hash, u32, NFV_MBUF_RSS);
+    field!(mark_value, u32, NFV_MBUF_MARK);
     field!(next, *mut rte_mbuf, NFV_MBUF_NEXT);
 
     /// Takes ownership of an mbuf.
@@ -187,6 +188,48 @@ impl Packet {
     #[inline]
     pub fn rss_hash(&self) -> Option<u32> {
         (self.flags() & dpdk_sys::NFV_RX_RSS_HASH != 0).then(|| self.hash())
+    }
+
+    /// Writes the hash of the flow, as a NIC does that made one.
+    #[inline]
+    pub fn set_rss_hash(&mut self, hash: u32) {
+        let flags = self.flags() | dpdk_sys::NFV_RX_RSS_HASH;
+        let base = self.0.as_ptr().cast::<u8>();
+        // SAFETY: the offset is that of the field in the installed DPDK's `struct rte_mbuf`.
+        let at = unsafe { base.add(dpdk_sys::NFV_MBUF_RSS as usize) };
+        // SAFETY: the field has this type and alignment, and the mbuf is ours.
+        unsafe { at.cast::<u32>().write(hash) };
+        // SAFETY: the offset is that of the field in the installed DPDK's `struct rte_mbuf`.
+        let at = unsafe { base.add(dpdk_sys::NFV_MBUF_OL_FLAGS as usize) };
+        // SAFETY: the field has this type and alignment, and the mbuf is ours.
+        unsafe { at.cast::<u64>().write(flags) };
+    }
+
+    /// What a rule of the NIC's wrote into it (a rule's MARK), when one did.
+    ///
+    /// Cost: the mbuf's first line, which whoever looks at a packet has read.
+    #[inline(always)]
+    pub fn mark(&self) -> Option<u32> {
+        (self.flags() & dpdk_sys::NFV_RX_MARK == dpdk_sys::NFV_RX_MARK).then(|| self.mark_value())
+    }
+
+    /// Writes what a rule of a NIC's would write, or takes it away.
+    #[inline]
+    pub fn set_mark(&mut self, mark: Option<u32>) {
+        let base = self.0.as_ptr().cast::<u8>();
+        let flags = match mark {
+            Some(_) => self.flags() | dpdk_sys::NFV_RX_MARK,
+            None => self.flags() & !dpdk_sys::NFV_RX_MARK,
+        };
+        // SAFETY: the offset is that of the field in the installed DPDK's `struct rte_mbuf`.
+        let at = unsafe { base.add(dpdk_sys::NFV_MBUF_OL_FLAGS as usize) };
+        // SAFETY: the field has this type and alignment, and the mbuf is ours.
+        unsafe { at.cast::<u64>().write(flags) };
+        let Some(mark) = mark else { return };
+        // SAFETY: the offset is that of the field in the installed DPDK's `struct rte_mbuf`.
+        let at = unsafe { base.add(dpdk_sys::NFV_MBUF_MARK as usize) };
+        // SAFETY: the field has this type and alignment, and the mbuf is ours.
+        unsafe { at.cast::<u32>().write(mark) };
     }
 
     /// What the NIC says of the IPv4 header's checksum; `None`: it did not look.

@@ -6,18 +6,28 @@
 mod acl;
 mod cycles;
 mod eal;
+mod events;
 mod fib;
+mod flow_rules;
+mod interrupts;
 mod log;
 mod mbuf;
 mod memory;
 mod mempool;
 mod port;
 mod queue;
+mod restart;
+mod ring_port;
+mod spread;
+mod started;
 
 pub use acl::{Acl, AclError, Edge, Key, Key4, Key6, Rule, Rule4, Rule6};
 pub use cycles::{cycles, cycles_per_second};
-pub use eal::{Eal, EalError, Lcore, Running};
+pub use eal::{Eal, EalError, EalThread, Lcore, Running};
+pub use events::PortEvents;
 pub use fib::{Fib4, Fib6, FibError};
+pub use flow_rules::{FlowFate, FlowPort, FlowRule, FlowRules, HashFields};
+pub use interrupts::Interrupts;
 pub use mbuf::{BURST_MAX, Packet, Packets, unaccounted_packets};
 pub use memory::{Ahead, ReserveError, Reserved, prefetch};
 pub use mempool::{Mempool, MempoolError};
@@ -25,6 +35,9 @@ pub use port::{
     LinkState, OpenPort, PortError, PortId, PortRequest, QueueSeed, SYMMETRIC_KEY, known_ports,
 };
 pub use queue::{RxQueue, TxQueue};
+pub use restart::Restarted;
+pub use ring_port::{RingInto, RingOut, RingPort, RingPortError};
+pub use spread::RssTable;
 
 use std::ffi::{CStr, c_int};
 

@@ -2,14 +2,18 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
 use super::eal::Eal;
 use super::errno_text;
+use super::interrupts::Wakes;
+use super::log;
 use super::mempool::{HEADROOM, Mempool, MempoolError};
 use super::queue::{RxQueue, TxQueue};
+use super::started::StartedPort;
 
 /// A port by DPDK's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +40,8 @@ pub struct PortRequest {
     pub mempool_size: Option<u32>,
     /// How long to wait for the link.
     pub link_timeout: Duration,
+    /// Whether workers are to sleep until its queues wake them.
+    pub wakes: bool,
 }
 
 /// Why a port cannot be had.
@@ -112,28 +118,6 @@ fn name_of(id: u16) -> Option<String> {
     Some(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
 }
 
-/// A started port: stopped and closed when the last owner (the control side, or a queue) is gone.
-#[derive(Debug)]
-pub(super) struct StartedPort {
-    id: u16,
-}
-
-impl StartedPort {
-    #[inline]
-    pub(super) fn id(&self) -> u16 {
-        self.id
-    }
-}
-
-impl Drop for StartedPort {
-    fn drop(&mut self) {
-        // SAFETY: the port was started, and no queue of it is left: each holds a reference to this.
-        unsafe { dpdk_sys::rte_eth_dev_stop(self.id) };
-        // SAFETY: it is stopped, and closed only here.
-        unsafe { dpdk_sys::rte_eth_dev_close(self.id) };
-    }
-}
-
 /// A port that carries packets, as the control side sees it.
 #[derive(Debug)]
 pub struct OpenPort {
@@ -145,14 +129,20 @@ pub struct OpenPort {
     pub driver: String,
     /// Queue pairs in use.
     pub queues: u16,
+    /// Descriptors of each receive queue.
+    pub rx_descriptors: u16,
     /// The MTU in force.
     pub mtu: u16,
-    /// The MAC address in force.
-    pub mac: [u8; 6],
+    /// In the lower six bytes.
+    mac: AtomicU64,
     /// Where its packets come from.
     pub pool: Mempool,
     /// What was asked for and not had, a sentence each.
     pub shortfalls: Vec<String>,
+    /// What was asked for, for a start that comes later.
+    pub(super) request: PortRequest,
+    /// Descriptors of a receive queue, of a transmit queue.
+    pub(super) descriptors: (u16, u16),
     started: Arc<StartedPort>,
 }
 
@@ -173,21 +163,38 @@ impl QueueSeed {
 impl OpenPort {
     /// DPDK's number of it.
     pub fn id(&self) -> PortId {
-        PortId(self.started.id)
+        PortId(self.started.id())
+    }
+
+    pub(super) fn started(&self) -> &Arc<StartedPort> {
+        &self.started
+    }
+
+    /// The MAC address in force: of a VF its host may change it, at a reset.
+    pub fn mac(&self) -> [u8; 6] {
+        let [_, _, mac @ ..] = self.mac.load(Ordering::Relaxed).to_be_bytes();
+        mac
+    }
+
+    /// Notes the MAC address in force.
+    pub fn set_mac(&self, [a, b, c, d, e, f]: [u8; 6]) {
+        self.mac.store(u64::from_be_bytes([0, 0, a, b, c, d, e, f]), Ordering::Relaxed);
     }
 
     /// Whether and how fast the link is.
     pub fn link(&self) -> LinkState {
+        let _control = self.started.control();
         let (mut speed, mut up) = (0, 0);
         // SAFETY: the port exists as long as `started`; the call writes two numbers.
-        let failed = unsafe { dpdk_sys::nfv_link(self.started.id, &mut speed, &mut up) };
+        let failed = unsafe { dpdk_sys::nfv_link(self.started.id(), &mut speed, &mut up) };
         let known = failed == 0 && speed != 0 && speed != u32::MAX;
         LinkState { up: failed == 0 && up != 0, speed: known.then_some(speed) }
     }
 
     /// The device's extended statistics, by name. For the control side; some drivers ask their firmware.
     pub fn extended_statistics(&self) -> Vec<(String, u64)> {
-        let id = self.started.id;
+        let _control = self.started.control();
+        let id = self.started.id();
         // SAFETY: with no room the call only returns the number of statistics.
         let count = unsafe { dpdk_sys::rte_eth_xstats_get(id, std::ptr::null_mut(), 0) };
         let Ok(count) = usize::try_from(count) else { return Vec::new() };
@@ -235,7 +242,7 @@ impl OpenPort {
             }
             let (name, device) = (request.name.clone(), request.device.clone());
             // The driver's own words say more than a number.
-            let why = std::iter::once(errno_text(failed)).chain(super::log::take_errors());
+            let why = std::iter::once(errno_text(failed)).chain(log::take_errors());
             Err(PortError::Call { name, device, call, why: why.collect::<Vec<_>>().join("; ") })
         };
         let mut shortfalls = Vec::new();
@@ -252,7 +259,7 @@ impl OpenPort {
             ));
         }
         let mtu = fit_mtu(request.mtu, &info, &mut shortfalls);
-        configure(id, queues, mtu, &info, &mut shortfalls, &call)?;
+        configure(id, (queues, request.wakes), mtu, &info, &mut shortfalls, &call)?;
 
         let mut descriptors =
             (request.descriptors.0.unwrap_or(1024), request.descriptors.1.unwrap_or(1024));
@@ -275,41 +282,22 @@ impl OpenPort {
         let room = u16::max(2048, mtu.saturating_add(ETHERNET_OVERHEAD));
         let pool = Mempool::create(size, room, socket)
             .map_err(|source| PortError::Memory { name: request.name.clone(), source })?;
-        for queue in 0..queues {
-            let node = u32::try_from(socket).unwrap_or(u32::MAX);
-            // SAFETY: the port is configured with more than `queue` queues; null asks for the driver's defaults.
-            call("rte_eth_rx_queue_setup", unsafe {
-                let none = std::ptr::null();
-                dpdk_sys::rte_eth_rx_queue_setup(
-                    id,
-                    queue,
-                    descriptors.0,
-                    node,
-                    none,
-                    pool.as_ptr(),
-                )
-            })?;
-            // SAFETY: as above.
-            call("rte_eth_tx_queue_setup", unsafe {
-                dpdk_sys::rte_eth_tx_queue_setup(id, queue, descriptors.1, node, std::ptr::null())
-            })?;
-        }
-        if let Some(mac) = request.mac {
-            let mut address = dpdk_sys::rte_ether_addr { addr_bytes: mac };
-            // SAFETY: the port exists; the address is copied.
-            let failed = unsafe { dpdk_sys::rte_eth_dev_default_mac_addr_set(id, &mut address) };
-            if failed != 0 {
-                shortfalls.push(format!("the MAC address stays: {}", errno_text(failed)));
-            }
-        }
+        set_up_queues(id, queues, descriptors, &pool, &call)?;
+        set_mac(id, request.mac, &mut shortfalls);
         // SAFETY: configured, with all its queues set up.
         call("rte_eth_dev_start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
-        let started = Arc::new(StartedPort { id });
+        let wakes = match request.wakes.then(|| log::quietly(|| Wakes::of(id, 0))) {
+            Some(Err(why)) => {
+                shortfalls.push(format!(
+                    "the driver has no receive interrupts ({why}): idle workers pause, as with `idle: pause`"
+                ));
+                false
+            }
+            asked => asked.is_some(),
+        };
+        let started = Arc::new(StartedPort::new(id, queues, wakes));
         set_promiscuous(id, request.promiscuous, &mut shortfalls);
 
-        let mut address = dpdk_sys::rte_ether_addr::default();
-        // SAFETY: the port exists; the call writes six bytes.
-        unsafe { dpdk_sys::rte_eth_macaddr_get(id, &mut address) };
         let mut real_mtu = mtu;
         // SAFETY: the port exists; the call writes a number.
         unsafe { dpdk_sys::rte_eth_dev_get_mtu(id, &mut real_mtu) };
@@ -318,12 +306,16 @@ impl OpenPort {
             device: name_of(id).unwrap_or_else(|| request.device.clone()),
             driver: text_of(info.driver_name),
             queues,
+            rx_descriptors: descriptors.0,
             mtu: real_mtu,
-            mac: address.addr_bytes,
+            mac: AtomicU64::new(0),
             pool,
             shortfalls,
+            request: request.clone(),
+            descriptors,
             started: started.clone(),
         };
+        port.set_mac(mac_of(id));
         let seeds = (0..queues).map(|queue| QueueSeed { port: started.clone(), queue }).collect();
         Ok((port, seeds))
     }
@@ -392,10 +384,53 @@ fn fit_mtu(asked: Option<u16>, info: &rte_eth_dev_info, shortfalls: &mut Vec<Str
     fit
 }
 
-/// Configures with all that helps; what the driver refuses is left out, a step at a time.
-fn configure(
+/// The MAC address, as the driver has it.
+pub(super) fn mac_of(id: u16) -> [u8; 6] {
+    let mut address = dpdk_sys::rte_ether_addr::default();
+    // SAFETY: the port exists; the call writes six bytes.
+    unsafe { dpdk_sys::rte_eth_macaddr_get(id, &mut address) };
+    address.addr_bytes
+}
+
+/// Sets up as many queues, with their descriptors.
+pub(super) fn set_up_queues(
     id: u16,
     queues: u16,
+    (rx, tx): (u16, u16),
+    pool: &Mempool,
+    call: &dyn Fn(&'static str, i32) -> Result<(), PortError>,
+) -> Result<(), PortError> {
+    // SAFETY: the port exists; -1 for a vdev without a node.
+    let socket = unsafe { dpdk_sys::rte_eth_dev_socket_id(id) };
+    let node = u32::try_from(socket).unwrap_or(u32::MAX);
+    for queue in 0..queues {
+        let none = std::ptr::null();
+        // SAFETY: the port is configured with more than `queue` queues; null asks for the driver's defaults.
+        call("rte_eth_rx_queue_setup", unsafe {
+            dpdk_sys::rte_eth_rx_queue_setup(id, queue, rx, node, none, pool.as_ptr())
+        })?;
+        // SAFETY: as above.
+        call("rte_eth_tx_queue_setup", unsafe {
+            dpdk_sys::rte_eth_tx_queue_setup(id, queue, tx, node, std::ptr::null())
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_mac(id: u16, wanted: Option<[u8; 6]>, shortfalls: &mut Vec<String>) {
+    let Some(mac) = wanted else { return };
+    let mut address = dpdk_sys::rte_ether_addr { addr_bytes: mac };
+    // SAFETY: the port exists; the address is copied.
+    let failed = unsafe { dpdk_sys::rte_eth_dev_default_mac_addr_set(id, &mut address) };
+    if failed != 0 {
+        shortfalls.push(format!("the MAC address stays: {}", errno_text(failed)));
+    }
+}
+
+/// Configures with all that helps; what the driver refuses is left out, a step at a time.
+pub(super) fn configure(
+    id: u16,
+    (queues, wakes): (u16, bool),
     mtu: u16,
     info: &rte_eth_dev_info,
     shortfalls: &mut Vec<String>,
@@ -404,10 +439,8 @@ fn configure(
     let fields = info.flow_type_rss_offloads & WANTED_RSS;
     let key_length = match info.hash_key_size {
         0 => 40,
-        bytes => bytes,
+        bytes => bytes.min(RSS_KEY.len() as u8),
     };
-    let mut key: Vec<u8> =
-        SYMMETRIC_KEY.iter().copied().cycle().take(usize::from(key_length)).collect();
     let mut conf = rte_eth_conf::default();
     conf.rxmode.mtu = u32::from(mtu);
     conf.rxmode.offloads = info.rx_offload_capa
@@ -415,10 +448,11 @@ fn configure(
             | dpdk_sys::NFV_RX_OFFLOAD_RSS_HASH
             | dpdk_sys::NFV_RX_OFFLOAD_SCATTER);
     conf.txmode.mq_mode = dpdk_sys::RTE_ETH_MQ_TX_NONE;
+    conf.intr_conf.set_rxq(u32::from(wakes));
     if queues > 1 && fields != 0 {
         conf.rxmode.mq_mode = dpdk_sys::RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = fields;
-        conf.rx_adv_conf.rss_conf.rss_key = key.as_mut_ptr();
+        conf.rx_adv_conf.rss_conf.rss_key = RSS_KEY.as_ptr().cast_mut();
         conf.rx_adv_conf.rss_conf.rss_key_len = key_length;
     } else {
         conf.rxmode.mq_mode = dpdk_sys::RTE_ETH_MQ_RX_NONE;
@@ -430,7 +464,8 @@ fn configure(
         }
     }
     let attempt = |conf: &rte_eth_conf| {
-        // SAFETY: the port exists and is stopped; the configuration, and the key in it, are copied.
+        // SAFETY: the port exists and is stopped; the configuration is copied. Of the key only the pointer is, which some
+        // drivers follow when the port starts: it lives as long as the program, and none writes to it.
         unsafe { dpdk_sys::rte_eth_dev_configure(id, queues, queues, conf) }
     };
     let mut failed = attempt(&conf);
@@ -453,7 +488,7 @@ fn configure(
     call("rte_eth_dev_configure", failed)
 }
 
-fn set_promiscuous(id: u16, wanted: bool, shortfalls: &mut Vec<String>) {
+pub(super) fn set_promiscuous(id: u16, wanted: bool, shortfalls: &mut Vec<String>) {
     // SAFETY: the port exists.
     let is = unsafe { dpdk_sys::rte_eth_promiscuous_get(id) } == 1;
     let failed = if is == wanted {
@@ -468,7 +503,13 @@ fn set_promiscuous(id: u16, wanted: bool, shortfalls: &mut Vec<String>) {
     if !wanted {
         // For neighbour discovery and routing protocols. Drivers without it receive all anyway.
         // SAFETY: the port exists.
-        unsafe { dpdk_sys::rte_eth_allmulticast_enable(id) };
+        let failed = unsafe { dpdk_sys::rte_eth_allmulticast_enable(id) };
+        if failed != 0 && failed != -ENOTSUP {
+            shortfalls.push(format!(
+                "it does not receive all multicast ({}): IPv6 neighbours may not find it; for a VF, `ip link set PF vf N trust on` on the host",
+                errno_text(failed)
+            ));
+        }
     }
     if failed != 0 && wanted {
         shortfalls.push(format!(
@@ -478,6 +519,8 @@ fn set_promiscuous(id: u16, wanted: bool, shortfalls: &mut Vec<String>) {
     }
 }
 
+const ENOTSUP: i32 = 95;
+
 const DEFAULT_MTU: u16 = 1500;
 
 /// Ethernet header, two VLAN tags, checksum.
@@ -486,6 +529,18 @@ const ETHERNET_OVERHEAD: u16 = 26;
 /// With this key repeated, both directions of a flow hash to one value (Woo and Park, "Scalable TCP session monitoring
 /// with symmetric receive-side scaling", 2012).
 pub const SYMMETRIC_KEY: [u8; 2] = [0x6d, 0x5a];
+
+/// As long as the longest key of a driver, 52 bytes, and more.
+static RSS_KEY: [u8; 64] = {
+    let [a, b] = SYMMETRIC_KEY;
+    let mut key = [a; 64];
+    let mut at = 1;
+    while at < key.len() {
+        key[at] = b;
+        at += 2;
+    }
+    key
+};
 
 const WANTED_RSS: u64 = dpdk_sys::NFV_RSS_IPV4
     | dpdk_sys::NFV_RSS_FRAG_IPV4

@@ -25,7 +25,7 @@ pub use key::Zone;
 pub use limits::{FlowLimits, IdleTimes, WhenFull};
 pub use page::{FlowPage, FlowRow};
 pub use routes::{PortFacts, RouteError, RouteTable, Wanted};
-pub use shard::{SHARDS, ShardCounts, shard_part};
+pub use shard::{SHARDS, ShardCounts, ShardSet, shard_part};
 
 pub(crate) use entry::{Entry, Side, flag};
 pub(crate) use forward::{Asked, Refusal, forward, is_header_right};

@@ -8,6 +8,48 @@ pub const SHARDS: u16 = 128;
 
 const _: () = assert!(SHARDS <= 256, "an entry has a byte for its shard");
 
+/// Some of the shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardSet(u128);
+
+const _: () = assert!(SHARDS as u32 <= u128::BITS, "a shard has a bit");
+
+impl ShardSet {
+    /// Whether a shard is one of them.
+    #[inline]
+    pub fn has(self, shard: u8) -> bool {
+        self.0.checked_shr(shard.into()).is_some_and(|rest| rest & 1 == 1)
+    }
+
+    /// Takes in a shard.
+    pub fn insert(&mut self, shard: u8) {
+        self.0 |= 1u128.checked_shl(shard.into()).unwrap_or_default();
+    }
+
+    /// How many they are.
+    pub fn len(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// In order.
+    pub fn iter(self) -> impl Iterator<Item = u8> {
+        (0..SHARDS as u8).filter(move |shard| self.has(*shard))
+    }
+}
+
+impl FromIterator<u8> for ShardSet {
+    fn from_iter<I: IntoIterator<Item = u8>>(shards: I) -> Self {
+        let mut all = Self::default();
+        shards.into_iter().for_each(|shard| all.insert(shard));
+        all
+    }
+}
+
 /// What shards have, added up over workers.
 #[derive(Clone, Debug)]
 pub struct ShardCounts {

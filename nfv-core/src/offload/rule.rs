@@ -6,6 +6,7 @@
 
 use std::fmt::Debug;
 
+use super::facts::{Facts, Limits};
 use crate::chain::value::Prefix;
 
 /// A rule: packets, and what is done with them. Of several that a packet meets, that of the lowest priority number acts.
@@ -87,6 +88,81 @@ pub enum PortItem {
     Range(u16, u16),
 }
 
+impl Pattern {
+    /// Whether a packet may meet both. Where that cannot be told, yes.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let apart = |a: Option<Prefix>, b: Option<Prefix>| match (a, b) {
+            (Some(a), Some(b)) => !a.net().contains(&b.net()) && !b.net().contains(&a.net()),
+            _ => false,
+        };
+        self.is_ipv6 == other.is_ipv6
+            && !matches!((self.vlan, other.vlan), (Some(a), Some(b)) if a != b)
+            && !apart(self.src, other.src)
+            && !apart(self.dst, other.dst)
+            && self.l4.overlaps(&other.l4)
+    }
+
+    /// Whether nothing but the transport is looked at.
+    pub fn looks_at_nothing(&self) -> bool {
+        let is_any = |prefix: Option<Prefix>| prefix.is_none_or(|p| p.net().prefix_len() == 0);
+        let flags = matches!(self.l4, L4Item::Tcp { flags: (mask, _), .. } if mask != 0);
+        let kind = matches!(self.l4, L4Item::Icmp { kind: Some(_) });
+        is_any(self.src)
+            && is_any(self.dst)
+            && self.l4.ports() == (PortItem::Any, PortItem::Any)
+            && !flags
+            && !kind
+    }
+}
+
+impl L4Item {
+    /// The source and the destination port.
+    pub const fn ports(&self) -> (PortItem, PortItem) {
+        match *self {
+            Self::Tcp { sport, dport, .. }
+            | Self::Udp { sport, dport }
+            | Self::Sctp { sport, dport } => (sport, dport),
+            Self::Icmp { .. } => (PortItem::Any, PortItem::Any),
+        }
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        let apart = match (self, other) {
+            (Self::Tcp { flags: (m, v), .. }, Self::Tcp { flags: (n, w), .. }) => {
+                (v ^ w) & m & n != 0
+            }
+            (Self::Icmp { kind: Some(a) }, Self::Icmp { kind: Some(b) }) => a != b,
+            (one, other) => std::mem::discriminant(one) != std::mem::discriminant(other),
+        };
+        let ((s, d), (t, e)) = (self.ports(), other.ports());
+        !apart && s.overlaps(t) && d.overlaps(e)
+    }
+}
+
+impl PortItem {
+    /// Whether a port is meant.
+    pub const fn takes(self, port: u16) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Masked { value, mask } => port & mask == value & mask,
+            Self::Range(first, last) => first <= port && port <= last,
+        }
+    }
+
+    fn overlaps(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) | (_, Self::Any) => true,
+            (Self::Masked { value: v, mask: m }, Self::Masked { value: w, mask: n }) => {
+                (v ^ w) & m & n == 0
+            }
+            (Self::Range(first, last), Self::Range(from, to)) => first <= to && from <= last,
+            (Self::Range(first, last), masked) | (masked, Self::Range(first, last)) => {
+                (first..=last).any(|port| masked.takes(port))
+            }
+        }
+    }
+}
+
 /// Where packets of a rule go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
@@ -103,8 +179,22 @@ pub enum Fate {
 #[error("{0}")]
 pub struct Refusal(pub String);
 
+/// What became of a frame that a NIC was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// A rule dropped it.
+    Dropped,
+    /// A worker gets it.
+    Passed {
+        /// Which one.
+        queue: u16,
+        /// With that tag.
+        mark: Option<u32>,
+    },
+}
+
 /// A rule that a NIC has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleId(pub u64);
 
 /// How a NIC spreads packets without a rule over its queues.
@@ -123,6 +213,11 @@ pub trait Nic: Debug + Send {
 
     /// How many receive queues are in use.
     fn queues(&self) -> u16;
+
+    /// What it cannot be asked a rule at a time: as far as its driver is known.
+    fn limits(&self) -> Limits {
+        Facts::of_driver(self.driver()).map_or_else(Limits::default, Facts::limits)
+    }
 
     /// Whether it would take a rule now.
     ///
@@ -148,6 +243,14 @@ pub trait Nic: Debug + Send {
     /// The NIC does not answer.
     fn flush(&mut self) -> Result<(), Refusal>;
 
+    /// One like it that has no rules, to plan for while it has some; `None`: it has to be asked itself.
+    fn blank(&self) -> Option<Box<dyn Nic>> {
+        None
+    }
+
+    /// The device was reset: it has none of its rules any more, and those who gave them give them again.
+    fn forget(&mut self) {}
+
     /// How many packets a rule has met; `None`: the NIC does not count them.
     fn hits(&self, id: RuleId) -> Option<u64>;
 
@@ -159,4 +262,10 @@ pub trait Nic: Debug + Send {
     /// # Errors
     /// It cannot, or the table has another size.
     fn set_table(&mut self, table: &[u16]) -> Result<(), Refusal>;
+
+    /// What it does with a frame from the wire, by its rules as they act; `None`: it cannot be shown one (a loop is needed).
+    fn probe(&self, frame: &[u8]) -> Option<Met> {
+        let _ = frame;
+        None
+    }
 }

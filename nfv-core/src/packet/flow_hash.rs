@@ -28,6 +28,12 @@ pub fn flow_hash(h: &Headers) -> u32 {
     }
 }
 
+/// Whether a NIC with this key computes [`flow_hash`].
+pub fn is_symmetric_key(key: &[u8]) -> bool {
+    let own = SYMMETRIC_KEY.iter().cycle();
+    !key.is_empty() && key.iter().zip(own).all(|(byte, own)| byte == own)
+}
+
 /// What one end of a flow adds to the hash: Toeplitz is linear, so the hash of a flow is `word_hash` of both ends' words
 /// XORed. A NAT that gives an end another one with the same hash keeps the flow's answers on its shard.
 #[inline]

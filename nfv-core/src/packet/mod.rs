@@ -8,7 +8,7 @@ pub mod tcp_build;
 mod tcp_reset;
 pub mod tunnel;
 
-pub use flow_hash::{end_word, flow_hash, packet_hash, word_hash};
+pub use flow_hash::{end_word, flow_hash, is_symmetric_key, packet_hash, word_hash};
 pub use icmp_error::{ICMP_ERROR_MAX, IcmpError, icmp_error};
 pub use parse::{
     AddressBytes, Fragment, Headers, L3, MALFORMED, Malformed, NO_VLAN, TcpFlags, is_icmp_error,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::flows::FlowEngine;
 use super::fragments::Reassembly;
+use super::tagged::TagCounts;
 use super::{Instance, Mates, Seat, Worker};
 use crate::account::Cells;
 use crate::burst::Burst;
@@ -29,6 +30,7 @@ pub struct Next {
     /// By shard, then by function.
     slices: Vec<Vec<Made<Box<dyn Any + Send>>>>,
     paths: Paths,
+    tags: TagCounts,
 }
 
 /// Something of a function.
@@ -76,6 +78,7 @@ impl Next {
             touched: Vec::with_capacity(plan.programs.len()),
             slices: if begins { Vec::new() } else { (0..SHARDS).map(slices).collect() },
             paths: Paths::new(),
+            tags: TagCounts::new(&plan.tag_cells),
             fragments: engine.is_some().then(|| Box::new(Reassembly::new())),
             engine,
             cells,
@@ -93,6 +96,7 @@ impl Worker {
         std::mem::swap(&mut own.cells, &mut next.cells);
         std::mem::swap(&mut own.bursts, &mut next.bursts);
         std::mem::swap(&mut own.touched, &mut next.touched);
+        std::mem::swap(&mut own.tags, &mut next.tags);
         exchange(&mut own.instances, &mut next.instances, || Instance::Slice(Box::new(())));
         match (&mut own.flows, next.engine.take()) {
             (Some(flows), _) => {

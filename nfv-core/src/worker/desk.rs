@@ -1,12 +1,16 @@
 //! What the control side asks of a running worker, and its answers: taken up between two bursts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::ArrayQueue;
 
 use super::change::Next;
+use super::drain::Drain;
 use super::moves::{Hold, Parcel};
-use crate::flow::{FlowPage, ShardCounts};
+use super::{Bell, Io, Worker};
+use crate::clock::Time;
+use crate::flow::{FlowPage, ShardCounts, ShardSet};
 
 /// A worker's desk. The control side writes orders, one at a time, and waits for the report.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ pub struct Desk {
     reports: ArrayQueue<Order>,
     /// The worker has ended: no order is taken up any more.
     closed: AtomicBool,
+    /// What wakes the worker, once there is one.
+    bell: OnceLock<Arc<Bell>>,
 }
 
 /// Something to be done; a report is the order back, filled.
@@ -28,11 +34,15 @@ pub enum Order {
     Count(Box<ShardCounts>),
     /// Know what was so when it was given.
     See,
-    /// Have a shard's packets wait; they do when it comes back empty.
+    /// Have shards' packets wait; they do when it comes back empty.
     Hold(Option<Box<Hold>>),
-    /// Take a shard for the worker's own until its flows are let go.
-    Keep(u8),
-    /// Let go a part of a shard's flows.
+    /// Take shards for the worker's own until their flows are let go.
+    Keep(ShardSet),
+    /// Look until queues have nothing of the time before; it comes back when that is so, and empty until then.
+    Drain(Option<Box<Drain>>),
+    /// Let wait what is of the shards' flows alone.
+    Open,
+    /// Let go a part of shards' flows.
     Export(Box<Parcel>),
     /// Take in what another worker has let go.
     Import(Box<Parcel>),
@@ -46,6 +56,7 @@ impl Default for Desk {
             orders: ArrayQueue::new(1),
             reports: ArrayQueue::new(1),
             closed: AtomicBool::new(false),
+            bell: OnceLock::new(),
         }
     }
 }
@@ -53,7 +64,11 @@ impl Default for Desk {
 impl Desk {
     /// Leaves an order; `Err` when there is one already.
     pub fn order(&self, order: Order) -> Result<(), Order> {
-        self.orders.push(order)
+        self.orders.push(order)?;
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
+        Ok(())
     }
 
     /// What has been done.
@@ -64,6 +79,12 @@ impl Desk {
     /// Whether the worker has ended: who waits for a report waits no longer.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Who leaves an order rings it from now on.
+    pub(super) fn has_bell(&self, bell: Arc<Bell>) {
+        // A desk is one worker's.
+        let _ = self.bell.set(bell);
     }
 
     /// The worker ends.
@@ -80,5 +101,34 @@ impl Desk {
     pub(super) fn done(&self, order: Order) {
         // There is room: who orders waits for the report.
         let _ = self.reports.push(order);
+    }
+}
+
+impl Worker {
+    /// Carries out an order, and reports it.
+    #[cold]
+    pub(super) fn carry_out(&mut self, mut order: Order, io: &mut impl Io, now: Time) {
+        let Self { plan, own, .. } = self;
+        match &mut order {
+            Order::Change(next) => self.change(next, now),
+            Order::List(page) => match &own.flows {
+                Some(flows) => flows.list(page, now),
+                None => page.next = None,
+            },
+            Order::Count(shards) => {
+                if let Some(flows) = &own.flows {
+                    flows.count(shards);
+                }
+            }
+            Order::See => {}
+            Order::Hold(hold) => own.hold = hold.take(),
+            Order::Keep(shards) => own.keeps = *shards,
+            Order::Drain(drain) => own.drain(drain),
+            Order::Open => own.open(plan, io, now),
+            Order::Export(parcel) => own.export(plan, parcel),
+            Order::Import(parcel) => own.import(plan, parcel, io, now),
+            Order::Release(hold) => *hold = own.release(plan, io, now),
+        }
+        self.desk.done(order);
     }
 }

@@ -10,7 +10,7 @@ use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Packet};
 use crate::flow::{FlowRef, SHARDS};
 use crate::nf::PortIndex;
-use crate::packet::{Fragment, Headers, flow_hash};
+use crate::packet::{Fragment, Headers, flow_hash, packet_hash};
 
 /// Where a packet belongs.
 enum Belongs {
@@ -39,7 +39,7 @@ impl Own {
             if own.hold.as_ref().is_some_and(|hold| hold.is_of(shard)) {
                 return Belongs::Held;
             }
-            if own.keeps == Some(shard) {
+            if own.keeps.has(shard) {
                 return Belongs::Here;
             }
             match own.mates.owner(shard) {
@@ -62,6 +62,16 @@ impl Own {
         });
     }
 
+    /// Has packets of a burst wait that NICs send here since a moment ago; the others stay.
+    #[cold]
+    pub(super) fn hold_hashes(&mut self, plan: &Plan, burst: &mut Burst, port: PortIndex) {
+        self.part(plan, burst, (port, Came::ByPort), |own, packet, headers, _| {
+            let shard = (packet_hash(packet, headers) % u32::from(SHARDS)) as u8;
+            let waits = own.hold.as_ref().is_some_and(|hold| hold.is_of(shard));
+            if waits { Belongs::Held } else { Belongs::Here }
+        });
+    }
+
     /// Takes out of a burst what does not belong there.
     fn part(
         &mut self,
@@ -72,6 +82,7 @@ impl Own {
     ) {
         let all: ArrayVec<(Packet, Headers, FlowRef), BURST_MAX> =
             burst.drain().map(|(packet, headers, flow)| (packet, *headers, flow)).collect();
+        let mut given = None;
         for (packet, headers, flow) in all {
             let left = match of(self, &packet, &headers, flow) {
                 Belongs::Here => {
@@ -80,6 +91,9 @@ impl Own {
                 }
                 Belongs::There(owner) => {
                     self.cells.add(plan.cells.handed_over, 1);
+                    if let Some(before) = given.replace(owner).filter(|before| *before != owner) {
+                        self.mates.ring(before);
+                    }
                     self.mates.hand(owner, Handed { packet, headers, port, why })
                 }
                 Belongs::Held => match &mut self.hold {
@@ -91,6 +105,9 @@ impl Own {
                 self.drop(packet, plan.cells.inbox_full);
             }
         }
+        if let Some(last) = given {
+            self.mates.ring(last);
+        }
     }
 
     /// Takes in packets that others received. Returns how many there were.
@@ -98,12 +115,19 @@ impl Own {
     pub(super) fn take_handed(&mut self, plan: &Plan, io: &mut impl Io, now: Time) -> usize {
         let mut seen = 0;
         self.take_each(plan, io, now, |own| {
-            let next = if seen < HANDED_MAX { own.mates.next(own.seat.index) } else { None };
+            let next = if seen < HANDED_MAX { own.next_handed() } else { None };
             seen += usize::from(next.is_some());
-            own.taken = own.taken.wrapping_add(u64::from(next.is_some()));
             next
         });
         seen
+    }
+
+    /// The next packet that another received.
+    #[inline]
+    pub(super) fn next_handed(&mut self) -> Option<Handed> {
+        let next = self.mates.next(self.seat.index);
+        self.taken = self.taken.wrapping_add(u64::from(next.is_some()));
+        next
     }
 
     /// Takes in packets whose headers are known, one after the other, by bursts of one port.

@@ -1,8 +1,10 @@
 //! The way between a routed port and the kernel: frames for the box itself out of the chains' way, the kernel's own in.
 
+use std::sync::{Arc, OnceLock};
+
 use crossbeam_queue::ArrayQueue;
 
-use super::{Io, Own};
+use super::{Bell, Io, Own};
 use crate::account::CellId;
 use crate::burst::{Burst, Reason, Verdict};
 use crate::chain::cells::RoutedCells;
@@ -18,13 +20,21 @@ pub struct KernelQueues {
     to_kernel: ArrayQueue<Packet>,
     from_kernel: ArrayQueue<Packet>,
     pool: Mempool,
+    /// What wakes the worker that sends what the kernel sends.
+    bell: OnceLock<Arc<Bell>>,
 }
 
 impl KernelQueues {
     /// Empty queues; frames from the kernel take their mbufs from `pool`.
     pub fn new(pool: Mempool) -> Self {
         let queue = || ArrayQueue::new(FRAMES_MAX);
-        Self { to_kernel: queue(), from_kernel: queue(), pool }
+        Self { to_kernel: queue(), from_kernel: queue(), pool, bell: OnceLock::new() }
+    }
+
+    /// The kernel's frames ring it from now on.
+    pub(super) fn has_bell(&self, bell: Arc<Bell>) {
+        // It is one worker's.
+        let _ = self.bell.set(bell);
     }
 
     /// Frees what is still in them, at the end of a run. What the kernel sent has not been counted yet; what it was to
@@ -49,7 +59,12 @@ impl KernelQueues {
     pub fn push_from_kernel(&self, frame: &[u8]) -> bool {
         let Some(packet) = self.pool.packet_of(frame) else { return false };
         match self.from_kernel.push(packet) {
-            Ok(()) => true,
+            Ok(()) => {
+                if let Some(bell) = self.bell.get() {
+                    bell.ring();
+                }
+                true
+            }
             Err(packet) => {
                 packet.free();
                 false

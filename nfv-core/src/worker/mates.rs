@@ -11,11 +11,12 @@
 //! packets of a flow that one queue receives are handed over in their order. How shards move: [`super::moves`].
 
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
 use zerocopy::FromZeros;
 
+use super::Bell;
 use crate::dpdk::{Ahead, Packet, ReserveError, Reserved};
 use crate::flow::{SHARDS, Secret};
 use crate::nf::PortIndex;
@@ -27,6 +28,8 @@ pub struct Mates {
     /// By worker.
     inboxes: Box<[ArrayQueue<Handed>]>,
     steering: Option<Steering>,
+    /// By worker.
+    bells: Box<[Arc<Bell>]>,
     /// By shard. Read where a packet's flow is not known; written when a shard moves.
     owners: Box<[AtomicU16]>,
     /// The memory of the workers' tables, while these are there.
@@ -66,6 +69,7 @@ impl Mates {
         let inbox = |_| ArrayQueue::new(INBOX_MAX);
         Ok(Self {
             inboxes: if several { (0..workers).map(inbox).collect() } else { Box::default() },
+            bells: (0..workers).map(|_| Arc::default()).collect(),
             steering: several.then(|| Steering::new(max)).transpose()?,
             owners: (0..SHARDS).map(|shard| AtomicU16::new(shard % workers.max(1))).collect(),
             growing: Mutex::default(),
@@ -137,7 +141,20 @@ impl Mates {
         self.inboxes.get(usize::from(worker)).map_or(0, ArrayQueue::len)
     }
 
-    /// Hands a packet over; it comes back when the other one has too many.
+    /// What wakes a worker.
+    pub(super) fn bell(&self, worker: u16) -> Arc<Bell> {
+        self.bells.get(usize::from(worker)).cloned().unwrap_or_default()
+    }
+
+    /// Wakes a worker to which packets were handed.
+    #[inline]
+    pub(super) fn ring(&self, worker: u16) {
+        if let Some(bell) = self.bells.get(usize::from(worker)) {
+            bell.ring();
+        }
+    }
+
+    /// Hands a packet over, before [`Mates::ring`]; it comes back when the other one has too many.
     #[inline]
     pub(super) fn hand(&self, worker: u16, handed: Handed) -> Result<(), Packet> {
         match self.inboxes.get(usize::from(worker)) {

@@ -1,10 +1,14 @@
-//! How a shard goes from one worker to another while its packets come in.
+//! How shards go from one worker to another while their packets come in.
 //!
 //! ```text
 //!   order     to            what it does
-//!   Hold      destination   packets of the shard's unknown flows wait here from now on, in the order in which they come
-//!   Keep      source        whoever owns the shard, it goes on as if it were its own
-//!   (owner)                 the destination owns the shard from now on: others hand its packets there
+//!   Hold      destination   packets of the shards' unknown flows wait here from now on, in the order in which they come; where
+//!                           NICs' tables follow, all that its own queues receive of them
+//!   Keep      source        whoever owns the shards, it goes on as if they were its own
+//!   (tables)                NICs send the shards' packets to the destination
+//!   Drain     who had them  done once its queues have nothing of the time before
+//!   Open      destination   has taken all that was handed to it; what waits goes on, but what is of the shards' flows
+//!   (owner)                 the destination owns the shards from now on: others hand their packets there
 //!   See       all others    done once they know: nothing more is handed to the source
 //!   Export    source        has taken all that had been handed to it; from now on what is unknown is the destination's. A
 //!                           parcel of flows leaves its tables
@@ -18,8 +22,11 @@
 //! packets wait for one parcel, a new flow's first packet for the whole move. A packet that is in a port's transmit ring
 //! when its flow moves may still be overtaken there, by as much as two rings of a port differ; parcels take longer.
 //!
-//! [`crate::control::moving`] gives the orders, `model` goes through all that can happen meanwhile. The one rejected: to stop the shard, copy it and go on, which lets a large
-//! shard's packets wait for tens of milliseconds.
+//! A NIC's table knows hashes, not flows: what it sends elsewhere may be of another shard's flow, too (an answer whose ends
+//! were replaced). That is why all that the destination receives of such hashes waits until it is opened.
+//!
+//! [`crate::control::moving`] gives the orders, `model` goes through all that can happen meanwhile. The one rejected: to stop
+//! the shard, copy it and go on, which lets a large shard's packets wait for tens of milliseconds.
 
 use std::collections::VecDeque;
 
@@ -29,23 +36,41 @@ use super::{Io, Own};
 use crate::chain::compile::Plan;
 use crate::clock::Time;
 use crate::dpdk::Packet;
+use crate::flow::ShardSet;
 
-/// Packets of a shard whose flows are about to come.
+/// Packets of shards whose flows are about to come.
 #[derive(Debug)]
 pub struct Hold {
-    shard: u8,
+    shards: ShardSet,
+    what: Held,
     packets: VecDeque<Handed>,
 }
 
+/// What waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Packets of the shards' flows.
+    OfFlows,
+    /// All that this worker's queues receive with a hash of these shards, besides: NICs may send it here by now, and some of
+    /// it is still where they sent it before.
+    OfHashes,
+}
+
 impl Hold {
-    /// Of a shard, without packets; it has all the memory that it will need.
-    pub fn of(shard: u8) -> Self {
-        Self { shard, packets: VecDeque::with_capacity(HOLD_MAX) }
+    /// Of shards, without packets; it has all the memory that it will need.
+    pub fn of(shards: ShardSet, what: Held) -> Self {
+        Self { shards, what, packets: VecDeque::with_capacity(HOLD_MAX) }
     }
 
-    /// Whether it is this shard's packets that wait.
+    /// Whether packets of this shard's flows wait.
     pub(super) fn is_of(&self, shard: u8) -> bool {
-        self.shard == shard
+        self.shards.has(shard)
+    }
+
+    /// Whether what was just received is to be looked at.
+    #[inline]
+    pub(super) fn is_of_hashes(&self) -> bool {
+        self.what == Held::OfHashes
     }
 
     /// One more; it comes back when there are too many.
@@ -61,7 +86,7 @@ impl Hold {
 /// Flows of a shard on their way.
 #[derive(Debug)]
 pub struct Parcel {
-    shard: u8,
+    shards: ShardSet,
     flows: Flows,
     /// How many packets the source will have taken from its inbox, when all are taken that came before this order.
     after: Option<u64>,
@@ -81,9 +106,9 @@ pub enum Left {
 }
 
 impl Parcel {
-    /// An empty one for a shard.
-    pub fn of(shard: u8) -> Self {
-        Self { shard, flows: Flows::none(), after: None, left: Left::Packets }
+    /// An empty one for shards.
+    pub fn of(shards: ShardSet) -> Self {
+        Self { shards, flows: Flows::none(), after: None, left: Left::Packets }
     }
 
     /// How far the source is, when it comes back from there.
@@ -101,9 +126,9 @@ impl Own {
             return;
         }
         parcel.left = Left::Nothing;
-        self.keeps = None;
+        self.keeps = ShardSet::default();
         let Some(flows) = &mut self.flows else { return };
-        flows.export(plan, parcel.shard, &mut parcel.flows);
+        parcel.shards.iter().for_each(|shard| flows.export(plan, shard, &mut parcel.flows));
         if parcel.flows.is_empty() {
             flows.reckon();
         } else {
@@ -111,11 +136,27 @@ impl Own {
         }
     }
 
+    /// NICs have nothing left of what they sent elsewhere: takes what others have handed over of it, and then what waited.
+    pub(super) fn open(&mut self, plan: &Plan, io: &mut impl Io, now: Time) {
+        let Some(hold) = &mut self.hold else { return };
+        hold.what = Held::OfFlows;
+        let mut handed = self.mates.waiting(self.seat.index);
+        self.take_each(plan, io, now, |own| {
+            handed = handed.checked_sub(1)?;
+            own.next_handed()
+        });
+        self.take_held(plan, io, now);
+    }
+
     /// Takes in a parcel's flows, and then what waits for them.
     pub(super) fn import(&mut self, plan: &Plan, parcel: &mut Parcel, io: &mut impl Io, now: Time) {
         if let Some(flows) = &mut self.flows {
             flows.import(plan, &self.cells, &mut parcel.flows, now);
         }
+        self.take_held(plan, io, now);
+    }
+
+    fn take_held(&mut self, plan: &Plan, io: &mut impl Io, now: Time) {
         let mut waiting = self.hold.as_ref().map_or(0, |hold| hold.packets.len());
         // Those whose flows are yet to come wait again, behind all others.
         self.take_each(plan, io, now, |own| {
@@ -149,7 +190,7 @@ impl Own {
     }
 }
 
-/// Packets of a shard that wait: as many as an inbox has room for.
+/// Packets that wait: as many as an inbox has room for.
 const HOLD_MAX: usize = INBOX_MAX;
 
 #[cfg(test)]

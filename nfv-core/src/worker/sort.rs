@@ -1,5 +1,6 @@
 //! Which program a packet takes: that of its flow, else the first chain that matches.
 
+use super::tagged::NOWHERE;
 use super::{Came, Io, Own};
 use crate::burst::Burst;
 use crate::chain::compile::{Choice, Entry, Plan, ProgramId};
@@ -22,8 +23,14 @@ impl Own {
         now: Time,
     ) {
         let keeps = entry.first.as_ref().filter(|_| self.flows.is_some());
+        if let (Some(tags), None) = (&entry.tags, keeps)
+            && burst.any_mark()
+            && tags.is_true()
+        {
+            return self.sort_tagged(plan, (tags, &entry.all), burst, port, io, now);
+        }
         match (keeps, &entry.all) {
-            (Some(first), all) => self.sort_flows(plan, (first, all), (burst, came), port, io, now),
+            (Some(first), _) => self.sort_flows(plan, (first, entry), (burst, came), port, io, now),
             // The whole burst is the program's, as it lies.
             (None, Choice::All(program)) => self.run(plan, *program, burst, port, io, now),
             (None, Choice::Matched { classifier, programs }) => {
@@ -49,7 +56,7 @@ impl Own {
     fn sort_flows(
         &mut self,
         plan: &Plan,
-        (first, all): (&Choice, &Choice),
+        (first, entry): (&Choice, &Entry),
         (burst, came): (&mut Burst, Came),
         port: PortIndex,
         io: &mut impl Io,
@@ -62,6 +69,7 @@ impl Own {
             }
             self.follow_fragments(plan, burst, port, now);
         }
+        let all = &entry.all;
         let mut to = [NOWHERE; BURST_MAX];
         let Some(engine) = &mut self.flows else { return };
         engine.refresh(plan);
@@ -79,7 +87,7 @@ impl Own {
         if !known && self.mates.several() && may_be_others && came != Came::ToStay {
             self.hand_over(plan, (burst, came), port);
             // What is left is as it was, but stands elsewhere.
-            return self.sort_flows(plan, (first, all), (burst, Came::ToStay), port, io, now);
+            return self.sort_flows(plan, (first, entry), (burst, Came::ToStay), port, io, now);
         }
         if !known {
             for ((packet, h), to) in
@@ -89,9 +97,21 @@ impl Own {
                     *to = program;
                 }
             }
-            let headers = burst.headers();
-            let first = if engine.picks_up(now) { all } else { first };
-            choose(first, all, headers, port, &mut to);
+            let picks_up = engine.picks_up(now);
+            // What a class decides is about flows' first packets.
+            let tags = entry.tags.as_ref().filter(|_| !picks_up && burst.any_mark());
+            let tags = tags.filter(|tags| tags.is_true());
+            let mut ways = tags.map(|tags| self.ways_of_first(tags, burst, to));
+            let first = if picks_up { all } else { first };
+            let places = ways.as_mut().map_or(&mut to, |ways| &mut ways.to);
+            if places.iter().take(burst.len()).any(|to| *to == NOWHERE) {
+                choose(first, all, burst.headers(), port, places);
+            }
+            if let Some(mut ways) = ways {
+                ways.know_whole();
+                self.settle_ways(&mut ways, burst);
+                to = ways.to;
+            }
         }
         let n = burst.len();
         let [head, ..] = to;
@@ -140,6 +160,3 @@ fn choose(
         };
     }
 }
-
-/// No chain takes it.
-const NOWHERE: ProgramId = ProgramId(u16::MAX);

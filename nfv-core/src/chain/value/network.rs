@@ -62,12 +62,26 @@ impl Prefix {
         self.0
     }
 
+    /// That of a network, its host bits taken away.
+    pub fn of(net: IpNet) -> Self {
+        Self(net.trunc())
+    }
+
     /// Its family.
     pub const fn family(self) -> IpFamily {
         match self.0 {
             IpNet::V4(_) => IpFamily::V4,
             IpNet::V6(_) => IpFamily::V6,
         }
+    }
+
+    /// Of the first `length` bits of `bits`, where IPv4 has the first 32; the others are zero.
+    pub(crate) fn of_bits(bits: u128, length: u8, is_ipv6: bool) -> Option<Self> {
+        let address = match is_ipv6 {
+            true => IpAddr::from(bits.to_be_bytes()),
+            false => IpAddr::from(((bits >> 96) as u32).to_be_bytes()),
+        };
+        IpNet::new(address, length).ok().map(|net| Self(net.trunc()))
     }
 }
 

@@ -1,15 +1,28 @@
 //! All that can happen while a flow moves, in every order: three workers, each of which receives some of its packets, the
 //! source, the destination and one beside. A word that the control side writes may be seen by a worker late, up to when it
-//! takes up an order that was given afterwards. Each step of the protocol that is left out leads to a packet that is lost
-//! or overtaken.
+//! takes up an order that was given afterwards. Other packets come from one sender by a NIC: its table says by which queue,
+//! they spend some time inside of it, and then in the queue's ring; they must stay in order whichever queues they take. So
+//! must those of another flow, of a shard that stays, which share the table's entry (answers whose ends were replaced).
+//! Each step of the protocol that is left out leads to a packet that is lost or overtaken.
 
 use std::collections::{HashSet, VecDeque};
 
-/// Packets of the flow that each worker's queue receives; in order, of which others know nothing.
-const PACKETS: u8 = 2;
 const WORKERS: usize = 3;
 const SOURCE: usize = 0;
 const DESTINATION: usize = 1;
+/// Packets come in streams, each of which is in order: one by each worker's queue, of which the others know nothing, one by a
+/// NIC with a table, and one of another flow by the same entry.
+const STREAMS: usize = 5;
+const BY_NIC: usize = 3;
+const FOREIGN: usize = 4;
+
+/// How many packets each stream has.
+type Packets = [u8; STREAMS];
+
+/// Where no NIC has a table.
+const WITHOUT_TABLE: Packets = [2, 2, 2, 0, 0];
+const WITH_TABLE: Packets = [1, 1, 1, 3, 0];
+const WITH_ANOTHER: Packets = [0, 0, 1, 1, 3];
 
 /// What is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +38,19 @@ enum Without {
     Keep,
     /// What waits goes on without looking whether its flow has come.
     Order,
+    /// The table is rewritten before anything waits.
+    HoldFirst,
+    /// Nobody waits for what the source's queue has from the time before the rewriting.
+    Drain,
+    /// A look into the ring is taken for one into the NIC.
+    Settle,
+    /// The destination lets packets of the moving flow wait alone.
+    Hashes,
+    /// What waits goes on before what others handed over.
+    OpenInbox,
 }
 
-/// A packet: which queue received it, and its number there.
+/// A packet: its stream, and its number there.
 type Packet = (usize, u8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +65,8 @@ enum Flow {
 enum Order {
     Hold,
     Keep,
+    Drain,
+    Open,
     See,
     Export,
     Import,
@@ -52,6 +77,8 @@ enum Order {
 enum Stage {
     Begin,
     Hold,
+    Drain,
+    Open,
     See,
     Export,
     Import,
@@ -75,15 +102,33 @@ struct State {
     /// That it has let go of what it had, when it was asked last.
     lets_go: bool,
     hold: Option<VecDeque<Packet>>,
-    received: [u8; WORKERS],
-    /// By queue, how many went on.
-    passed: [u8; WORKERS],
+    /// Whether all that the destination's queue receives waits.
+    holds_hashes: bool,
+    /// Whose the other flow is.
+    foreign: usize,
+    /// To which queue the NIC sends the flow.
+    table: usize,
+    /// What is inside of the NIC, with the queue that was chosen.
+    inside: VecDeque<(usize, Packet)>,
+    rings: [VecDeque<Packet>; WORKERS],
+    /// Whether the source looks for its ring to be empty, and has seen it so.
+    drain: Drain,
+    /// By stream, how many came, and how many went on.
+    received: Packets,
+    passed: Packets,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Drain {
+    No,
+    Looks,
+    IsEmpty,
 }
 
 type Wrong = String;
 
 impl State {
-    fn first(flow: Flow) -> Self {
+    fn first(flow: Flow, foreign: usize) -> Self {
         Self {
             stage: Stage::Begin,
             desks: [None; WORKERS],
@@ -94,24 +139,48 @@ impl State {
             before_export: None,
             lets_go: false,
             hold: None,
-            received: [0; WORKERS],
-            passed: [0; WORKERS],
+            holds_hashes: false,
+            foreign,
+            table: SOURCE,
+            inside: VecDeque::new(),
+            rings: Default::default(),
+            drain: Drain::No,
+            received: [0; STREAMS],
+            passed: [0; STREAMS],
         }
     }
 
     /// All that may happen next, with what it leads to.
-    fn next(&self, without: Without) -> Vec<Result<Self, Wrong>> {
+    fn next(&self, packets: &Packets, without: Without) -> Vec<Result<Self, Wrong>> {
         let mut all = Vec::new();
         let mut add = |step: &dyn Fn(&mut Self) -> Result<(), Wrong>| {
             let mut state = self.clone();
             all.push(step(&mut state).map(|()| state));
         };
-        for worker in 0..WORKERS {
-            if self.received[worker] < PACKETS {
+        for stream in [BY_NIC, FOREIGN] {
+            if self.received[stream] < packets[stream] {
+                add(&|s| {
+                    s.received[stream] += 1;
+                    s.inside.push_back((s.table, (stream, s.received[stream])));
+                    Ok(())
+                });
+            }
+        }
+        if !self.inside.is_empty() {
+            add(&|s| {
+                s.inside.pop_front().into_iter().for_each(|(q, p)| s.rings[q].push_back(p));
+                Ok(())
+            });
+        }
+        for (worker, packets) in packets.iter().enumerate().take(WORKERS) {
+            if self.received[worker] < *packets {
                 add(&|s| {
                     s.received[worker] += 1;
                     s.come(worker, (worker, s.received[worker]), Handed::No)
                 });
+            }
+            if !self.rings[worker].is_empty() || (worker, self.drain) == (SOURCE, Drain::Looks) {
+                add(&|s| s.poll(worker, without));
             }
             if !self.inboxes[worker].is_empty() {
                 add(&|s| s.take(worker));
@@ -138,11 +207,18 @@ impl State {
     }
 
     fn is_given(&self) -> bool {
-        !matches!(self.stage, Stage::Begin | Stage::Hold)
+        !matches!(self.stage, Stage::Begin | Stage::Hold | Stage::Drain | Stage::Open)
     }
 
     /// A packet comes to a worker, from its queue or from its inbox.
     fn come(&mut self, worker: usize, packet: Packet, handed: Handed) -> Result<(), Wrong> {
+        if packet.0 == FOREIGN {
+            if worker == self.foreign {
+                return self.pass(packet);
+            }
+            self.inboxes[self.foreign].push_back(packet);
+            return Ok(());
+        }
         if self.flow == Flow::At(worker) {
             return self.pass(packet);
         }
@@ -162,12 +238,31 @@ impl State {
         self.pass(packet)
     }
 
-    fn pass(&mut self, (queue, number): Packet) -> Result<(), Wrong> {
-        self.passed[queue] += 1;
-        if self.passed[queue] == number {
+    fn pass(&mut self, (stream, number): Packet) -> Result<(), Wrong> {
+        self.passed[stream] += 1;
+        if self.passed[stream] == number {
             Ok(())
         } else {
-            Err(format!("packet {number} of queue {queue} overtook another"))
+            Err(format!("packet {number} of stream {stream} overtook another"))
+        }
+    }
+
+    /// A worker looks into its ring.
+    fn poll(&mut self, worker: usize, without: Without) -> Result<(), Wrong> {
+        match (self.rings[worker].pop_front(), &mut self.hold) {
+            (Some(packet), Some(hold)) if worker == DESTINATION && self.holds_hashes => {
+                hold.push_back(packet);
+                Ok(())
+            }
+            (Some(packet), _) => self.come(worker, packet, Handed::No),
+            (None, _) => {
+                // By the time that it waits at least, nothing is inside of the NIC that came before the rewriting.
+                let settled = self.inside.iter().all(|(queue, _)| *queue != worker);
+                if settled || without == Without::Settle {
+                    self.drain = Drain::IsEmpty;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -182,9 +277,13 @@ impl State {
     /// The control side gives the next order, when all are carried out.
     fn order(&mut self, without: Without) {
         self.stage = match self.stage {
-            Stage::Begin if without == Without::Hold => Stage::See,
+            Stage::Begin if without == Without::Hold => Stage::Drain,
             Stage::Begin => Stage::Hold,
-            Stage::Hold => Stage::See,
+            Stage::Hold if without == Without::Drain => Stage::See,
+            Stage::Hold => Stage::Drain,
+            Stage::Drain if self.drain != Drain::IsEmpty => Stage::Drain,
+            Stage::Drain => Stage::Open,
+            Stage::Open => Stage::See,
             Stage::See => Stage::Export,
             Stage::Export if !self.lets_go => Stage::Export,
             Stage::Export if self.flow == Flow::InParcel => Stage::Import,
@@ -192,7 +291,15 @@ impl State {
             Stage::Export => Stage::Release,
             Stage::Release | Stage::Done => Stage::Done,
         };
+        let rewritten = if without == Without::HoldFirst { Stage::Hold } else { Stage::Drain };
+        // Without this stage the table is rewritten all the same.
+        let left_out = (without, self.stage) == (Without::Drain, Stage::See);
+        if self.stage == rewritten || left_out {
+            self.table = DESTINATION;
+        }
         match self.stage {
+            Stage::Drain => self.desks[SOURCE] = Some(Order::Drain),
+            Stage::Open => self.desks[DESTINATION] = Some(Order::Open),
             Stage::Hold => {
                 self.desks[DESTINATION] = Some(Order::Hold);
                 if without != Without::Keep {
@@ -219,8 +326,23 @@ impl State {
             self.owner[worker] = DESTINATION;
         }
         match self.desks[worker].take() {
-            Some(Order::Hold) => self.hold = Some(VecDeque::new()),
+            Some(Order::Hold) => {
+                self.hold = Some(VecDeque::new());
+                self.holds_hashes = without != Without::Hashes;
+            }
+            Some(Order::Open) => {
+                self.holds_hashes = false;
+                let handed = self.inboxes[DESTINATION].len();
+                for _ in 0..if without == Without::OpenInbox { 0 } else { handed } {
+                    self.take(DESTINATION)?;
+                }
+                let waiting = self.hold.as_mut().map(std::mem::take).unwrap_or_default();
+                for packet in waiting {
+                    self.come(DESTINATION, packet, Handed::No)?;
+                }
+            }
             Some(Order::Keep) => self.keeps = true,
+            Some(Order::Drain) if self.drain == Drain::No => self.drain = Drain::Looks,
             Some(Order::Export) => {
                 let waiting = self.inboxes[SOURCE].len();
                 let left = if without == Without::Inbox { 0 } else { waiting };
@@ -248,7 +370,7 @@ impl State {
                     self.come(DESTINATION, packet, Handed::Yes)?;
                 }
             }
-            Some(Order::See) | None => {}
+            Some(Order::See | Order::Drain) | None => {}
         }
         Ok(())
     }
@@ -261,18 +383,20 @@ enum Handed {
 }
 
 /// Goes through all that can happen; how many states there are, or what goes wrong in one.
-fn explore(without: Without) -> Result<usize, Wrong> {
+fn explore(packets: &Packets, without: Without) -> Result<usize, Wrong> {
     let mut known = HashSet::new();
-    let mut open = vec![State::first(Flow::At(SOURCE)), State::first(Flow::IsNew)];
+    let foreign = if packets[FOREIGN] > 0 { 0..WORKERS } else { 0..1 };
+    let firsts = |foreign| [Flow::At(SOURCE), Flow::IsNew].map(|flow| State::first(flow, foreign));
+    let mut open: Vec<State> = foreign.flat_map(firsts).collect();
     while let Some(state) = open.pop() {
-        if !known.insert(state.clone()) {
+        if known.contains(&state) {
             continue;
         }
-        let next = state.next(without);
-        let is_end = next.is_empty();
-        if is_end && state.passed != [PACKETS; WORKERS] {
+        let next = state.next(packets, without);
+        if next.is_empty() && state.passed != *packets {
             return Err(format!("it ends with {:?} that passed", state.passed));
         }
+        known.insert(state);
         for step in next {
             open.push(step?);
         }
@@ -282,15 +406,30 @@ fn explore(without: Without) -> Result<usize, Wrong> {
 
 #[test]
 fn in_whatever_order_things_happen_nothing_is_lost_or_overtaken() {
-    let states = explore(Without::Nothing).unwrap_or_else(|why| panic!("{why}"));
-    println!("{states} states");
-    assert!(states > 10_000, "it looks at many orders: {states}");
+    for packets in [WITHOUT_TABLE, WITH_TABLE, WITH_ANOTHER] {
+        let states =
+            explore(&packets, Without::Nothing).unwrap_or_else(|why| panic!("{packets:?}: {why}"));
+        println!("{packets:?}: {states} states");
+        assert!(states > 10_000, "it looks at many orders: {states}");
+    }
 }
 
 #[test]
 fn each_step_of_the_protocol_is_needed() {
     for without in [Without::Hold, Without::Keep, Without::See, Without::Inbox, Without::Order] {
-        let wrong = explore(without).expect_err("something goes wrong");
+        let wrong = explore(&WITHOUT_TABLE, without).expect_err("something goes wrong");
         println!("{without:?}: {wrong}");
+    }
+    // Where a NIC's table is rewritten.
+    for without in [Without::HoldFirst, Without::Drain, Without::Settle] {
+        let wrong = explore(&WITH_TABLE, without).expect_err("something goes wrong");
+        println!("{without:?}: {wrong}");
+        assert!(explore(&WITHOUT_TABLE, without).is_ok(), "{without:?}: it is the table's");
+    }
+    // Where another flow shares its entry.
+    for without in [Without::Hashes, Without::OpenInbox] {
+        let wrong = explore(&WITH_ANOTHER, without).expect_err("something goes wrong");
+        println!("{without:?}: {wrong}");
+        assert!(explore(&WITH_TABLE, without).is_ok(), "{without:?}: it is the other flow's");
     }
 }
