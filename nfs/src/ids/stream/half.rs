@@ -135,12 +135,6 @@ impl Half {
         self.next.wrapping_sub(self.isn).wrapping_sub(1 + fin)
     }
 
-    /// Number behind the last byte that the other side has taken; its FIN is none.
-    #[inline]
-    pub(super) fn taken(&self) -> u32 {
-        if self.has(FINISHED) && before(self.fin, self.acked) { self.fin } else { self.acked }
-    }
-
     /// Whether its FIN is acknowledged.
     #[inline]
     pub(super) fn is_fin_taken(&self) -> bool {

@@ -125,7 +125,7 @@ impl Secret {
 }
 
 #[inline(always)]
-pub(super) fn folded(a: u64, b: u64) -> u64 {
+fn folded(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product >> 64) as u64 ^ product as u64
 }

@@ -17,10 +17,11 @@
 //! Offsets count from the first byte behind the SYN, in 64 bits. [`Side`] says whose bytes they are.
 //!
 //! **What counts.** Passive, bytes count once their receiver has acknowledged them, and where segments overlap, as its
-//! [`OverlapPolicy`] has it; what it acknowledged and nobody saw is a gap. Inline, bytes count when they pass, the first
+//! [`OverlapPolicy`] has it; what it acknowledged and nobody saw is a gap once bytes follow. Inline, bytes count when they pass, the first
 //! ones for all, and they are kept until they are acknowledged so that later packets can be made to say the same. Of a
-//! connection whose other side is not seen they count when they come. A RST, or the end, tells what is left. A RST's own
-//! bytes are no part of a stream, nor are those of a SYN that the server did not take.
+//! connection whose other side is not seen they count when they come. A RST tells what is left up to the first hole, as its
+//! receiver may not take it; the end tells all. A RST's own bytes are no part of a stream, nor are those of a SYN that
+//! the server did not take.
 //!
 //! **What is bounded.** [`Budget`] is obeyed to the byte; memory is asked of the allocator in pages of 64 KiB and then kept.
 //! A connection is 232 bytes, and 4 in the index. For new ones make room, as [`Streams::due`] names them: the closed, then

@@ -26,7 +26,7 @@ pub(super) struct Stream {
     pub(super) connection: Connection,
 }
 
-const _: () = assert!(size_of::<Stream>() <= 232);
+const _: () = assert!(size_of::<Stream>() == 232);
 
 impl Slot for Stream {
     fn link(&self) -> u32 {

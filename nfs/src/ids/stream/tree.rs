@@ -278,8 +278,10 @@ mod tests {
     fn a_tree_stays_flat_in_any_order() {
         let orders: [fn(u32) -> u32; 3] =
             [|i| i, |i| 50_000 - i, |i| i.wrapping_mul(7919) % 50_000];
-        for order in orders {
-            let mut store = Store::new(32 << 20, Secret::random());
+        for (round, order) in orders.into_iter().cycle().take(9).enumerate() {
+            // A secret that says little, too.
+            let secret = if round == 0 { Secret(1, 1) } else { Secret::random() };
+            let mut store = Store::new(32 << 20, secret);
             let mut tree = Tree::default();
             for i in 0..50_000 {
                 let number = piece(&mut store, order(i) * 2);

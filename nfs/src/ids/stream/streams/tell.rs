@@ -29,21 +29,20 @@ impl Streams {
         }
         let is_async = connection.has(ASYNC);
         let half = connection.half_mut(side);
-        let taken = half.taken();
+        let taken = half.acked;
         let far = half.bytes.next().wrapping_add(REACH);
-        let reach = match (self.settings.mode, is_async) {
-            (Mode::Passive, false) => Reach { data: taken, hole: taken, tail: taken },
-            (_, true) if half.bytes.held() > HOLE_MAX => {
-                Reach { data: far, hole: far, tail: taken }
-            }
-            _ => Reach { data: far, hole: taken, tail: taken },
-        };
-        let too_much = self.settings.direction_bytes / 4 * 3;
-        let reach = if half.bytes.held() > too_much {
-            // Nobody acknowledges, or a hole is not filled.
-            Reach { data: far, hole: far, tail: taken }
-        } else {
-            reach
+        let next = half.bytes.next();
+        // What is missing at the end may still come: a mirror may show the acknowledgement first.
+        let is_late = before(next.wrapping_add(LATE_MAX), taken);
+        let tail = if is_late { taken } else { next };
+        let held = half.bytes.held();
+        // Nobody acknowledges, or a hole is not filled.
+        let gives_up =
+            held > self.settings.direction_bytes / 4 * 3 || (is_async && held > HOLE_MAX);
+        let reach = match self.settings.mode {
+            _ if gives_up => Reach { data: far, hole: far, tail },
+            Mode::Passive if !is_async => Reach { data: taken, hole: taken, tail },
+            _ => Reach { data: far, hole: taken, tail },
         };
         self.tell_to(id, side, reach, events, sink);
     }
@@ -87,6 +86,17 @@ impl Streams {
         counters.add(Counter::UnseenDropped, u64::from(lost));
     }
 
+    /// Tells what has come of both directions up to their first holes, acknowledged or not.
+    pub(super) fn tell_both(&mut self, id: StreamId, events: &mut Events, sink: &mut impl Sink) {
+        for side in Side::BOTH {
+            let Some(stream) = self.table.get(id.0) else { return };
+            let half = stream.connection.half(side);
+            let next = half.bytes.next();
+            let reach = Reach { data: next.wrapping_add(REACH), hole: half.acked, tail: next };
+            self.tell_to(id, side, reach, events, sink);
+        }
+    }
+
     /// Tells all that is left, acknowledged or not; but not of a SYN that nobody answered.
     pub(super) fn tell_rest(&mut self, id: StreamId, events: &mut Events, sink: &mut impl Sink) {
         for side in Side::BOTH {
@@ -96,7 +106,7 @@ impl Streams {
             }
             let half = stream.connection.half(side);
             let far = half.bytes.next().wrapping_add(REACH);
-            let reach = Reach { data: far, hole: far, tail: half.taken() };
+            let reach = Reach { data: far, hole: far, tail: half.acked };
             self.tell_to(id, side, reach, events, sink);
         }
     }
@@ -129,3 +139,5 @@ pub(super) fn keep_of(settings: &Settings, half: &Half) -> Keep {
 
 /// Bytes behind a hole at which it is given up where nobody is seen to acknowledge it.
 const HOLE_MAX: u32 = 64 << 10;
+/// Bytes that are acknowledged and not there, and followed by none, at which they are given up.
+const LATE_MAX: u32 = 64 << 10;

@@ -141,6 +141,32 @@ fn one_byte_every_64_kilobytes_takes_no_more_than_its_budget() {
 }
 
 #[test]
+fn what_was_told_gives_way_before_what_waits() {
+    let mut streams = Streams::new(small(1 << 20));
+    let mut heard = Heard::default();
+    let request = [7; 1460];
+    for number in 0..2000 {
+        let _ = shake_hands(&mut streams, number, Time(0));
+        let _ = send(&mut streams, number, Side::Client, &segment(ACK, 1, 1, &request));
+        let _ = send(&mut streams, number, Side::Server, &segment(ACK, 1, 1461, b""));
+        let id = streams.find(&key(number).0).expect("a connection");
+        let seen = streams.window(id, Side::Client, When::Now, |w| w.bytes.len());
+        assert_eq!(seen, Some(1460));
+    }
+    // The history of the first ones, for raw rules, made room for the last ones.
+    assert!(streams.bytes_in_use() > 500_000);
+    assert_eq!(streams.counters().get(Counter::ShedStreams), 0);
+    assert_eq!(streams.counters().get(Counter::SegmentMemcapDrop), 0);
+    let (key, client) = key(1999);
+    let _ = streams.segment(&key, client, &segment(ACK, 1461, 1, b"more"), Time(0), &mut heard);
+    let id = streams.find(&key).expect("a connection");
+    let _ = streams.segment(&key, client.other(), &segment(ACK, 1, 1465, b""), Time(0), &mut Deaf);
+    let seen = streams.window(id, Side::Client, When::Now, |w| (w.history, w.offset));
+    assert_eq!(seen, Some((1024, 436)));
+    forget_all(&mut streams);
+}
+
+#[test]
 fn a_flood_of_single_bytes_leaves_whole_segments_their_room() {
     let mut streams = Streams::new(small(4 << 20));
     let _ = shake_hands(&mut streams, 1, Time(0));

@@ -91,6 +91,26 @@ fn a_connection_whose_rst_was_not_taken_goes_on() {
     let _ = talk.server(ACK, 7, 7, b"");
     assert_eq!(talk.heard(Side::Client), b"onetwo");
     assert_eq!(talk.heard(Side::Server), b"answer");
+    // Then it ends as any other.
+    let _ = talk.client(FIN | ACK, 7, 7, b"");
+    let _ = talk.server(FIN | ACK, 7, 8, b"");
+    let _ = talk.client(ACK, 8, 8, b"");
+    let outcome = talk.server(ACK, 8, 8, b"");
+    assert_eq!((outcome.state, outcome.verdict), (TcpState::Closed, Verdict::NoPayload));
+    assert!(outcome.events.is_empty());
+}
+
+#[test]
+fn a_rst_that_is_not_taken_leaves_holes_open() {
+    let mut talk = Talk::open(|_| {});
+    let _ = talk.client(ACK, 5, 1, b"VIL");
+    let _ = talk.client(RST, 8, 0, b"");
+    let _ = talk.client(ACK, 1, 1, b"...E");
+    assert_eq!(talk.heard(Side::Client), b"");
+    let _ = talk.server(ACK, 1, 1, b"");
+    let _ = talk.client(ACK, 1, 1, b"...E");
+    let _ = talk.server(ACK, 1, 8, b"");
+    assert_eq!(talk.heard(Side::Client), b"...EVIL");
 }
 
 #[test]

@@ -74,11 +74,36 @@ fn bytes_that_were_acknowledged_and_never_seen_are_a_gap() {
     assert!(late.events.has(Event::PktSpuriousRetransmission));
     assert!(late.events.has(Event::EstPktBeforeLastAck));
     assert_eq!(talk.heard(Side::Client), b"abcxyz");
-    // An acknowledgement of what nobody has sent yet, within the window, is one too.
+    // So is what is acknowledged before it was seen, once something follows.
     let _ = talk.server(ACK, 1, 207, b"");
+    assert_eq!(talk.heard.gaps.len(), 1);
+    let _ = talk.client(ACK, 207, 1, b"!");
     assert_eq!(talk.heard.gaps.last(), Some(&(Side::Client, 106, 100)));
     assert_eq!(talk.count(Counter::AckUnseenData), 1);
     assert_eq!(talk.count(Counter::GapBytes), 200);
+}
+
+#[test]
+fn bytes_that_come_after_their_acknowledgement_count() {
+    let mut talk = Talk::open(|_| {});
+    let _ = talk.server(ACK, 1, 6, b"");
+    let _ = talk.client(ACK, 1, 1, b"GET /");
+    assert_eq!(talk.heard(Side::Client), b"GET /");
+    assert!(talk.end().gaps.is_empty());
+}
+
+#[test]
+fn a_side_that_is_never_seen_is_given_up_in_time() {
+    let mut talk = Talk::new(|s| s.depth = 0);
+    talk.scale = Some(14);
+    talk.shake_hands();
+    let _ = talk.server(ACK, 1, 1, b"");
+    for i in 1..300u32 {
+        let outcome = talk.server(ACK, 1, i.wrapping_mul(16 << 20), b"");
+        assert_eq!(outcome.verdict, Verdict::Taken);
+    }
+    let told = talk.streams.view(talk.id()).expect("it").told;
+    assert_eq!(told[0], 299 * (16 << 20) - 1);
 }
 
 #[test]
@@ -128,6 +153,10 @@ fn a_closed_window_is_probed_with_a_byte() {
     let _ = talk.server(ACK, 1, 8193, b"");
     assert_eq!(talk.client(ACK, 8193, 1, b"p").verdict, Verdict::Taken);
     assert_eq!(talk.client(ACK, 8194, 1, b"q").verdict, Verdict::Refused);
+    // A FIN needs no room.
+    let mut talk = Talk::open(|_| {});
+    let outcome = talk.client(FIN | ACK, 1, 1, &[1; 8192]);
+    assert_eq!((outcome.verdict, outcome.state), (Verdict::Taken, TcpState::CloseWait));
 }
 
 #[test]
@@ -139,7 +168,28 @@ fn a_keepalive_adds_nothing() {
     assert_eq!(outcome.verdict, Verdict::NoPayload);
     assert!(outcome.events.is_empty());
     let _ = talk.server(ACK, 1, 4, b"");
-    assert_eq!(talk.end().bytes[0], b"abc");
+    // The same of a byte that is not acknowledged is that byte again.
+    let _ = talk.client(ACK, 4, 1, b"d");
+    let outcome = talk.client(ACK, 4, 1, b"d");
+    assert_eq!(
+        (outcome.verdict, names(outcome.events)),
+        (Verdict::Taken, vec!["pkt_retransmission"])
+    );
+    assert_eq!(talk.end().bytes[0], b"abcd");
+}
+
+#[test]
+fn an_acknowledgement_of_long_ago_makes_a_segment_that_no_receiver_takes() {
+    let mut talk = Talk::new(|_| {});
+    talk.scale = Some(10);
+    talk.shake_hands();
+    let _ = talk.server(ACK, 1, 1, b"");
+    for i in 1..8 {
+        let _ = talk.server(ACK, 1, i << 21, b"");
+    }
+    assert_eq!(talk.server(ACK, 1, 6 << 21, b"a").verdict, Verdict::Taken);
+    let outcome = talk.server(ACK, 2, 1, b"b");
+    assert_eq!(names(outcome.events), ["est_invalid_ack", "pkt_invalid_ack"]);
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn one_side_alone_is_followed_where_that_is_wanted_and_told_at_once() {
     let outcome = talk.server(ACK, 1, 41, b"200 OK");
     assert_eq!((outcome.side, outcome.state), (Side::Server, TcpState::Established));
     assert_eq!(talk.heard(Side::Server), b"200 OK");
-    assert_eq!(talk.heard.gaps, [(Side::Client, 0, 40)]);
+    assert_eq!(talk.end().gaps, [(Side::Client, 0, 40)]);
 
     let mut talk = Talk::new(|_| {});
     let _ = talk.client(SYN, 0, 0, b"");
