@@ -213,7 +213,7 @@ buffers! {
     /// The name that a client hello asks for.
     TlsSni "tls.sni" ["tls_sni"] None, None, TLS, SERVER, 2, One;
     /// The subject of a server's certificate.
-    TlsCertSubject "tls.cert_subject" ["tls_cert_subject"] None, None, TLS, None, 2, One;
+    TlsCertSubject "tls.cert_subject" ["tls_cert_subject"] None, None, TLS, None, 2, Many;
     /// The fingerprint of a client hello, 32 hexadecimal digits.
     Ja3Hash "ja3.hash" ["ja3_hash"] None, None, TLS, SERVER, 2, One;
     /// The version in an SSH banner.

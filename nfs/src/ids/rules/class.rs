@@ -108,6 +108,9 @@ impl Set {
     }
 }
 
+/// PCRE2 refuses what PCRE took for a `-`.
+const NO_RANGE: &str = "a range from or to what is no single byte: write `\\-`";
+
 /// An item of a class.
 enum Item {
     Byte(u8),
@@ -141,23 +144,27 @@ pub(super) fn read(pattern: &[u8], start: usize) -> Result<(Set, usize), Wrong> 
             at = (at + 2 + end + 2).min(pattern.len());
             continue;
         }
-        let (item, end) = item(pattern, at)?;
+        let (read, end) = item(pattern, at)?;
         at = end;
-        let low = match item {
+        let low = match read {
             Item::Byte(byte) => byte,
             Item::Set(other) => {
                 set.add(&other);
+                let behind = pattern.get(at..).unwrap_or_default();
+                if behind.starts_with(b"-") && !behind.starts_with(b"-]") {
+                    return Err((at, NO_RANGE));
+                }
                 continue;
             }
             Item::Nothing => continue,
         };
-        // `a-z` is a range; `a-]`, and `a-\d`, are three things.
+        // `a-z` is a range; `a-]` is two bytes.
         let dash = pattern.get(at) == Some(&b'-');
         let high = match pattern.get(at + 1) {
             None | Some(b']') => None,
-            Some(_) if dash => match item_at(pattern, at + 1)? {
+            Some(_) if dash => match item(pattern, at + 1)? {
                 (Item::Byte(high), end) => Some((high, end)),
-                _ => None,
+                _ => return Err((at, NO_RANGE)),
             },
             Some(_) => None,
         };
@@ -172,10 +179,6 @@ pub(super) fn read(pattern: &[u8], start: usize) -> Result<(Set, usize), Wrong> 
             None => set.add_range(low, low),
         }
     }
-}
-
-fn item_at(pattern: &[u8], at: usize) -> Result<(Item, usize), Wrong> {
-    item(pattern, at)
 }
 
 fn item(pattern: &[u8], at: usize) -> Result<(Item, usize), Wrong> {

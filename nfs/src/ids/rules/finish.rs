@@ -11,7 +11,7 @@ use super::mistake::{Read, broken};
 use super::number::Compare;
 use super::packet::{PacketTest, needs_packet, needs_tcp};
 use super::rule::{Action, AppTest, FlowTest, Only, Protocol, Rule, RuleKind, Scope};
-use super::state::Effect;
+use super::state::{Effect, IntegerChange};
 
 /// Where a rule stands.
 #[derive(Clone, Copy, Debug)]
@@ -221,54 +221,38 @@ impl Checked<'_, '_> {
     /// What the rule is evaluated on.
     fn kind(&self, flow: FlowTest, scope: Scope) -> RuleKind {
         let draft = self.draft;
-        // Of what earlier matches left, or of what this one leaves, only setting is done once a flow.
-        let of_flow = |e: &Effect| match e {
-            Effect::Set(..) => false,
-            Effect::Unset(store, ..) | Effect::Toggle(store, ..) => {
-                *store == super::state::Store::Flow
-            }
-            Effect::Integer(..) => true,
+        // What differs from packet to packet makes a rule one of packets, unless it has bytes to look at.
+        let counts = |e: &Effect| {
+            let changes = [IntegerChange::Add, IntegerChange::Subtract];
+            matches!(e, Effect::Integer(_, change, _) if changes.contains(change))
         };
-        let keeps_state = draft.state.iter().any(flow_state) || draft.effects.iter().any(of_flow);
-        let is_plain = self.inspects.is_empty() && draft.packet.is_empty() && !keeps_state;
-        let other_flow = FlowTest { side: None, ..flow } != FlowTest::default();
+        let varies = !draft.state.is_empty()
+            || draft.effects.iter().any(counts)
+            || FlowTest { side: None, ..flow } != FlowTest::default();
         if self.uses_transactions() {
             return RuleKind::Transaction;
         }
-        let events = |t: &PacketTest| matches!(t, PacketTest::Event(_));
-        if self.inspects.is_empty() && draft.packet.iter().any(events) {
+        let only_packet = |of: fn(&PacketTest) -> bool| {
+            self.inspects.is_empty() && !varies && draft.packet.iter().all(of)
+        };
+        if !draft.packet.is_empty() && only_packet(|t| matches!(t, PacketTest::Event(_))) {
             return RuleKind::Event;
         }
-        if !draft.app.is_empty() && is_plain && !other_flow {
-            return RuleKind::Protocol;
-        }
-        if is_plain
-            && draft.app.is_empty()
-            && draft.protocol.is_none()
-            && flow == FlowTest::default()
-        {
-            let header = &draft.header;
-            let negated = header.src.has_negation || header.dst.has_negation;
+        if only_packet(|_| false) {
+            match (draft.app.is_empty(), draft.protocol) {
+                (false, _) => return RuleKind::Protocol,
+                (true, Some(_)) => return RuleKind::App,
+                (true, None) if flow != FlowTest::default() => return RuleKind::Packet,
+                _ => {}
+            }
+            let negated = draft.header.src.has_negation || draft.header.dst.has_negation;
             return if negated { RuleKind::LikeIpOnly } else { RuleKind::IpOnly };
         }
         match scope {
             Scope { packet: true, stream: true } => RuleKind::PacketStream,
             Scope { packet: false, stream: true } => RuleKind::Stream,
-            Scope { packet: true, stream: false } => RuleKind::Packet,
-            Scope { .. } if draft.packet.iter().any(needs_packet) || self.uses_headers() => {
-                RuleKind::Packet
-            }
-            Scope { .. } if draft.protocol.is_some() => RuleKind::App,
             Scope { .. } => RuleKind::Packet,
         }
-    }
-}
-
-fn flow_state(test: &super::state::StateTest) -> bool {
-    use super::state::{StateTest as T, Store};
-    match test {
-        T::IsSet(store, _) | T::IsNotSet(store, _) => *store == Store::Flow,
-        T::IntegerIsSet(_) | T::IntegerIsNotSet(_) | T::Integer(..) => true,
     }
 }
 

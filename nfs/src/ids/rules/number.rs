@@ -1,5 +1,7 @@
 //! Numbers in rules, and what a rule asks of a number of a packet.
 
+use std::ops::BitAnd;
+
 use super::mistake::{Read, broken};
 
 /// What a number must be.
@@ -21,9 +23,13 @@ pub enum Compare<T> {
     Between(T, T),
     /// Not more than the first, or not less than the second.
     Outside(T, T),
+    /// Its bits of the first are those of the second.
+    Masked(T, T),
+    /// Its bits of the first are others than those of the second.
+    NotMasked(T, T),
 }
 
-impl<T: Ord> Compare<T> {
+impl<T: Copy + Ord + BitAnd<Output = T>> Compare<T> {
     /// Whether `number` is so.
     pub fn matches(&self, number: &T) -> bool {
         match self {
@@ -35,12 +41,14 @@ impl<T: Ord> Compare<T> {
             Self::GreaterOrEqual(n) => number >= n,
             Self::Between(low, high) => number > low && number < high,
             Self::Outside(low, high) => number <= low || number >= high,
+            Self::Masked(mask, value) => *number & *mask == *value,
+            Self::NotMasked(mask, value) => *number & *mask != *value,
         }
     }
 }
 
 /// A type of number that rules compare.
-pub(super) trait Number: Copy + Ord {
+pub(super) trait Number: Copy + Ord + BitAnd<Output = Self> {
     /// The number of this value, if it has room for it.
     fn of(value: u64) -> Option<Self>;
     /// Whether a number lies between the two.
@@ -61,10 +69,22 @@ macro_rules! number {
 }
 number!(u8, u16, u32, u64);
 
-/// Reads `N`, `!N`, `<N`, `<=N`, `>N`, `>=N`, `N-M`, `!N-M` and `N<>M`.
+/// Reads `N`, `!N`, `<N`, `<=N`, `>N`, `>=N`, `N-M`, `!N-M`, `N<>M`, `&N=M` and `&N!=M`.
 pub(super) fn compare<T: Number>(text: &str, at: usize) -> Read<Compare<T>> {
     let text = text.trim_ascii();
     let one = |text: &str| number::<T>(text, at);
+    if let Some(rest) = text.strip_prefix('&') {
+        let (mask, value, differs) = match (rest.split_once("!="), rest.split_once('=')) {
+            (Some((mask, value)), _) => (one(mask)?, one(value)?, true),
+            (_, Some((mask, value))) => (one(mask)?, one(value)?, false),
+            _ => return broken(at, format!("`{text}` is no `&MASK=VALUE`")),
+        };
+        if value & mask != value {
+            return broken(at, format!("no number has these bits: `{text}`"));
+        }
+        let masked = if differs { Compare::NotMasked } else { Compare::Masked };
+        return Ok(masked(mask, value));
+    }
     if let Some(rest) = text.strip_prefix("<=") {
         return Ok(Compare::LessOrEqual(one(rest)?));
     }
@@ -93,19 +113,34 @@ pub(super) fn compare<T: Number>(text: &str, at: usize) -> Read<Compare<T>> {
     Ok(if negated { Compare::Outside(low, high) } else { Compare::Between(low, high) })
 }
 
-/// Reads a number, decimal or `0x` and hexadecimal.
+/// Reads a number, decimal or `0x` and hexadecimal, with a unit or without.
 pub(super) fn number<T: Number>(text: &str, at: usize) -> Read<T> {
-    let text = text.trim_ascii();
+    let whole = text.trim_ascii();
+    let (text, unit) = unit(whole);
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
     let value = match digits {
         Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16).ok(),
         None if !text.starts_with('+') => text.parse().ok(),
         _ => None,
     };
-    match value.and_then(T::of) {
+    match value.and_then(|value| T::of(value.checked_mul(unit)?)) {
         Some(value) => Ok(value),
-        None => broken(at, format!("`{text}` is no number, or too large a one")),
+        None => broken(at, format!("`{whole}` is no number, or too large a one")),
     }
+}
+
+/// `10kib` is 10 and 1024, as is `10kb`.
+fn unit(text: &str) -> (&str, u64) {
+    let units = [("kb", 10), ("kib", 10), ("mb", 20), ("mib", 20), ("gb", 30), ("gib", 30)];
+    for (unit, bits) in units {
+        if let Some((digits, end)) = text.split_at_checked(text.len().saturating_sub(unit.len()))
+            && end.eq_ignore_ascii_case(unit)
+            && !text.starts_with("0x")
+        {
+            return (digits, 1 << bits);
+        }
+    }
+    (text, 1)
 }
 
 /// Reads a number that may have a sign.
@@ -143,6 +178,8 @@ mod tests {
             ("3-6", "45"),
             ("!3-6", "01236789"),
             ("0x3", "3"),
+            ("&0x6=2", "23"),
+            ("&6!=0x2", "01456789"),
         ];
         for (text, numbers) in cases {
             assert_eq!(of(text), numbers, "{text}");
@@ -150,8 +187,17 @@ mod tests {
     }
 
     #[test]
+    fn a_number_may_have_a_unit() {
+        assert_eq!(compare::<u32>(">2KiB", 0), Ok(Compare::Greater(2048)));
+        assert_eq!(compare::<u64>("3gb", 0), Ok(Compare::Equal(3 << 30)));
+    }
+
+    #[test]
     fn what_cannot_match_or_has_no_room_is_refused() {
-        for text in ["", "256", "-1", "+1", "6<>3", "3<>4", "a", "<", "1-", "0x", "0x100", "1 2"] {
+        for text in [
+            "", "256", "-1", "+1", "6<>3", "3<>4", "a", "<", "1-", "0x", "0x100", "1 2", "&1",
+            "&1=2", "1kb",
+        ] {
             assert!(compare::<u8>(text, 0).is_err(), "{text}");
         }
     }

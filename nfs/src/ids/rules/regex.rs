@@ -335,7 +335,7 @@ mod tests {
             (r"(?i)ABC", b"xabc", Some(1..4)),
             (r"a(?i)B(?-i)c", b"abc", Some(0..3)),
             (r"a(?i:B)C", b"abc", None),
-            (r"[\w-.]+", b"a-.b", Some(0..4)),
+            (r"[\w.-]+", b"a-.b", Some(0..4)),
             (r"[a-c-e]+", b"b-ed", Some(0..3)),
             (r"[]a]+", b"]a", Some(0..2)),
             (r"[^]a]+", b"]b", Some(1..2)),
@@ -432,7 +432,10 @@ mod tests {
                 .map(drop)
                 .map_err(|e| matches!(e, NotCompiled::Wrong(..)))
         };
-        for pattern in ["(a", "a)", "[a", "\\", "[b-a]", "\\x{100}", "(?<a", "\\2", "(?y)"] {
+        for pattern in [
+            "(a", "a)", "[a", "\\", "[b-a]", "\\x{100}", "(?<a", "\\2", "(?y)", "[\\d-a]",
+            "[a-\\d]", "\\I",
+        ] {
             assert_eq!(of(pattern), Err(true), "{pattern}");
         }
         let nested = format!("{}a{}", "(".repeat(3000), ")".repeat(3000));

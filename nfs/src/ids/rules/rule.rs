@@ -168,7 +168,7 @@ pub enum FlowState {
     Established,
     /// It is not.
     NotEstablished,
-    /// Either, and there need not be a flow.
+    /// Either; but there is a flow.
     Stateless,
 }
 
@@ -296,7 +296,7 @@ pub enum RuleKind {
     PacketStream,
     /// The stream.
     Stream,
-    /// Flows of an application, whatever its transactions have.
+    /// Every packet of flows of an application.
     App,
     /// Transactions of an application.
     Transaction,

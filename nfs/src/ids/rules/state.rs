@@ -138,19 +138,33 @@ pub(super) fn xbits(value: Value<'_>) -> Read<State> {
     bit(store, command, at, name, expire.or(Some(XBITS_SECONDS)))
 }
 
-/// `hostbits:COMMAND,NAME[,src|dst]`
+/// `hostbits:COMMAND,NAME[,src|dst[,SECONDS]]`
 pub(super) fn hostbits(value: Value<'_>) -> Read<State> {
     let parts: Vec<_> = value.parts()?.collect();
-    let (command, at, name, store) = match *parts {
+    let ((command, at), (name, _), rest) = match *parts {
         [("noalert", _)] => return Ok(State::NoAlert),
-        [(command, at), (name, _)] | [(command, at), (name, _), ("src", _)] => {
-            (command, at, name, Store::SrcHost)
+        [command, name, ref rest @ ..] => (command, name, rest),
+        _ => {
+            return broken(value.at, "hostbits is `COMMAND,NAME[,src|dst[,SECONDS]]`, or `noalert`");
         }
-        [(command, at), (name, _), ("dst", _)] => (command, at, name, Store::DstHost),
-        [_, _, ("both", at)] => return unsupported(at, "hostbits: both"),
-        _ => return broken(value.at, "hostbits is `COMMAND,NAME[,src|dst]`, or `noalert`"),
     };
-    bit(store, command, at, name, None)
+    let (store, expire) = match *rest {
+        [] => (Store::SrcHost, None),
+        [side, ref expire @ ..] => {
+            let store = match side {
+                ("src", _) => Store::SrcHost,
+                ("dst", _) => Store::DstHost,
+                ("both", at) => return unsupported(at, "hostbits: both"),
+                (word, at) => return broken(at, format!("`{word}` is neither src nor dst")),
+            };
+            match *expire {
+                [] => (store, None),
+                [(seconds, at)] => (store, Some(number(seconds, at)?)),
+                [_, (_, at), ..] => return broken(at, "nothing comes behind the seconds"),
+            }
+        }
+    };
+    bit(store, command, at, name, expire)
 }
 
 fn bit(store: Store, command: &str, at: usize, name: &str, expire: Option<u32>) -> Read<State> {
@@ -245,6 +259,10 @@ mod tests {
         );
         assert_eq!(text(xbits, "isset,a,track ip_dst"), isset(Store::DstHost, &["a"]));
         assert_eq!(text(hostbits, "isset,a"), isset(Store::SrcHost, &["a"]));
+        assert_eq!(
+            text(hostbits, "set,a,dst,60"),
+            Ok(State::Effect(Effect::Set(Store::DstHost, "a".into(), Some(60)))),
+        );
         assert_eq!(
             text(hostbits, "unset,a,dst"),
             Ok(State::Effect(Effect::Unset(Store::DstHost, "a".into()))),
