@@ -79,6 +79,10 @@ impl<T: Copy> Parts<T> {
         }
     }
 
+    fn len(&self) -> usize {
+        self.with.len() + self.without.len()
+    }
+
     fn add(&mut self, sign: Sign, other: &Self) {
         let (with, without) = match sign {
             Sign::With => (&other.with, &other.without),
@@ -130,6 +134,9 @@ impl AddressList {
                 list.v4.add(sign, &other.v4);
                 list.v6.add(sign, &other.v6);
                 list.has_negation |= other.has_negation;
+                if list.v4.len() + list.v6.len() > RANGES_MAX {
+                    return broken(at, format!("a list of more than {RANGES_MAX} ranges"));
+                }
             } else if word == "any" {
                 list.v4.push(sign, (u32::MIN, u32::MAX));
                 list.v6.push(sign, (u128::MIN, u128::MAX));
@@ -220,6 +227,9 @@ impl PortList {
         list::items(text, at, |word, at, sign| {
             if let Some(name) = word.strip_prefix('$') {
                 list.add(sign, &lookup(name, at)?.0);
+                if list.len() > RANGES_MAX {
+                    return broken(at, format!("a list of more than {RANGES_MAX} ranges"));
+                }
             } else {
                 match port_range(word) {
                     Some(range) => list.push(sign, range),
@@ -251,6 +261,9 @@ fn port_range(word: &str) -> Option<(u16, u16)> {
     let range = (end(first, u16::MIN)?, end(last, u16::MAX)?);
     (word != ":" && range.0 <= range.1).then_some(range)
 }
+
+/// Most ranges of a list, those of its variables each time counted that it names them.
+const RANGES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -23,7 +23,7 @@ pub(super) fn pattern(text: &[u8], at: usize) -> Read<Box<[u8]>> {
     while let Some((here, byte)) = rest.next() {
         match byte {
             b'\\' => match rest.next() {
-                Some((_, escaped @ (b':' | b';' | b'\\' | b'"' | b'|'))) => bytes.push(escaped),
+                Some((_, escaped @ (b':' | b';' | b'\\' | b'"'))) => bytes.push(escaped),
                 _ => return broken(at + here, "`\\` only stands before one of : ; \\ \""),
             },
             b'"' => return broken(at + here, "a `\"` in a content is written `\\\"`"),

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use super::Setup;
 use super::address::{Addresses, Ports};
 use super::buffer::{App, Buffer, Instances};
-use super::inspect::{Content, Inspect, Test, Transform};
+use super::inspect::{Content, Inspect, Test};
 use super::mistake::{Read, broken};
 use super::packet::PacketTest;
 use super::rate::{DetectionFilter, Threshold};
 use super::regex::Regex;
 use super::rule::{AppTest, Class, FlowTest, Header, Protocol, Reference, Tag, Target};
 use super::state::{Effect, StateTest};
+use super::transform::Transform;
 
 /// What rules share: read once, however many have it.
 #[derive(Debug, Default)]

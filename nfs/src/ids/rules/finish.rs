@@ -32,6 +32,7 @@ pub(super) fn finish(mut draft: Draft<'_>, action: Action, stand: Stand, end: us
     let checked = Checked { draft: &draft, inspects: &inspects, end };
     checked.protocol()?;
     checked.lengths()?;
+    checked.transforms()?;
     let flow = FlowTest { side: checked.side()?, ..draft.flow.unwrap_or_default() };
     let scope = checked.scope()?;
     let kind = checked.kind(flow, scope);
@@ -169,6 +170,23 @@ impl Checked<'_, '_> {
             ),
             None => Ok(()),
         }
+    }
+
+    /// Whether the contents can be in what the transforms make.
+    fn transforms(&self) -> Read<()> {
+        for inspect in self.inspects {
+            let contents = inspect.tests.iter().filter_map(|t| match t {
+                Test::Content(content) => Some(content),
+                _ => None,
+            });
+            for content in contents {
+                if !inspect.transforms.iter().all(|t| t.can_make(&content.pattern)) {
+                    let text = content.pattern.escape_ascii();
+                    return broken(self.end, format!("no transform makes what has `{text}` in it"));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn method(&self, inspect: &Inspect) -> Read<()> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::buffer::Buffer;
 use super::number::Compare;
 use super::regex::Regex;
+use super::transform::Transform;
 
 /// All that a rule asks of one buffer: the tests hold one after another, each relative one behind the end of the last
 /// that matched.
@@ -16,31 +17,6 @@ pub struct Inspect {
     pub transforms: Box<[Transform]>,
     /// At least one; the order is the rule's.
     pub tests: Box<[Test]>,
-}
-
-/// What is done to a buffer's bytes before they are looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transform {
-    /// ASCII letters to lower case.
-    ToLowercase,
-    /// Without white space.
-    StripWhitespace,
-    /// Each run of white space becomes one space.
-    CompressWhitespace,
-    /// A `.` in front.
-    DotPrefix,
-    /// `%xx` and `+` decoded.
-    UrlDecode,
-    /// The 16 bytes of its MD5.
-    Md5,
-    /// The 20 bytes of its SHA-1.
-    Sha1,
-    /// The 32 bytes of its SHA-256.
-    Sha256,
-    /// What the first group of this expression captures.
-    PcreXform(Arc<Regex>),
-    /// Exclusive or with these bytes, again and again; at least one.
-    Xor(Box<[u8]>),
 }
 
 /// One question to a buffer.

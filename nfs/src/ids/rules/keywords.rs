@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use super::buffer::{App, BUFFERS, Buffer};
 use super::content;
 use super::draft::Draft;
-use super::inspect::{Content, Presence, Test, Transform};
+use super::inspect::{Content, Presence, Test};
 use super::mistake::{Read, broken, unsupported};
 use super::number::{compare, number};
 use super::options::{Keyword, Value};
 use super::rule::{AppName, AppTest};
 use super::state::State;
+use super::transform::Transform;
 use super::{bytes, flow, packet, pcre, rate, state};
 
 /// What reads a keyword.

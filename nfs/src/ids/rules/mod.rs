@@ -54,6 +54,7 @@ mod rule;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transform;
 mod translate;
 mod variables;
 
@@ -67,7 +68,7 @@ pub use self::classes::{BadClass, Classes};
 pub use self::inspect::{
     Arithmetic, Base64Decode, ByteExtract, ByteJump, ByteMath, ByteTest, Capture, CaptureScope,
     Content, Encoding, FastPatternWish, Field, From, Inspect, IsDataAt, JumpBase, Operator, Pcre,
-    Presence, Test, Transform, Value,
+    Presence, Test, Value,
 };
 pub use self::intervals::{Bound, Intervals};
 pub use self::number::Compare;
@@ -79,6 +80,7 @@ pub use self::rule::{
     Protocol, Reference, RejectTo, Rule, RuleKind, Scope, Tag, TagScope, TagUnit, Target,
 };
 pub use self::state::{Effect, IntegerChange, IntegerTest, IntegerValue, StateTest, Store};
+pub use self::transform::{Transform, Transformed};
 pub use self::variables::{BadVariable, Groups, NoYaml, Variables};
 
 use self::draft::{Draft, Shared};

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::draft::Draft;
-use super::inspect::{Capture, CaptureScope, From, Pcre, Presence, Test, Transform};
+use super::inspect::{Capture, CaptureScope, From, Pcre, Presence, Test};
 use super::mistake::{Read, broken, unsupported};
 use super::options::Value;
 use super::regex::{Flags, NotCompiled, Regex, Source};
+use super::transform::Transform;
 
 /// Reads a `pcre`.
 pub(super) fn pcre(draft: &mut Draft<'_>, value: Value<'_>) -> Read<()> {
@@ -67,7 +68,13 @@ pub(super) fn pcre(draft: &mut Draft<'_>, value: Value<'_>) -> Read<()> {
 pub(super) fn pcrexform(draft: &mut Draft<'_>, value: Value<'_>) -> Read<Transform> {
     let quoted = value.quoted()?;
     let regex = compile(draft, quoted.bytes, Flags::default(), quoted.at)?;
-    Ok(Transform::PcreXform(regex))
+    match regex.groups_len() {
+        1 => Ok(Transform::PcreXform(regex)),
+        n => broken(
+            quoted.at,
+            format!("`pcrexform` needs one group that captures, and this has {n}"),
+        ),
+    }
 }
 
 /// `xor:"HEX"`

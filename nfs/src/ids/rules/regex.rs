@@ -137,6 +137,18 @@ impl Regex {
         &self.names
     }
 
+    /// How many groups it has that capture.
+    pub fn groups_len(&self) -> usize {
+        let all = match &self.engine {
+            Engine::Automaton(regex) => {
+                regex.group_info().group_len(regex_automata::PatternID::ZERO)
+            }
+            Engine::Backtracking(regex) => regex.captures_len(),
+        };
+        // The whole match is one.
+        all.saturating_sub(1)
+    }
+
     /// Whether the time of a search has no bound but [`STEPS_MAX`].
     pub fn backtracks(&self) -> bool {
         matches!(self.engine, Engine::Backtracking(_))
@@ -288,8 +300,9 @@ const PATTERN_MAX: usize = 8192;
 /// Most bytes of a compiled expression.
 pub const SIZE_MAX: usize = 1 << 20;
 
-/// Most steps of one that backtracks: Suricata's limit for PCRE.
-pub const STEPS_MAX: usize = 3500;
+/// Most steps of one that backtracks, some 50 ns each. Each byte at which no match begins is one, so this is more than a
+/// long body has bytes.
+pub const STEPS_MAX: usize = 300_000;
 
 /// About what the cache of an expression takes at most.
 const CACHE_BYTES: usize = 256 << 10;
@@ -400,6 +413,20 @@ mod tests {
         for pattern in [r"x(\xff)(b)?(c)", r"x(?=.)(\xff)(b)?(c)"] {
             let groups = regex(pattern, Flags::default()).groups(b"\xfex\xffc", 0, &mut scratch);
             assert_eq!(groups, Some(vec![Some(1..4), Some(2..3), None, Some(3..4)]), "{pattern}");
+            assert_eq!(regex(pattern, Flags::default()).groups_len(), 3);
+        }
+    }
+
+    #[test]
+    fn a_match_far_into_a_buffer_is_found_whatever_finds_it() {
+        let mut bytes = vec![b'a'; 60_000];
+        bytes.extend_from_slice(b"xy");
+        let mut scratch = Scratch::new(0);
+        for pattern in ["xy", "x(?=y)", "(?<=a)xy", r"(x)(?!\1)y", "(?i)[^b]X(?=Y)"] {
+            let begin = std::time::Instant::now();
+            let found = regex(pattern, Flags::default()).find(&bytes, 0, &mut scratch);
+            assert!(matches!(found, Found::At(_)), "{pattern}: {found:?}");
+            println!("{pattern}: {:?}", begin.elapsed());
         }
     }
 
@@ -460,7 +487,9 @@ mod tests {
         let linear = regex("(?:a*)*b|(?:a|aa)+c|(?:.*){20}d", Flags::default());
         assert_eq!(linear.find(text.as_bytes(), 0, &mut scratch), Found::Nothing);
         let stubborn = regex(r"(a|aa)+\1b", Flags::default());
+        let stubborn_begin = std::time::Instant::now();
         assert_eq!(stubborn.find(text.as_bytes(), 0, &mut scratch), Found::GaveUp);
+        println!("one that backtracks gives up after {:?}", stubborn_begin.elapsed());
         assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
     }
 }

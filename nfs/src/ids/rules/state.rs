@@ -145,7 +145,10 @@ pub(super) fn hostbits(value: Value<'_>) -> Read<State> {
         [("noalert", _)] => return Ok(State::NoAlert),
         [command, name, ref rest @ ..] => (command, name, rest),
         _ => {
-            return broken(value.at, "hostbits is `COMMAND,NAME[,src|dst[,SECONDS]]`, or `noalert`");
+            return broken(
+                value.at,
+                "hostbits is `COMMAND,NAME[,src|dst[,SECONDS]]`, or `noalert`",
+            );
         }
     };
     let (store, expire) = match *rest {

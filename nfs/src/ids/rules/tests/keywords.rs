@@ -62,7 +62,7 @@ fn transforms_make_another_buffer_of_one() {
     assert_eq!(rule.inspects[1].transforms.len(), 2);
     assert_eq!(rule.inspects[1].transforms[1], Transform::Xor(vec![0x0d, 0x0a, 0xc8, 0xff].into()),);
     let all = "to_lowercase; strip_whitespace; compress_whitespace; dotprefix; url_decode; to_md5; to_sha1; to_sha256";
-    assert_eq!(tcp(&format!("http.host; {all}; content:\"a\";")).inspects[0].transforms.len(), 8);
+    assert_eq!(tcp(&format!("http.host; {all}; bsize:5;")).inspects[0].transforms.len(), 8);
 }
 
 #[test]
@@ -305,6 +305,12 @@ fn options_that_suricata_refuses_are_refused() {
         "xor:\"0d\"; content:\"a\";",
         "http.uri; xor:\"0\"; content:\"a\";",
         "prefilter;",
+        "http.uri; pcrexform:\"a\"; content:\"a\";",
+        "http.uri; pcrexform:\"(a)(b)\"; content:\"a\";",
+        "http.uri; to_lowercase; content:\"A\";",
+        "http.uri; strip_whitespace; content:\"a b\";",
+        "http.uri; compress_whitespace; content:\"a  b\";",
+        "http.uri; to_md5; content:\"|00|\";",
     ];
     for options in wrong {
         let text = format!("alert tcp any any -> any any ({options} sid:1;)");
