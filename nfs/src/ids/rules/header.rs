@@ -60,12 +60,15 @@ pub(super) fn cut(text: &[u8]) -> Read<Cut<'_>> {
         }
         at += length;
     }
-    match trimmed.last() {
-        Some(b')') if trimmed.len() > at + 1 => {
-            Ok(Cut { words, options: at + 1..trimmed.len() - 1 })
-        }
-        _ => broken(trimmed.len(), "the rule does not end with `)`"),
+    // Brackets more or less than one are forgiven, as Suricata does; an option without its end is not.
+    let bracket = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'(' | b')');
+    let rest = trimmed.get(at..).unwrap_or_default();
+    let start = at + rest.iter().take_while(|b| bracket(b)).count();
+    let end = trimmed.len() - rest.iter().rev().take_while(|b| bracket(b)).count();
+    if start >= end {
+        return broken(at, "the rule has no options in its brackets");
     }
+    Ok(Cut { words, options: start..end })
 }
 
 /// Reads a header from its words.

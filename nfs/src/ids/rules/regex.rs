@@ -237,8 +237,8 @@ impl Scratch {
     }
 
     fn cache(&mut self, id: u64, regex: &meta::Regex) -> &mut meta::Cache {
-        let places = self.caches.len();
-        let place = usize::try_from(id).unwrap_or(0) % places;
+        let place = usize::try_from(id).unwrap_or(0) % self.caches.len();
+        // `new` makes at least one.
         let cached = &mut self.caches[place];
         if cached.as_ref().is_none_or(|(owner, _)| *owner != id) {
             *cached = None;

@@ -161,15 +161,24 @@ fn headers_that_are_none_are_refused_where_they_are_wrong() {
         ("alert tcp any any -> any (sid:1;)", 25),
         ("alert tcp any any -> any any any (sid:1;)", 30),
         ("alert tcp any any -> any any sid:1;", 30),
-        ("alert tcp any any -> any any (sid:1;) x", 40),
+        ("alert tcp any any -> any any (sid:1;) x", 37),
         ("alert tcp any any -> any any (sid:1)", 31),
         ("alert tcp any any -> $NOWHERE any (sid:1;)", 22),
+        ("alert tcp any any -> any any (", 30),
+        ("alert tcp any any -> any any ()", 30),
     ];
     for (text, column) in cases {
         assert_eq!(broken(text).1, column, "{text}: {}", broken(text).0);
     }
     assert_eq!(skipped("alert smb any any -> any any (sid:1;)"), "smb");
     assert_eq!(skipped("alert tcp any any => any any (sid:1;)"), "=>");
+}
+
+#[test]
+fn brackets_of_which_there_are_too_many_or_too_few_are_forgiven() {
+    for options in ["(sid:1;", "( sid:1; )\t\r", "((sid:1;))", "(sid:1;))"] {
+        assert_eq!(rule(&format!("alert tcp any any -> any any {options}")).sid, 1);
+    }
 }
 
 #[test]
