@@ -1,7 +1,7 @@
 //! The guess of a TCP flow's protocol by its first bytes, as Suricata's patterns and probes do.
 //!
 //! A pattern is looked for at the start of a direction. While the bytes so far are the start of one, more are waited for: at
-//! most [`FIRSTS`] a direction are kept, and given to the parser once it is known.
+//! most 32 bytes a direction are kept, and given to the parser once it is known.
 
 use super::event::Event;
 use super::{Direction, Pickup, Ports, Protocol, dns};

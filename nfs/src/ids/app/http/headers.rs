@@ -76,6 +76,11 @@ impl Headers {
         events: &mut Events,
         limits: &Limits,
     ) -> Step {
+        if self.raw.capacity() == 0 {
+            // Mostly all of them are there.
+            self.raw.reserve(input.len().min(USUAL_BYTES));
+            self.list.reserve(USUAL_COUNT);
+        }
         loop {
             let end = memchr::memchr(b'\n', input).map(|at| at + 1);
             let (part, rest) =
@@ -208,6 +213,10 @@ impl Value {
 fn is_token(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7e) && !b"()<>@,;:\\\"/[]?={}".contains(&byte) && !is_space(byte)
 }
+
+/// Of the headers of a message.
+const USUAL_BYTES: usize = 1 << 10;
+const USUAL_COUNT: usize = 8;
 
 /// Beyond so many repetitions of names already repeated, values are dropped, as libhtp does.
 const MOST_REPETITIONS: usize = 64;

@@ -321,16 +321,18 @@ impl Exchange {
         let in_header = self.request.headers.get(b"host");
         let in_uri = self.parts().host.some_of(&self.request.line);
         let is_new = self.request_protocol.of(&self.request.line).ends_with(b"1.1");
-        let name = |host: &[u8]| super::uri::host_and_port(trim(host)).0.to_ascii_lowercase();
+        let in_header = in_header.map(|host| super::uri::host_and_port(trim(host)).0);
         match (in_uri, in_header) {
             (_, None) if is_new => events.add(MISSING_HOST),
-            (Some(one), Some(other)) if name(one) != name(other) => events.add(AMBIGUOUS_HOST),
+            (Some(one), Some(other)) if !one.eq_ignore_ascii_case(other) => {
+                events.add(AMBIGUOUS_HOST);
+            }
             _ => {}
         }
         if in_uri.is_some_and(|host| !is_host(host)) {
             events.add(INVALID_URI_HOST);
         }
-        if in_header.is_some_and(|host| !is_host(&name(host))) {
+        if in_header.is_some_and(|host| !is_host(host)) {
             events.add(INVALID_HEADER_HOST);
         }
     }
