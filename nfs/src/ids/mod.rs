@@ -1,4 +1,5 @@
 //! Looks into packets and streams for what rules of the Suricata and Snort language describe.
 pub mod app;
+pub mod buffer;
 pub mod rules;
 pub mod stream;

@@ -1,6 +1,6 @@
 //! `content` and the keywords that qualify the one before them.
 
-use super::buffer::Buffer;
+use crate::ids::buffer::Buffer;
 use super::draft::Draft;
 use super::inspect::{Content, FastPatternWish, Presence, Test, Value as Amount};
 use super::mistake::{Read, broken};

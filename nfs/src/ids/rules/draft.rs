@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::Setup;
 use super::address::{Addresses, Ports};
-use super::buffer::{App, Buffer, Instances};
+use crate::ids::buffer::{App, Buffer, Instances};
 use super::inspect::{Content, Inspect, Test};
 use super::mistake::{Read, broken};
 use super::packet::PacketTest;

@@ -3,7 +3,7 @@
 //! The checks are those that Suricata makes, so that a rule that loads there loads here; of two answers that are both
 //! right, its own is taken (`https://docs.suricata.io/en/latest/rules/rule-types.html`).
 
-use super::buffer::{App, Buffer, Origin, Side};
+use crate::ids::buffer::{App, Buffer, Origin, Side};
 use super::draft::Draft;
 use super::fast_pattern;
 use super::inspect::{Inspect, Presence, Test, Value};

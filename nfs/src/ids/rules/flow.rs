@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::buffer::Side;
+use crate::ids::buffer::Side;
 use super::draft::Draft;
 use super::mistake::{Read, broken};
 use super::number::number;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::address::{self, Addresses};
-use super::buffer::App;
+use crate::ids::buffer::App;
 use super::draft::Shared;
 use super::mistake::{Read, broken, unsupported};
 use super::rule::{Action, Direction, Header, Protocol, RejectTo};

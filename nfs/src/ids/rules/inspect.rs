@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::buffer::Buffer;
+use crate::ids::buffer::Buffer;
 use super::number::Compare;
 use super::regex::Regex;
 use super::transform::Transform;

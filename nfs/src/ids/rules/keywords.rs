@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::buffer::{App, BUFFERS, Buffer};
+use crate::ids::buffer::{App, BUFFERS, Buffer};
 use super::content;
 use super::draft::Draft;
 use super::inspect::{Content, Presence, Test};

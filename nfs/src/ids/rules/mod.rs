@@ -28,7 +28,6 @@
 //! Differs: `=>` rules are skipped, and so are the protocols and keywords that no table here has.
 
 mod address;
-mod buffer;
 mod bytes;
 mod class;
 mod classes;
@@ -63,7 +62,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use self::address::{Addresses, Ports};
-pub use self::buffer::{App, BUFFERS, Buffer, BufferInfo, Instances, Origin, Side};
+pub use super::buffer::{App, BUFFERS, Buffer, BufferInfo, Instances, Origin, Side};
 pub use self::classes::{BadClass, Classes};
 pub use self::inspect::{
     Arithmetic, Base64Decode, ByteExtract, ByteJump, ByteMath, ByteTest, Capture, CaptureScope,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::buffer::Buffer;
+use crate::ids::buffer::Buffer;
 use super::draft::Draft;
 use super::inspect::{Capture, CaptureScope, From, Pcre, Presence, Test};
 use super::mistake::{Read, broken, unsupported};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::address::{Addresses, Ports};
-use super::buffer::{App, Side};
+use crate::ids::buffer::{App, Side};
 use super::inspect::Inspect;
 use super::number::Compare;
 use super::packet::PacketTest;

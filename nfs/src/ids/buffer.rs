@@ -1,4 +1,7 @@
 //! The buffers that contents are looked for in, by the names that rules give them.
+//!
+//! Rules name them, packets and transactions ([`super::app::Transaction`]) answer with their bytes: both know a buffer by
+//! [`Buffer`] and nothing else, so that neither needs the other.
 
 /// A protocol of applications that rules may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,7 +18,7 @@ pub enum App {
 
 impl App {
     /// By the words that rules have for it.
-    pub(super) fn of(word: &str) -> Option<Self> {
+    pub fn of(word: &str) -> Option<Self> {
         match word {
             "http" | "http1" => Some(Self::Http),
             "dns" => Some(Self::Dns),
@@ -48,7 +51,7 @@ pub enum Side {
 /// Of what a buffer is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A packet's payload and the stream: [`super::Scope`] says of a rule which of them.
+    /// A packet's payload and the stream: a rule's scope says which of them.
     Payload,
     /// A header of a packet.
     Header,
@@ -127,6 +130,7 @@ macro_rules! buffers {
 }
 
 const HTTP: Origin = Origin::Transaction(App::Http);
+const DNS: Origin = Origin::Transaction(App::Dns);
 const TLS: Origin = Origin::Transaction(App::Tls);
 const SSH: Origin = Origin::Transaction(App::Ssh);
 const SERVER: Option<Side> = Some(Side::ToServer);
@@ -209,35 +213,71 @@ buffers! {
     /// The body of a request or a response, its encoding undone.
     FileData "file.data" ["file_data"] None, None, Origin::File, None, 2, Many;
     /// The name of a question.
-    DnsQuery "dns.query" ["dns_query"] None, None, Origin::Transaction(App::Dns), None, 2, Many;
+    DnsQuery "dns.query" ["dns_query"] None, None, DNS, SERVER, 2, Many;
+    /// The name of a question, of queries and responses.
+    DnsQueriesName "dns.queries.rrname" ["dns.query.name"] None, None, DNS, None, 2, Many;
+    /// The name that an answer is about.
+    DnsAnswersName "dns.answers.rrname" ["dns.answer.name"] None, None, DNS, None, 2, Many;
+    /// The name that an authority is about.
+    DnsAuthoritiesName "dns.authorities.rrname" [] None, None, DNS, None, 2, Many;
+    /// The name that an additional record is about.
+    DnsAdditionalsName "dns.additionals.rrname" [] None, None, DNS, None, 2, Many;
     /// The name that a client hello asks for.
     TlsSni "tls.sni" ["tls_sni"] None, None, TLS, SERVER, 2, One;
     /// The subject of a server's certificate.
     TlsCertSubject "tls.cert_subject" ["tls_cert_subject"] None, None, TLS, None, 2, Many;
+    /// The issuer of a server's certificate.
+    TlsCertIssuer "tls.cert_issuer" ["tls_cert_issuer"] None, None, TLS, None, 2, One;
+    /// The serial number of a server's certificate, `0A:1B`.
+    TlsCertSerial "tls.cert_serial" ["tls_cert_serial"] None, None, TLS, None, 2, One;
+    /// The SHA-1 of a server's certificate, `0a:1b`.
+    TlsCertFingerprint "tls.cert_fingerprint" ["tls_cert_fingerprint"] None, None, TLS, None, 2, One;
+    /// A name that a server's certificate is for as well.
+    TlsSubjectAltName "tls.subjectaltname" [] None, None, TLS, CLIENT, 2, Many;
+    /// A certificate of the chain, in DER.
+    TlsCerts "tls.certs" [] None, None, TLS, None, 2, Many;
+    /// A protocol that a client offers or a server chose.
+    TlsAlpn "tls.alpn" [] None, None, TLS, None, 2, Many;
+    /// What the fingerprint of a client hello is the hash of.
+    Ja3String "ja3.string" ["ja3_string"] None, None, TLS, SERVER, 2, One;
+    /// The fingerprint of a server hello, 32 hexadecimal digits.
+    Ja3sHash "ja3s.hash" [] None, None, TLS, CLIENT, 2, One;
+    /// What the fingerprint of a server hello is the hash of.
+    Ja3sString "ja3s.string" [] None, None, TLS, CLIENT, 2, One;
+    /// The newer fingerprint of a client hello.
+    Ja4Hash "ja4.hash" [] None, None, TLS, SERVER, 2, One;
     /// The fingerprint of a client hello, 32 hexadecimal digits.
     Ja3Hash "ja3.hash" ["ja3_hash"] None, None, TLS, SERVER, 2, One;
     /// The version in an SSH banner.
     SshProto "ssh.proto" ["ssh_proto"] None, None, SSH, None, 2, One;
     /// The software in an SSH banner.
     SshSoftware "ssh.software" ["ssh_software"] None, None, SSH, None, 2, One;
+    /// The fingerprint of a client's key exchange.
+    SshHassh "ssh.hassh" ["ssh-hassh"] None, None, SSH, SERVER, 2, One;
+    /// What the fingerprint of a client's key exchange is the hash of.
+    SshHasshString "ssh.hassh.string" ["ssh-hassh-string"] None, None, SSH, SERVER, 2, One;
+    /// The fingerprint of a server's key exchange.
+    SshHasshServer "ssh.hassh.server" ["ssh-hassh-server"] None, None, SSH, CLIENT, 2, One;
+    /// What the fingerprint of a server's key exchange is the hash of.
+    SshHasshServerString "ssh.hassh.server.string" ["ssh-hassh-server-string"] None, None, SSH, CLIENT, 2, One;
     /// What `base64_decode` made of another buffer.
     Base64Data "base64_data" [] None, None, Origin::Decoded, None, 3, One;
 }
 
 impl Buffer {
     /// The sticky buffer of this keyword.
-    pub(super) fn of(keyword: &str) -> Option<Self> {
+    pub fn of(keyword: &str) -> Option<Self> {
         let named = |b: &&BufferInfo| b.name == keyword || b.aliases.contains(&keyword);
         BUFFERS.iter().find(named).map(|b| b.buffer)
     }
 
     /// The buffer into which this keyword puts the content before it.
-    pub(super) fn of_modifier(keyword: &str) -> Option<Self> {
+    pub fn of_modifier(keyword: &str) -> Option<Self> {
         BUFFERS.iter().find(|b| b.modifier == Some(keyword)).map(|b| b.buffer)
     }
 
     /// The buffer of a flag of `pcre`.
-    pub(super) fn of_flag(flag: u8) -> Option<Self> {
+    pub fn of_flag(flag: u8) -> Option<Self> {
         BUFFERS.iter().find(|b| b.flag == Some(flag)).map(|b| b.buffer)
     }
 
