@@ -6,6 +6,7 @@ mod testkit;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::thread::{CpuSet, sched_setaffinity};
 use testkit::{BRIDGED, Driver, Rig, is_root, skip};
 
 const BRIDGE: &str = "ports: { lan: \"${LAN}\", wan: \"${WAN}\" }\n\
@@ -115,19 +116,47 @@ fn parts(rig: &Rig, before: [Duration; 2], since: Instant) -> [f64; 2] {
     [0, 1].map(|i| (now[i] - before[i]).as_secs_f64() / passed)
 }
 
-/// The bounds of a mode in which a worker does not poll, beside polling in the same run.
-fn gives_the_cpu_away_and_wakes_at_once(poll: &Seen, other: &Seen, most: f64) {
+/// How long this machine takes to wake a thread on a CPU that is halted, in microseconds: of a hundred times, the middle
+/// one and the 99th. In a virtual machine it is the host that wakes the CPU.
+fn own_wakes() -> [f64; 2] {
+    let on = |cpu: usize| {
+        let mut only = CpuSet::new();
+        only.set(cpu);
+        sched_setaffinity(None, &only).unwrap();
+    };
+    let (send, received) = std::sync::mpsc::channel::<Instant>();
+    let sleeper = std::thread::spawn(move || -> Vec<f64> {
+        on(WORKERS_CPU);
+        received.iter().map(|sent| 1e6 * sent.elapsed().as_secs_f64()).collect()
+    });
+    let waker = std::thread::spawn(move || {
+        on(0);
+        for _ in 0..PINGS {
+            std::thread::sleep(Duration::from_millis(20));
+            send.send(Instant::now()).unwrap();
+        }
+    });
+    waker.join().unwrap();
+    let mut times = sleeper.join().unwrap();
+    times.sort_by(f64::total_cmp);
+    [times[PINGS / 2], times[PINGS - 1 - PINGS / 100]]
+}
+
+/// The bounds of a mode in which a worker does not poll, beside polling in the same run: so much of a CPU, and 100 us
+/// besides what the machine itself takes to wake anybody.
+fn gives_the_cpu_away_and_wakes_at_once(poll: &Seen, other: &Seen, most: f64, own: [f64; 2]) {
+    let [own_middle, own_late] = own;
     assert!(median(&poll.wanted) > 0.9, "the control: it wants all that there is: {poll:?}");
     assert!(median(&other.cpu) < most, "{other:?}");
     // What else the machine does makes some turns worse, and none better: the best one of each counts.
     let longer = least(&other.middle) - least(&poll.middle);
-    assert!(longer < 100.0, "{longer:.0} us longer: {poll:?} {other:?}");
+    assert!(longer < 100.0 + own_middle, "{longer:.0} us longer: {poll:?} {other:?}");
     // A worker that does not even get the CPU when it polls says nothing of one packet in a hundred.
     if median(&poll.cpu) < 0.9 {
         return println!("the machine is too busy to tell one packet in a hundred");
     }
     let longer = least(&other.late) - least(&poll.late);
-    assert!(longer < 100.0, "{longer:.0} us longer, of 99 in 100: {poll:?} {other:?}");
+    assert!(longer < 100.0 + own_late, "{longer:.0} us longer, of 99 in 100: {poll:?} {other:?}");
 }
 
 #[test]
@@ -139,7 +168,7 @@ fn an_idle_worker_pauses_and_wakes_within_100_microseconds() {
     let rig = Rig::start(text(&chain.path));
     let [poll, pause] = by_turns(&rig, &chain, ["poll", "pause"], "10.99.0.2");
     // In a virtual machine a pause takes 17 us of CPU time, and a third of that elsewhere.
-    gives_the_cpu_away_and_wakes_at_once(&poll, &pause, 0.4);
+    gives_the_cpu_away_and_wakes_at_once(&poll, &pause, 0.4, [0.0; 2]);
     rig.finish();
 }
 
@@ -155,7 +184,13 @@ fn an_idle_worker_sleeps_until_a_device_or_an_order_wakes_it() {
     };
     rig.wait_until("a ping passes", || rig.succeeds("lan", "ping -c1 -W1 10.99.0.2"));
     let [poll, interrupt] = by_turns(&rig, &chain, ["poll", "interrupt"], "10.99.0.2");
-    gives_the_cpu_away_and_wakes_at_once(&poll, &interrupt, 0.05);
+    // It sleeps now, as it did in the last turn: its CPU is halted.
+    let own = own_wakes();
+    println!(
+        "the machine wakes a thread within {:.0} us, 99 of 100 within {:.0} us",
+        own[0], own[1]
+    );
+    gives_the_cpu_away_and_wakes_at_once(&poll, &interrupt, 0.05, own);
     // Flows end by their time while the worker sleeps, and orders wake it.
     rig.wait_until("the pings' flows end", || rig.ask(&["flows"]).is_empty());
     rig.finish();
@@ -185,3 +220,5 @@ fn where_a_driver_has_no_interrupts_workers_pause_and_the_log_names_the_port() {
 /// In one turn of a mode.
 const PINGS: usize = 100;
 const TURNS: usize = 7;
+/// The rig's `-l 0,1` has its worker there.
+const WORKERS_CPU: usize = 1;
