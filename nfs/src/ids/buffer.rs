@@ -48,6 +48,21 @@ pub enum Side {
     ToClient,
 }
 
+impl Side {
+    /// The other one.
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::ToServer => Self::ToClient,
+            Self::ToClient => Self::ToServer,
+        }
+    }
+
+    /// 0 and 1.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// Of what a buffer is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {

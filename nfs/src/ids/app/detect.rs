@@ -4,7 +4,7 @@
 //! most 32 bytes a direction are kept, and given to the parser once it is known.
 
 use super::event::Event;
-use super::{Direction, Pickup, Ports, Protocol, dns};
+use super::{Pickup, Ports, Protocol, Side, dns};
 
 /// What the bytes so far tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Guesser {
     ports: Ports,
     pickup: Pickup,
     sides: [First; 2],
-    first: Option<Direction>,
+    first: Option<Side>,
 }
 
 /// The first bytes of a direction.
@@ -56,7 +56,7 @@ impl Guesser {
     }
 
     /// Takes bytes of a direction: how many of them were kept, and what they tell.
-    pub fn add(&mut self, direction: Direction, bytes: &[u8]) -> (usize, Guess) {
+    pub fn add(&mut self, direction: Side, bytes: &[u8]) -> (usize, Guess) {
         if bytes.is_empty() {
             return (0, Guess::Open);
         }
@@ -96,7 +96,7 @@ impl Guesser {
     }
 
     /// Nothing more is learnt from a direction: it ended, or bytes are missing.
-    pub fn give_up(&mut self, direction: Direction) {
+    pub fn give_up(&mut self, direction: Side) {
         self.sides[direction.index()].is_hopeless = true;
     }
 
@@ -114,7 +114,7 @@ impl Guesser {
     }
 
     /// What to remark, now that `known` told the protocol: the other direction did not, or the server spoke first.
-    pub fn disagreement(&self, known: Direction, protocol: Protocol) -> Option<Event> {
+    pub fn disagreement(&self, known: Side, protocol: Protocol) -> Option<Event> {
         if !matches!(protocol, Protocol::Http | Protocol::Tls | Protocol::Dns | Protocol::Ssh) {
             return None;
         }
@@ -123,7 +123,7 @@ impl Guesser {
             return Some(ONE_DIRECTION);
         }
         let is_asked_first = matches!(protocol, Protocol::Http | Protocol::Tls | Protocol::Dns);
-        let server_first = self.pickup == Pickup::Start && self.first == Some(Direction::ToClient);
+        let server_first = self.pickup == Pickup::Start && self.first == Some(Side::ToClient);
         (is_asked_first && server_first).then_some(WRONG_DIRECTION)
     }
 }
@@ -135,7 +135,7 @@ impl First {
 }
 
 /// What the first bytes of a direction are.
-fn look(seen: &[u8], direction: Direction, ports: Ports) -> Sight {
+fn look(seen: &[u8], direction: Side, ports: Ports) -> Sight {
     let mut best = Sight::Nothing;
     for sight in
         [words(seen, direction), tls(seen, direction), smb(seen), dns_probe(seen, direction, ports)]
@@ -150,10 +150,10 @@ fn look(seen: &[u8], direction: Direction, ports: Ports) -> Sight {
 }
 
 /// Protocols of text: a word at the start.
-fn words(seen: &[u8], direction: Direction) -> Sight {
+fn words(seen: &[u8], direction: Side) -> Sight {
     let words = match direction {
-        Direction::ToServer => TO_SERVER,
-        Direction::ToClient => TO_CLIENT,
+        Side::ToServer => TO_SERVER,
+        Side::ToClient => TO_CLIENT,
     };
     let mut best = Sight::Nothing;
     for (word, protocol) in words {
@@ -166,8 +166,8 @@ fn words(seen: &[u8], direction: Direction) -> Sight {
         }
     }
     match (direction, http_method(seen)) {
-        (Direction::ToServer, Sight::Nothing) | (Direction::ToClient, _) => best,
-        (Direction::ToServer, sight) => sight,
+        (Side::ToServer, Sight::Nothing) | (Side::ToClient, _) => best,
+        (Side::ToServer, sight) => sight,
     }
 }
 
@@ -186,18 +186,18 @@ fn http_method(seen: &[u8]) -> Sight {
 }
 
 /// A handshake's record of a version that exists, an alert, or a hello of SSLv2.
-fn tls(seen: &[u8], direction: Direction) -> Sight {
+fn tls(seen: &[u8], direction: Side) -> Sight {
     let at = |place: usize| seen.get(place).copied();
     match (at(0), at(1), at(2)) {
         (Some(0x16), None, _) | (Some(0x16), Some(3), None) => Sight::Partial,
         (Some(0x16), Some(3), Some(0..=4)) => Sight::Is(Protocol::Tls),
-        (Some(0x15), Some(3), Some(0..=4)) if direction == Direction::ToClient => {
+        (Some(0x15), Some(3), Some(0..=4)) if direction == Side::ToClient => {
             Sight::Is(Protocol::Tls)
         }
-        (Some(0x15), None, _) | (Some(0x15), Some(3), None) if direction == Direction::ToClient => {
+        (Some(0x15), None, _) | (Some(0x15), Some(3), None) if direction == Side::ToClient => {
             Sight::Partial
         }
-        (Some(first), second, third) if first & 0x80 != 0 && direction == Direction::ToServer => {
+        (Some(first), second, third) if first & 0x80 != 0 && direction == Side::ToServer => {
             match (second, third, at(3), at(4)) {
                 (Some(_), Some(1), Some(0), Some(2)) | (Some(_), Some(1), Some(3), Some(0..=4)) => {
                     Sight::Is(Protocol::Tls)
@@ -225,7 +225,7 @@ fn smb(seen: &[u8]) -> Sight {
 }
 
 /// A length and a header of DNS that make sense, on its port.
-fn dns_probe(seen: &[u8], direction: Direction, ports: Ports) -> Sight {
+fn dns_probe(seen: &[u8], direction: Side, ports: Ports) -> Sight {
     if ports.server != dns::PORT {
         return Sight::Nothing;
     }
@@ -265,7 +265,7 @@ const WRONG_DIRECTION: Event = Event::detection("APPLAYER_WRONG_DIRECTION_FIRST_
 mod tests {
     use super::*;
 
-    fn guess(ports: Ports, pickup: Pickup, direction: Direction, bytes: &[u8]) -> Guess {
+    fn guess(ports: Ports, pickup: Pickup, direction: Side, bytes: &[u8]) -> Guess {
         Guesser::new(ports, pickup).add(direction, bytes).1
     }
 
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn first_bytes_tell_the_protocol_whatever_the_port() {
-        let of = |bytes: &[u8]| guess(WEB, Pickup::Start, Direction::ToServer, bytes);
+        let of = |bytes: &[u8]| guess(WEB, Pickup::Start, Side::ToServer, bytes);
         let known = |protocol| Guess::Known { protocol, is_swapped: false };
         assert_eq!(of(b"GET / HTTP/1.1\r\n"), known(Protocol::Http));
         assert_eq!(of(b"BASELINE-CONTROL /"), known(Protocol::Http));
@@ -289,8 +289,8 @@ mod tests {
         let word = b"OPTIONS * HTTP/1.1";
         for cut in 1..8 {
             let mut guesser = Guesser::new(WEB, Pickup::Start);
-            assert_eq!(guesser.add(Direction::ToServer, &word[..cut]).1, Guess::Open, "{cut}");
-            let (_, guess) = guesser.add(Direction::ToServer, &word[cut..]);
+            assert_eq!(guesser.add(Side::ToServer, &word[..cut]).1, Guess::Open, "{cut}");
+            let (_, guess) = guesser.add(Side::ToServer, &word[cut..]);
             assert!(matches!(guess, Guess::Known { protocol: Protocol::Http, .. }), "{cut}");
         }
     }
@@ -298,13 +298,13 @@ mod tests {
     #[test]
     fn a_flow_fails_when_neither_direction_tells() {
         let mut guesser = Guesser::new(WEB, Pickup::Start);
-        assert_eq!(guesser.add(Direction::ToServer, b"hello").1, Guess::Open);
-        assert_eq!(guesser.add(Direction::ToClient, b"world").1, Guess::Hopeless);
+        assert_eq!(guesser.add(Side::ToServer, b"hello").1, Guess::Open);
+        assert_eq!(guesser.add(Side::ToClient, b"world").1, Guess::Hopeless);
     }
 
     #[test]
     fn a_request_in_the_servers_direction_turns_a_flow_met_in_its_middle() {
-        let of = |pickup| guess(WEB, pickup, Direction::ToClient, b"GET / HTTP/1.1\r\n");
+        let of = |pickup| guess(WEB, pickup, Side::ToClient, b"GET / HTTP/1.1\r\n");
         let turned = Guess::Known { protocol: Protocol::Http, is_swapped: true };
         assert_eq!(of(Pickup::Midstream), turned);
         assert_eq!(of(Pickup::Start), Guess::Open);
@@ -315,7 +315,7 @@ mod tests {
         let query = b"\x00\x1d\x10\x32\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x06google";
         let of = |server| {
             let ports = Ports { client: 40000, server };
-            guess(ports, Pickup::Start, Direction::ToServer, query)
+            guess(ports, Pickup::Start, Side::ToServer, query)
         };
         assert_eq!(of(53), Guess::Known { protocol: Protocol::Dns, is_swapped: false });
         assert_eq!(of(54), Guess::Open);

@@ -38,34 +38,11 @@ mod text;
 pub mod tls;
 mod transaction;
 
+pub use super::buffer::Side;
 pub use transaction::{BodyView, Fields, Ready, Stage, Transaction, Transactions};
 
 use detect::{Guess, Guesser};
 use event::{Event, Events};
-
-/// A direction of a flow. The server is whom the opener calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From the opener.
-    ToServer,
-    /// To the opener.
-    ToClient,
-}
-
-impl Direction {
-    /// The other one.
-    pub fn opposite(self) -> Self {
-        match self {
-            Self::ToServer => Self::ToClient,
-            Self::ToClient => Self::ToServer,
-        }
-    }
-
-    /// 0 and 1.
-    pub fn index(self) -> usize {
-        self as usize
-    }
-}
 
 /// What a flow speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -198,10 +175,10 @@ impl Default for Limits {
 
 impl Limits {
     /// How far into the body of a direction's messages rules look.
-    pub fn body(&self, direction: Direction) -> u64 {
+    pub fn body(&self, direction: Side) -> u64 {
         match direction {
-            Direction::ToServer => self.request_body,
-            Direction::ToClient => self.response_body,
+            Side::ToServer => self.request_body,
+            Side::ToClient => self.response_body,
         }
     }
 }
@@ -311,7 +288,7 @@ impl App {
     ///
     /// # Cost
     /// Linear in the bytes, however they are cut. See [`http`] for figures.
-    pub fn feed(&mut self, direction: Direction, input: Input<'_>, limits: &Limits) -> Progress {
+    pub fn feed(&mut self, direction: Side, input: Input<'_>, limits: &Limits) -> Progress {
         if matches!(self.state, State::Guessing(_)) {
             return self.guess(direction, input, limits);
         }
@@ -319,7 +296,7 @@ impl App {
     }
 
     /// Gathers first bytes until they tell the protocol, then hands them to its parser.
-    fn guess(&mut self, direction: Direction, input: Input<'_>, limits: &Limits) -> Progress {
+    fn guess(&mut self, direction: Side, input: Input<'_>, limits: &Limits) -> Progress {
         let State::Guessing(guesser) = &mut self.state else { return Progress::default() };
         let bytes = match input {
             Input::Bytes(bytes) => bytes,
@@ -351,7 +328,7 @@ impl App {
         let direction = if is_swapped { direction.opposite() } else { direction };
         self.begin(protocol);
         let mut progress = Progress { is_swapped, has_news: true, ..Progress::default() };
-        let sides = [Direction::ToServer, Direction::ToClient];
+        let sides = [Side::ToServer, Side::ToClient];
         for (side, (first, lost)) in sides.into_iter().zip(firsts) {
             if lost > 0 {
                 self.parse(side, Input::Bytes(&first), limits);
@@ -369,7 +346,7 @@ impl App {
         progress
     }
 
-    fn parse(&mut self, direction: Direction, input: Input<'_>, limits: &Limits) -> Progress {
+    fn parse(&mut self, direction: Side, input: Input<'_>, limits: &Limits) -> Progress {
         let txs = &mut self.transactions;
         let outcome = match &mut self.state {
             State::Http(http) => http.feed(direction, input, txs, limits),
@@ -404,7 +381,7 @@ impl App {
                 }
                 self.original = self.original.or(self.protocol);
                 self.state = State::Guessing(Box::new(Guesser::new(self.ports, Pickup::Start)));
-                let mut steps = vec![(Direction::ToServer, held.as_slice())];
+                let mut steps = vec![(Side::ToServer, held.as_slice())];
                 if let Input::Bytes(bytes) = input {
                     steps.push((direction, bytes.get(outcome.consumed..).unwrap_or_default()));
                     progress.consumed = bytes.len();
@@ -445,8 +422,8 @@ impl App {
     fn stop(&mut self) {
         self.protocol = self.protocol.or(Some(Protocol::Failed));
         self.state = State::Ignored;
-        self.transactions.finish(Direction::ToServer);
-        self.transactions.finish(Direction::ToClient);
+        self.transactions.finish(Side::ToServer);
+        self.transactions.finish(Side::ToClient);
     }
 }
 

@@ -5,7 +5,7 @@ use md5::{Digest, Md5};
 use super::event::{Event, Events};
 use super::reader::Reader;
 use super::text::{Span, chomp, hex, split_at_first};
-use super::{Direction, Fields, Input, Limits, Next, Outcome, Stage, Transactions};
+use super::{Fields, Input, Limits, Next, Outcome, Side, Stage, Transactions};
 use crate::ids::buffer::Buffer;
 
 /// What is known of a connection.
@@ -46,12 +46,12 @@ impl End {
 
 impl Session {
     /// `client` and `server` of records: of whom a direction's bytes are.
-    pub fn end(&self, direction: Direction) -> &End {
+    pub fn end(&self, direction: Side) -> &End {
         &self.ends[direction.index()]
     }
 
     /// See [`crate::ids::app::Transaction::buffer_at`].
-    pub(crate) fn buffer(&self, buffer: Buffer, direction: Direction) -> Option<&[u8]> {
+    pub(crate) fn buffer(&self, buffer: Buffer, direction: Side) -> Option<&[u8]> {
         let end = self.end(direction);
         match buffer {
             Buffer::SshProto => end.proto(),
@@ -74,11 +74,11 @@ impl Session {
 #[derive(Debug)]
 pub struct Ssh {
     id: u64,
-    sides: [Side; 2],
+    sides: [Half; 2],
 }
 
 #[derive(Debug, Default)]
-struct Side {
+struct Half {
     step: Step,
     /// The banner, a packet's header, or a key exchange, as far as it came.
     held: Vec<u8>,
@@ -118,7 +118,7 @@ impl Ssh {
 
     pub(super) fn feed(
         &mut self,
-        direction: Direction,
+        direction: Side,
         input: Input<'_>,
         txs: &mut Transactions,
         limits: &Limits,
@@ -156,11 +156,11 @@ impl Ssh {
     }
 }
 
-impl Side {
+impl Half {
     /// Takes bytes; how far the direction is now.
     fn take(
         &mut self,
-        direction: Direction,
+        direction: Side,
         mut input: &[u8],
         (end, events): (&mut End, &mut Events),
         limits: &Limits,
@@ -281,7 +281,7 @@ impl End {
 }
 
 /// String and MD5 of what a side offers for its direction: key exchange, encryption, MAC, compression.
-fn hassh(body: &[u8], direction: Direction) -> Option<(Vec<u8>, Vec<u8>)> {
+fn hassh(body: &[u8], direction: Side) -> Option<(Vec<u8>, Vec<u8>)> {
     let mut fields = Reader::new(body);
     fields.take(COOKIE_LEN)?;
     let mut lists = [&[][..]; 8];
@@ -291,8 +291,8 @@ fn hassh(body: &[u8], direction: Direction) -> Option<(Vec<u8>, Vec<u8>)> {
     }
     let [kex, _keys, ciphers_up, ciphers_down, macs_up, macs_down, packs_up, packs_down] = lists;
     let string = match direction {
-        Direction::ToServer => [kex, ciphers_up, macs_up, packs_up],
-        Direction::ToClient => [kex, ciphers_down, macs_down, packs_down],
+        Side::ToServer => [kex, ciphers_up, macs_up, packs_up],
+        Side::ToClient => [kex, ciphers_down, macs_down, packs_down],
     }
     .join(&b';');
     let hash = hex(&Md5::digest(&string));

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::{App, Direction, Fields, Input, Limits, Pickup, Ports, Progress, Transaction};
+use super::{App, Fields, Input, Limits, Pickup, Ports, Progress, Side, Transaction};
 use crate::ids::buffer::BUFFERS;
 
-pub const UP: Direction = Direction::ToServer;
-pub const DOWN: Direction = Direction::ToClient;
+pub const UP: Side = Side::ToServer;
+pub const DOWN: Side = Side::ToClient;
 pub const WEB: Ports = Ports { client: 40000, server: 80 };
 
 /// A flow with its owner.
@@ -26,7 +26,7 @@ impl Talk {
     }
 
     /// Feeds all of it, as an owner that frees nothing does.
-    pub fn say(&mut self, direction: Direction, bytes: &[u8]) -> Progress {
+    pub fn say(&mut self, direction: Side, bytes: &[u8]) -> Progress {
         let mut rest = bytes;
         loop {
             let progress = self.app.feed(direction, Input::Bytes(rest), &self.limits);
@@ -51,7 +51,7 @@ impl Talk {
     }
 
     /// A buffer as text.
-    pub fn text(&self, id: u64, name: &str, direction: Direction) -> String {
+    pub fn text(&self, id: u64, name: &str, direction: Side) -> String {
         let info = BUFFERS.iter().find(|info| info.name == name).unwrap();
         self.tx(id).buffer(info.buffer, direction).map_or("-".into(), text)
     }
@@ -101,7 +101,7 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// A conversation has the same picture whole, cut once anywhere, and byte by byte. Returns it.
-pub fn same_however_cut(new: impl Fn() -> Talk, pieces: &[(Direction, &[u8])]) -> String {
+pub fn same_however_cut(new: impl Fn() -> Talk, pieces: &[(Side, &[u8])]) -> String {
     let picture = |cut: &dyn Fn(usize, usize) -> bool| {
         let mut talk = new();
         for (number, (direction, bytes)) in pieces.iter().enumerate() {

@@ -7,7 +7,7 @@ use super::event::{Event, Events};
 use super::http::Exchange;
 use super::ssh::Session as Ssh;
 use super::tls::Session as Tls;
-use super::{Direction, Limits, Protocol};
+use super::{Limits, Protocol};
 use crate::ids::buffer::{App as Application, Buffer, Instances, Side};
 
 /// How far a side of a transaction is. What each means by protocol:
@@ -124,12 +124,12 @@ impl Transaction {
     }
 
     /// How far a side is.
-    pub fn stage(&self, direction: Direction) -> Stage {
+    pub fn stage(&self, direction: Side) -> Stage {
         self.stages[direction.index()]
     }
 
     /// Up to where a side was inspected.
-    pub fn inspected(&self, direction: Direction) -> Stage {
+    pub fn inspected(&self, direction: Side) -> Stage {
         self.inspected[direction.index()]
     }
 
@@ -149,12 +149,12 @@ impl Transaction {
     }
 
     /// A buffer of one instance. `direction` chooses between those that both sides have; of a body, what is kept of it.
-    pub fn buffer(&self, buffer: Buffer, direction: Direction) -> Option<&[u8]> {
+    pub fn buffer(&self, buffer: Buffer, direction: Side) -> Option<&[u8]> {
         self.buffer_at(buffer, direction, 0)
     }
 
     /// Instance `index` of a buffer of many, counted from 0; `None` behind the last.
-    pub fn buffer_at(&self, buffer: Buffer, direction: Direction, index: usize) -> Option<&[u8]> {
+    pub fn buffer_at(&self, buffer: Buffer, direction: Side, index: usize) -> Option<&[u8]> {
         if !self.may_have(buffer, direction) {
             return None;
         }
@@ -175,13 +175,13 @@ impl Transaction {
     }
 
     /// The body of a side; `None` for protocols and messages without one.
-    pub fn body(&self, direction: Direction) -> Option<BodyView<'_>> {
+    pub fn body(&self, direction: Side) -> Option<BodyView<'_>> {
         let Fields::Http(exchange) = &self.fields else { return None };
         exchange.body(direction).view(self.stage(direction) < Stage::Trailers)
     }
 
     /// Whether `buffer` can be evaluated.
-    pub fn ready(&self, buffer: Buffer, direction: Direction) -> Ready {
+    pub fn ready(&self, buffer: Buffer, direction: Side) -> Ready {
         if !self.may_have(buffer, direction) {
             return Ready::Never;
         }
@@ -204,12 +204,8 @@ impl Transaction {
     }
 
     /// Whether a buffer is of this protocol and of this side.
-    fn may_have(&self, buffer: Buffer, direction: Direction) -> bool {
-        let is_of_side = match buffer.info().side {
-            None => true,
-            Some(Side::ToServer) => direction == Direction::ToServer,
-            Some(Side::ToClient) => direction == Direction::ToClient,
-        };
+    fn may_have(&self, buffer: Buffer, direction: Side) -> bool {
+        let is_of_side = buffer.info().side.is_none_or(|side| side == direction);
         let protocol = match buffer.app() {
             Some(Application::Http) => Some(Protocol::Http),
             Some(Application::Dns) => Some(Protocol::Dns),
@@ -232,13 +228,13 @@ impl Transaction {
     }
 
     /// For the parsers: a side has come this far.
-    pub(super) fn reach(&mut self, direction: Direction, stage: Stage) {
+    pub(super) fn reach(&mut self, direction: Side, stage: Stage) {
         let now = &mut self.stages[direction.index()];
         *now = stage.max(*now);
     }
 
     /// For the parsers: a side starts again, as after `100 Continue`.
-    pub(super) fn fall_back(&mut self, direction: Direction, stage: Stage) {
+    pub(super) fn fall_back(&mut self, direction: Side, stage: Stage) {
         self.stages[direction.index()] = stage;
         self.inspected[direction.index()] = stage.min(self.inspected[direction.index()]);
     }
@@ -317,7 +313,7 @@ impl Transactions {
     }
 
     /// Detection has seen all that there is of a side. Inspected bytes of its body slide out of the window.
-    pub fn mark_inspected(&mut self, id: u64, direction: Direction, limits: &Limits) {
+    pub fn mark_inspected(&mut self, id: u64, direction: Side, limits: &Limits) {
         if let Some(tx) = self.get_mut(id) {
             tx.inspected[direction.index()] = tx.stage(direction);
             if let Fields::Http(exchange) = &mut tx.fields {
@@ -394,11 +390,7 @@ impl Transactions {
     }
 
     /// Opens one that is whole, of one direction: the other has nothing to wait for.
-    pub(super) fn open_message(
-        &mut self,
-        fields: Fields,
-        direction: Direction,
-    ) -> &mut Transaction {
+    pub(super) fn open_message(&mut self, fields: Fields, direction: Side) -> &mut Transaction {
         let tx = self.open(fields);
         tx.stages = [Stage::Complete; 2];
         tx.inspected[direction.opposite().index()] = Stage::Complete;
@@ -406,7 +398,7 @@ impl Transactions {
     }
 
     /// The other end closed: nothing more comes in `direction`.
-    pub(super) fn finish(&mut self, direction: Direction) {
+    pub(super) fn finish(&mut self, direction: Side) {
         for tx in &mut self.open {
             tx.reach(direction, Stage::Complete);
         }

@@ -1,11 +1,11 @@
 //! `content` and the keywords that qualify the one before them.
 
-use crate::ids::buffer::Buffer;
 use super::draft::Draft;
 use super::inspect::{Content, FastPatternWish, Presence, Test, Value as Amount};
 use super::mistake::{Read, broken};
 use super::number::{number, signed};
 use super::options::{Keyword, Value};
+use crate::ids::buffer::Buffer;
 
 /// `content:[!]"..."`
 pub(super) fn content(draft: &mut Draft<'_>, value: Value<'_>) -> Read<()> {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use super::Setup;
 use super::address::{Addresses, Ports};
-use crate::ids::buffer::{App, Buffer, Instances};
 use super::inspect::{Content, Inspect, Test};
 use super::mistake::{Read, broken};
 use super::packet::PacketTest;
@@ -19,6 +18,7 @@ use super::regex::Regex;
 use super::rule::{AppTest, Class, FlowTest, Header, Protocol, Reference, Tag, Target};
 use super::state::{Effect, StateTest};
 use super::transform::Transform;
+use crate::ids::buffer::{App, Buffer, Instances};
 
 /// What rules share: read once, however many have it.
 #[derive(Debug, Default)]

@@ -3,9 +3,9 @@
 //! The one that the rule names; else, of those in the buffers of the best priority, the longest, and of several as long
 //! the one of the rarest bytes. A negated content is never chosen: that it is absent is nothing to look up.
 
-use crate::ids::buffer::{Buffer, BufferInfo};
 use super::inspect::{Content, FastPatternWish, Inspect, Presence, Test};
 use super::rule::FastPattern;
+use crate::ids::buffer::{Buffer, BufferInfo};
 
 /// Chooses among all contents of a rule.
 pub(super) fn choose(inspects: &[Inspect]) -> Option<FastPattern> {

@@ -3,7 +3,6 @@
 //! The checks are those that Suricata makes, so that a rule that loads there loads here; of two answers that are both
 //! right, its own is taken (`https://docs.suricata.io/en/latest/rules/rule-types.html`).
 
-use crate::ids::buffer::{App, Buffer, Origin, Side};
 use super::draft::Draft;
 use super::fast_pattern;
 use super::inspect::{Inspect, Presence, Test, Value};
@@ -12,6 +11,7 @@ use super::number::Compare;
 use super::packet::{PacketTest, needs_packet, needs_tcp};
 use super::rule::{Action, AppTest, FlowTest, Only, Protocol, Rule, RuleKind, Scope};
 use super::state::{Effect, IntegerChange};
+use crate::ids::buffer::{App, Buffer, Origin, Side};
 
 /// Where a rule stands.
 #[derive(Clone, Copy, Debug)]

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::ids::buffer::Side;
 use super::draft::Draft;
 use super::mistake::{Read, broken};
 use super::number::number;
 use super::options::Value;
 use super::rule::{FlowState, FlowTest, Only, Reference, Tag, TagScope, TagUnit, Target};
+use crate::ids::buffer::Side;
 
 /// `flow:WORD[,WORD...]`
 pub(super) fn flow(draft: &mut Draft<'_>, value: Value<'_>) -> Read<()> {

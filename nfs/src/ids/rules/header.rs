@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::address::{self, Addresses};
-use crate::ids::buffer::App;
 use super::draft::Shared;
 use super::mistake::{Read, broken, unsupported};
 use super::rule::{Action, Direction, Header, Protocol, RejectTo};
 use super::variables::Variables;
+use crate::ids::buffer::App;
 
 /// A header, and where the options are that follow it.
 #[derive(Debug)]

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::ids::buffer::Buffer;
 use super::number::Compare;
 use super::regex::Regex;
 use super::transform::Transform;
+use crate::ids::buffer::Buffer;
 
 /// All that a rule asks of one buffer: the tests hold one after another, each relative one behind the end of the last
 /// that matched.

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use crate::ids::buffer::{App, BUFFERS, Buffer};
 use super::content;
 use super::draft::Draft;
 use super::inspect::{Content, Presence, Test};
@@ -13,6 +12,7 @@ use super::rule::{AppName, AppTest};
 use super::state::State;
 use super::transform::Transform;
 use super::{bytes, flow, packet, pcre, rate, state};
+use crate::ids::buffer::{App, BUFFERS, Buffer};
 
 /// What reads a keyword.
 pub(super) type Reader = fn(&mut Draft<'_>, &Keyword<'_>) -> Read<()>;

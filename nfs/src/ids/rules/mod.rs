@@ -62,7 +62,6 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use self::address::{Addresses, Ports};
-pub use super::buffer::{App, BUFFERS, Buffer, BufferInfo, Instances, Origin, Side};
 pub use self::classes::{BadClass, Classes};
 pub use self::inspect::{
     Arithmetic, Base64Decode, ByteExtract, ByteJump, ByteMath, ByteTest, Capture, CaptureScope,
@@ -81,6 +80,7 @@ pub use self::rule::{
 pub use self::state::{Effect, IntegerChange, IntegerTest, IntegerValue, StateTest, Store};
 pub use self::transform::{Transform, Transformed};
 pub use self::variables::{BadVariable, Groups, NoYaml, Variables};
+pub use super::buffer::{App, BUFFERS, Buffer, BufferInfo, Instances, Origin, Side};
 
 use self::draft::{Draft, Shared};
 use self::finish::Stand;

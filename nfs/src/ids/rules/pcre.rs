@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::ids::buffer::Buffer;
 use super::draft::Draft;
 use super::inspect::{Capture, CaptureScope, From, Pcre, Presence, Test};
 use super::mistake::{Read, broken, unsupported};
 use super::options::Value;
 use super::regex::{Flags, NotCompiled, Regex, Source};
 use super::transform::Transform;
+use crate::ids::buffer::Buffer;
 
 /// Reads a `pcre`.
 pub(super) fn pcre(draft: &mut Draft<'_>, value: Value<'_>) -> Read<()> {

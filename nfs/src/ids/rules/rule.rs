@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::address::{Addresses, Ports};
-use crate::ids::buffer::{App, Side};
 use super::inspect::Inspect;
 use super::number::Compare;
 use super::packet::PacketTest;
 use super::rate::{DetectionFilter, Threshold};
 use super::state::{Effect, StateTest};
+use crate::ids::buffer::{App, Side};
 
 /// A rule that can be evaluated.
 #[derive(Clone, Debug)]

@@ -9,13 +9,13 @@ use super::{
 use crate::ids::app::event::Event;
 use crate::ids::app::reader::Reader;
 use crate::ids::app::text::Span;
-use crate::ids::app::{Direction, Limits};
+use crate::ids::app::{Limits, Side};
 use crate::ids::buffer::Buffer;
 
 /// A message. Names and data are kept in one piece of text.
 #[derive(Debug)]
 pub struct Message {
-    direction: Direction,
+    direction: Side,
     id: u16,
     flags: u16,
     queries: Vec<Row>,
@@ -117,7 +117,7 @@ struct RecordRow {
 
 impl Message {
     /// Takes a message apart as far as it goes.
-    pub(super) fn read(bytes: &[u8], direction: Direction, limits: &Limits) -> (Self, Vec<Event>) {
+    pub(super) fn read(bytes: &[u8], direction: Side, limits: &Limits) -> (Self, Vec<Event>) {
         let mut message = Self {
             direction,
             id: 0,
@@ -147,8 +147,8 @@ impl Message {
         }
         let is_response = self.flags & 0x8000 != 0;
         match (self.direction, is_response) {
-            (Direction::ToServer, true) => events.push(NOT_REQUEST),
-            (Direction::ToClient, false) => events.push(NOT_RESPONSE),
+            (Side::ToServer, true) => events.push(NOT_REQUEST),
+            (Side::ToClient, false) => events.push(NOT_RESPONSE),
             _ => {}
         }
         if self.flags & 0x0040 != 0 {
@@ -178,7 +178,7 @@ impl Message {
     }
 
     /// Of which side it is.
-    pub fn direction(&self) -> Direction {
+    pub fn direction(&self) -> Side {
         self.direction
     }
 
@@ -269,12 +269,7 @@ impl Message {
     }
 
     /// See [`crate::ids::app::Transaction::buffer_at`].
-    pub(crate) fn buffer(
-        &self,
-        buffer: Buffer,
-        direction: Direction,
-        index: usize,
-    ) -> Option<&[u8]> {
+    pub(crate) fn buffer(&self, buffer: Buffer, direction: Side, index: usize) -> Option<&[u8]> {
         if direction != self.direction {
             return None;
         }

@@ -12,7 +12,7 @@ mod tests;
 pub use message::{Data, Message, Query, Record, rcode_name, type_name};
 
 use super::event::Event;
-use super::{Direction, Fields, Input, Limits, Next, Outcome, Protocol, Transactions};
+use super::{Fields, Input, Limits, Next, Outcome, Protocol, Side, Transactions};
 
 /// The port of servers.
 pub const PORT: u16 = 53;
@@ -38,7 +38,7 @@ enum Transport {
 }
 
 /// Whether the bytes behind a length are a header that such a direction's messages have.
-pub(super) fn looks_like(header: &[u8], direction: Direction) -> bool {
+pub(super) fn looks_like(header: &[u8], direction: Side) -> bool {
     let [_, _, flags, _, counts @ ..] = header else { return false };
     let is_response = flags & 0x80 != 0;
     let opcode = flags >> 3 & 0x0f;
@@ -47,7 +47,7 @@ pub(super) fn looks_like(header: &[u8], direction: Direction) -> bool {
         [0, 2, 4, 6].map(|at| count(counts.get(at..at + 2).unwrap_or_default()));
     let records = questions + rest.iter().sum::<u32>();
     header.len() >= HEADER_LEN
-        && is_response == (direction == Direction::ToClient)
+        && is_response == (direction == Side::ToClient)
         && opcode <= 6
         && records > 0
         && records <= MOST_RECORDS
@@ -80,7 +80,7 @@ impl Dns {
 
     pub(super) fn feed(
         &mut self,
-        direction: Direction,
+        direction: Side,
         input: Input<'_>,
         txs: &mut Transactions,
         limits: &Limits,
@@ -103,7 +103,7 @@ impl Dns {
 
     fn datagram(
         &mut self,
-        direction: Direction,
+        direction: Side,
         bytes: &[u8],
         txs: &mut Transactions,
         limits: &Limits,
@@ -130,7 +130,7 @@ impl Dns {
 
     fn segment(
         &mut self,
-        direction: Direction,
+        direction: Side,
         bytes: &[u8],
         txs: &mut Transactions,
         limits: &Limits,
@@ -175,7 +175,7 @@ impl Dns {
 }
 
 /// A message is whole: opens its transaction.
-fn take_message(bytes: &[u8], direction: Direction, txs: &mut Transactions, limits: &Limits) {
+fn take_message(bytes: &[u8], direction: Side, txs: &mut Transactions, limits: &Limits) {
     let (message, events) = Message::read(bytes, direction, limits);
     let is_malformed = message.is_malformed();
     let tx = txs.open_message(Fields::Dns(Box::new(message)), direction);

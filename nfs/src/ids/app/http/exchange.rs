@@ -8,7 +8,7 @@ use super::body::Body;
 use super::headers::Headers;
 use super::uri::{Parts, host_and_port};
 use crate::ids::app::text::{Span, number, split_at_first, trim};
-use crate::ids::app::{Direction, Stage};
+use crate::ids::app::{Side, Stage};
 use crate::ids::buffer::Buffer;
 
 /// A request with its response.
@@ -218,14 +218,14 @@ impl Exchange {
     }
 
     /// What is known of a side's body.
-    pub fn body(&self, direction: Direction) -> &Body {
+    pub fn body(&self, direction: Side) -> &Body {
         &self.side(direction).body
     }
 
-    pub(crate) fn body_mut(&mut self, direction: Direction) -> &mut Body {
+    pub(crate) fn body_mut(&mut self, direction: Side) -> &mut Body {
         match direction {
-            Direction::ToServer => &mut self.request.body,
-            Direction::ToClient => &mut self.response.body,
+            Side::ToServer => &mut self.request.body,
+            Side::ToClient => &mut self.response.body,
         }
     }
 
@@ -233,13 +233,13 @@ impl Exchange {
     pub(crate) fn buffer(
         &self,
         buffer: Buffer,
-        direction: Direction,
+        direction: Side,
         index: usize,
         stage: Stage,
     ) -> Option<&[u8]> {
         use Buffer as B;
         let side = self.side(direction);
-        let is_request = direction == Direction::ToServer;
+        let is_request = direction == Side::ToServer;
         let header = |name: &str| side.headers.get(name.as_bytes());
         if stage < Stage::Line {
             return None;
@@ -320,10 +320,10 @@ impl Exchange {
         in_uri.or_else(|| self.request.headers.get(b"host"))
     }
 
-    fn side(&self, direction: Direction) -> &Message {
+    fn side(&self, direction: Side) -> &Message {
         match direction {
-            Direction::ToServer => &self.request,
-            Direction::ToClient => &self.response,
+            Side::ToServer => &self.request,
+            Side::ToClient => &self.response,
         }
     }
 }

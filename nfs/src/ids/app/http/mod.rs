@@ -28,7 +28,7 @@ pub use exchange::{Exchange, Message};
 pub use headers::Headers;
 
 use super::event::Events;
-use super::{Direction, Input, Limits, Next, Outcome, Transactions};
+use super::{Input, Limits, Next, Outcome, Side, Transactions};
 use chunks::{Chunks, Extended, Part};
 use decoder::Decoder;
 use event::Names;
@@ -68,8 +68,8 @@ pub const METHODS: &[&[u8]] = &[
 /// The parser of a flow.
 #[derive(Debug)]
 pub struct Http {
-    request: Side,
-    response: Side,
+    request: Half,
+    response: Half,
     /// The oldest request that may have no answer yet.
     next_answer: u64,
     /// What a client sent behind a CONNECT, until its answer is known.
@@ -78,7 +78,7 @@ pub struct Http {
 
 /// The state machine of a direction.
 #[derive(Debug)]
-struct Side {
+struct Half {
     step: Step,
     /// The transaction at work.
     id: Option<u64>,
@@ -131,8 +131,8 @@ impl Http {
     /// For what follows the transactions that there are.
     pub(super) fn new(txs: &Transactions) -> Self {
         Self {
-            request: Side::default(),
-            response: Side::default(),
+            request: Half::default(),
+            response: Half::default(),
             next_answer: txs.next_id(),
             held: Vec::new(),
         }
@@ -150,20 +150,20 @@ impl Http {
 
     pub(super) fn feed(
         &mut self,
-        direction: Direction,
+        direction: Side,
         input: Input<'_>,
         txs: &mut Transactions,
         limits: &Limits,
     ) -> Outcome {
         let mut outcome = Outcome { has_news: true, ..Outcome::all(input) };
         let flow = match (direction, input) {
-            (Direction::ToServer, Input::Bytes(bytes)) => {
+            (Side::ToServer, Input::Bytes(bytes)) => {
                 let mut rest = bytes;
                 let flow = self.request(&mut rest, txs, limits);
                 outcome.consumed = bytes.len() - rest.len();
                 flow
             }
-            (Direction::ToClient, Input::Bytes(bytes)) => {
+            (Side::ToClient, Input::Bytes(bytes)) => {
                 let mut rest = bytes;
                 let mut flow = self.response(&mut rest, txs, limits);
                 outcome.consumed = bytes.len() - rest.len();
@@ -176,11 +176,11 @@ impl Http {
                 self.gap(direction, len, txs, limits);
                 Flow::Wait
             }
-            (Direction::ToServer, Input::Eof) => {
+            (Side::ToServer, Input::Eof) => {
                 self.end_request(txs, limits);
                 Flow::Wait
             }
-            (Direction::ToClient, Input::Eof) => {
+            (Side::ToClient, Input::Eof) => {
                 self.end_response(txs, limits);
                 Flow::Wait
             }
@@ -194,11 +194,11 @@ impl Http {
     }
 
     /// Bytes are missing. Within a body that is borne; elsewhere the next message is looked for.
-    fn gap(&mut self, direction: Direction, len: u64, txs: &mut Transactions, limits: &Limits) {
+    fn gap(&mut self, direction: Side, len: u64, txs: &mut Transactions, limits: &Limits) {
         let limit = limits.body(direction);
         let side = match direction {
-            Direction::ToServer => &mut self.request,
-            Direction::ToClient => &mut self.response,
+            Side::ToServer => &mut self.request,
+            Side::ToClient => &mut self.response,
         };
         let mut body_gap = 0;
         let is_borne = match &mut side.step {
@@ -238,13 +238,13 @@ impl Http {
     }
 }
 
-impl Default for Side {
+impl Default for Half {
     fn default() -> Self {
         Self { step: Step::Line, id: None, line: Vec::new(), decoder: None }
     }
 }
 
-impl Side {
+impl Half {
     fn bytes(&self) -> usize {
         self.line.capacity() + self.decoder.as_ref().map_or(0, Decoder::bytes)
     }
@@ -310,7 +310,7 @@ impl Side {
     }
 
     /// The message is whole.
-    fn finish(&mut self, direction: Direction, txs: &mut Transactions, limits: &Limits) {
+    fn finish(&mut self, direction: Side, txs: &mut Transactions, limits: &Limits) {
         self.step = Step::Line;
         self.line = Vec::new();
         let decoder = self.decoder.take();
@@ -354,10 +354,10 @@ impl Side {
 }
 
 impl Exchange {
-    fn side_mut(&mut self, direction: Direction) -> &mut Message {
+    fn side_mut(&mut self, direction: Side) -> &mut Message {
         match direction {
-            Direction::ToServer => &mut self.request,
-            Direction::ToClient => &mut self.response,
+            Side::ToServer => &mut self.request,
+            Side::ToClient => &mut self.response,
         }
     }
 }

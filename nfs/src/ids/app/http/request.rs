@@ -8,9 +8,9 @@ use crate::ids::app::event::Events;
 use crate::ids::app::text::{
     Span, chomp, has_word, is_space, number, place_in, split_at_first, starts_with, trim,
 };
-use crate::ids::app::{Direction, Fields, Limits, Next, Stage, Transaction, Transactions};
+use crate::ids::app::{Fields, Limits, Next, Side, Stage, Transaction, Transactions};
 
-const UP: Direction = Direction::ToServer;
+const UP: Side = Side::ToServer;
 
 impl Http {
     /// Takes requests until the input is used up.

@@ -8,11 +8,9 @@ use crate::ids::app::event::Events;
 use crate::ids::app::text::{
     Span, chomp, has_word, is_space, number, place_in, split_at_first, starts_with, trim,
 };
-use crate::ids::app::{
-    Direction, Fields, Limits, Next, Protocol, Stage, Transaction, Transactions,
-};
+use crate::ids::app::{Fields, Limits, Next, Protocol, Side, Stage, Transaction, Transactions};
 
-const DOWN: Direction = Direction::ToClient;
+const DOWN: Side = Side::ToClient;
 
 impl Http {
     /// Takes responses until the input is used up.
@@ -170,7 +168,7 @@ impl Http {
             None => {
                 let tx = txs.open(Fields::Http(Box::new(Exchange::unasked())));
                 tx.remark(UNMATCHED_RESPONSE);
-                tx.reach(Direction::ToServer, Stage::Complete);
+                tx.reach(Side::ToServer, Stage::Complete);
                 tx.id()
             }
         };
@@ -180,7 +178,7 @@ impl Http {
         }
         // A request of HTTP/0.9 ends where its response begins.
         if self.request.id == Some(id) && matches!(self.request.step, Step::Old { .. }) {
-            self.request.finish(Direction::ToServer, txs, limits);
+            self.request.finish(Side::ToServer, txs, limits);
         }
         Some(id)
     }
@@ -256,7 +254,7 @@ impl Http {
         }
         let is_waiting = self.request.id == Some(id);
         if is_waiting && is_connect || is_waiting && is_refusal && self.request_has_no_body(txs) {
-            self.request.finish(Direction::ToServer, txs, limits);
+            self.request.finish(Side::ToServer, txs, limits);
         }
         let Some((exchange, events)) = txs.get_mut(id).and_then(Transaction::http_mut) else {
             return Flow::Leave(Next::Failed);
@@ -306,13 +304,13 @@ impl Http {
     /// Whether the request at work waits with its body for the server's word.
     fn request_has_no_body(&self, txs: &Transactions) -> bool {
         let tx = self.request.id.and_then(|id| txs.get(id));
-        tx.is_some_and(|tx| tx.body(Direction::ToServer).is_none())
+        tx.is_some_and(|tx| tx.body(Side::ToServer).is_none())
     }
 
     /// The flow speaks something else from here.
     fn end_both(&mut self, txs: &mut Transactions, limits: &Limits) {
         self.response.finish(DOWN, txs, limits);
-        self.request.finish(Direction::ToServer, txs, limits);
+        self.request.finish(Side::ToServer, txs, limits);
     }
 
     /// Nothing more comes from the server: what there is counts.

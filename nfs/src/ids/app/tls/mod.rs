@@ -17,18 +17,18 @@ pub use certificate::Certificate;
 pub use session::{Session, version_name};
 
 use super::event::{Event, Events};
-use super::{Direction, Fields, Input, Limits, Next, Outcome, Stage, Transactions};
+use super::{Fields, Input, Limits, Next, Outcome, Side, Stage, Transactions};
 
 /// The parser of a flow.
 #[derive(Debug)]
 pub struct Tls {
     id: u64,
-    sides: [Side; 2],
+    sides: [Half; 2],
 }
 
 /// What one direction's next bytes are.
 #[derive(Debug, Default)]
-struct Side {
+struct Half {
     step: Step,
     /// A record's header so far.
     header: [u8; HEADER_LEN],
@@ -72,7 +72,7 @@ impl Tls {
 
     pub(super) fn feed(
         &mut self,
-        direction: Direction,
+        direction: Side,
         input: Input<'_>,
         txs: &mut Transactions,
         limits: &Limits,
@@ -96,8 +96,8 @@ impl Tls {
         let side = &mut self.sides[direction.index()];
         let result = side.take(direction, bytes, (session, events), limits);
         let [up, down] = session.stages();
-        tx.reach(Direction::ToServer, up);
-        tx.reach(Direction::ToClient, down);
+        tx.reach(Side::ToServer, up);
+        tx.reach(Side::ToClient, down);
         if let Err(event) = result {
             tx.remark(event);
             outcome.next = Next::Failed;
@@ -108,7 +108,7 @@ impl Tls {
     }
 
     /// Bytes are missing: within a record that nobody reads that is borne.
-    fn gap(&mut self, direction: Direction, gap: u64) -> bool {
+    fn gap(&mut self, direction: Side, gap: u64) -> bool {
         let side = &mut self.sides[direction.index()];
         let Step::Record { kind, left } = &mut side.step else { return false };
         match usize::try_from(gap) {
@@ -121,10 +121,10 @@ impl Tls {
     }
 }
 
-impl Side {
+impl Half {
     fn take(
         &mut self,
-        direction: Direction,
+        direction: Side,
         mut input: &[u8],
         (session, events): (&mut Session, &mut Events),
         limits: &Limits,
@@ -169,12 +169,11 @@ impl Side {
     }
 
     /// A record's header is whole.
-    fn begin_record(&mut self, direction: Direction, session: &mut Session) -> Result<Step, Event> {
+    fn begin_record(&mut self, direction: Side, session: &mut Session) -> Result<Step, Event> {
         let [kind, major, minor, high, low] = self.header;
         let is_first = self.step == Step::First;
         session.reach(direction, Stage::Started);
-        if is_first && kind & 0x80 != 0 && minor == CLIENT_HELLO && direction == Direction::ToServer
-        {
+        if is_first && kind & 0x80 != 0 && minor == CLIENT_HELLO && direction == Side::ToServer {
             let version = u16::from_be_bytes([high, low]);
             let left = usize::from(u16::from_be_bytes([kind & 0x7f, major]));
             session.old_hello(version);
@@ -198,7 +197,7 @@ impl Side {
     }
 
     /// From here on nothing of this direction can be read.
-    fn encrypt(&mut self, direction: Direction, kind: u8, session: &mut Session) {
+    fn encrypt(&mut self, direction: Side, kind: u8, session: &mut Session) {
         // TLS 1.3 sends a change of cipher for show; the server's handshake goes on as application data.
         self.is_encrypted = true;
         self.message = Vec::new();
@@ -211,7 +210,7 @@ impl Side {
     /// A part of the handshake.
     fn take_handshake(
         &mut self,
-        direction: Direction,
+        direction: Side,
         mut part: &[u8],
         (session, events): (&mut Session, &mut Events),
         limits: &Limits,
@@ -261,7 +260,7 @@ impl Side {
     /// A message may be whole.
     fn end_message(
         &mut self,
-        direction: Direction,
+        direction: Side,
         (session, events): (&mut Session, &mut Events),
     ) -> Result<(), Event> {
         let Some((&[kind, high, middle, low], body)) = self.message.split_first_chunk() else {
@@ -273,10 +272,10 @@ impl Side {
         }
         let is_fine = match (kind, direction) {
             _ if body.is_empty() && kind != SERVER_HELLO_DONE => true,
-            (CLIENT_HELLO, Direction::ToServer) => session.client_hello(body, events),
-            (SERVER_HELLO, Direction::ToClient) => session.server_hello(body),
-            (CERTIFICATE, Direction::ToClient) => session.certificates(body, events),
-            (SERVER_HELLO_DONE, Direction::ToClient) => {
+            (CLIENT_HELLO, Side::ToServer) => session.client_hello(body, events),
+            (SERVER_HELLO, Side::ToClient) => session.server_hello(body),
+            (CERTIFICATE, Side::ToClient) => session.certificates(body, events),
+            (SERVER_HELLO_DONE, Side::ToClient) => {
                 session.reach(direction, Stage::Headers);
                 true
             }

@@ -6,7 +6,7 @@ use super::hello::{ClientHello, ServerHello};
 use super::{CERTIFICATE_LENGTH, INVALID_CERTIFICATE};
 use crate::ids::app::event::Events;
 use crate::ids::app::reader::Reader;
-use crate::ids::app::{Direction, Stage};
+use crate::ids::app::{Side, Stage};
 use crate::ids::buffer::Buffer;
 
 /// What is known of a TLS connection.
@@ -54,7 +54,7 @@ impl Session {
     }
 
     /// `client_alpns`, `server_alpns`
-    pub fn protocols(&self, direction: Direction) -> &[Vec<u8>] {
+    pub fn protocols(&self, direction: Side) -> &[Vec<u8>] {
         &self.protocols[direction.index()]
     }
 
@@ -75,19 +75,14 @@ impl Session {
 
     /// Whether there is enough for a record: the server has shown its certificate, or that it will not.
     pub fn is_worth_a_record(&self) -> bool {
-        self.certificate.is_some() || self.stages[Direction::ToClient.index()] >= Stage::Headers
+        self.certificate.is_some() || self.stages[Side::ToClient.index()] >= Stage::Headers
     }
 
     /// See [`crate::ids::app::Transaction::buffer_at`].
-    pub(crate) fn buffer(
-        &self,
-        buffer: Buffer,
-        direction: Direction,
-        index: usize,
-    ) -> Option<&[u8]> {
+    pub(crate) fn buffer(&self, buffer: Buffer, direction: Side, index: usize) -> Option<&[u8]> {
         use Buffer as B;
         // A certificate of the client is not read.
-        let is_server = direction == Direction::ToClient;
+        let is_server = direction == Side::ToClient;
         let certificate = self.certificate.as_ref().filter(|_| is_server);
         let one = match buffer {
             B::TlsAlpn => return self.protocols(direction).get(index).map(Vec::as_slice),
@@ -124,7 +119,7 @@ impl Session {
         self.stages
     }
 
-    pub(super) fn reach(&mut self, direction: Direction, stage: Stage) {
+    pub(super) fn reach(&mut self, direction: Side, stage: Stage) {
         let now = &mut self.stages[direction.index()];
         *now = stage.max(*now);
     }
@@ -138,7 +133,7 @@ impl Session {
     pub(super) fn client_hello(&mut self, body: &[u8], events: &mut Events) -> bool {
         let Some(hello) = ClientHello::read(body, events) else { return false };
         // After a server's request to try again there is a second one, which says the same.
-        if self.stages[Direction::ToServer.index()] >= Stage::Line {
+        if self.stages[Side::ToServer.index()] >= Stage::Line {
             return true;
         }
         self.version = Some(hello.version);
@@ -146,8 +141,8 @@ impl Session {
         self.ticket = hello.session.to_vec();
         self.ja3 = Ja3::of_client(&hello);
         self.ja4 = Some(ja4(&hello));
-        self.protocols[Direction::ToServer.index()] = owned(&hello.protocols);
-        self.reach(Direction::ToServer, Stage::Headers);
+        self.protocols[Side::ToServer.index()] = owned(&hello.protocols);
+        self.reach(Side::ToServer, Stage::Headers);
         true
     }
 
@@ -156,19 +151,19 @@ impl Session {
         let Some(hello) = ServerHello::read(body) else { return false };
         let version = hello.selected.unwrap_or(hello.version);
         self.version = Some(version);
-        self.protocols[Direction::ToClient.index()] = owned(&hello.protocols);
+        self.protocols[Side::ToClient.index()] = owned(&hello.protocols);
         if self.ja3s.is_none() {
             self.ja3s = Ja3::of_server(&hello);
         }
         let is_same = !self.ticket.is_empty() && hello.session == self.ticket;
         self.is_resumed = is_same && version < ENCRYPTS_CERTIFICATES;
-        self.reach(Direction::ToClient, Stage::Line);
+        self.reach(Side::ToClient, Stage::Line);
         true
     }
 
     /// The server's certificates are whole; `false` when their lengths lie.
     pub(super) fn certificates(&mut self, body: &[u8], events: &mut Events) -> bool {
-        self.reach(Direction::ToClient, Stage::Headers);
+        self.reach(Side::ToClient, Stage::Headers);
         if !self.chain.is_empty() {
             return true;
         }
@@ -195,10 +190,10 @@ impl Session {
     }
 
     /// A side goes on encrypted.
-    pub(super) fn changes_cipher(&mut self, direction: Direction) {
+    pub(super) fn changes_cipher(&mut self, direction: Side) {
         let is_old = self.version.is_some_and(|version| version < ENCRYPTS_CERTIFICATES);
-        let has_hello = self.stages[Direction::ToClient.index()] >= Stage::Line;
-        if direction == Direction::ToClient && is_old && has_hello && self.chain.is_empty() {
+        let has_hello = self.stages[Side::ToClient.index()] >= Stage::Line;
+        if direction == Side::ToClient && is_old && has_hello && self.chain.is_empty() {
             self.is_resumed = true;
         }
     }

@@ -15,7 +15,7 @@ fn secure() -> Talk {
     Talk::tcp(Ports { client: 40000, server: 443 })
 }
 
-fn talk(pieces: &[(crate::ids::app::Direction, &[u8])]) -> Talk {
+fn talk(pieces: &[(crate::ids::app::Side, &[u8])]) -> Talk {
     let mut talk = secure();
     for (direction, bytes) in pieces {
         talk.say(*direction, bytes);
