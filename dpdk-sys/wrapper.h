@@ -35,6 +35,7 @@ enum {
 	NFV_MBUF_MARK = offsetof(struct rte_mbuf, hash.fdir.hi),
 	NFV_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 	NFV_MBUF_NEXT = offsetof(struct rte_mbuf, next),
+	NFV_MBUF_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload),
 };
 
 static const uint64_t NFV_RX_RSS_HASH = RTE_MBUF_F_RX_RSS_HASH;

@@ -10,6 +10,7 @@ mod erased;
 use std::any::Any;
 use std::fmt::Debug;
 use std::net::IpAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
@@ -92,9 +93,18 @@ impl Cx<'_> {
 }
 
 /// Sees every packet of its flows, in bursts. One instance a worker: `&mut self`, no lock.
-pub trait PacketNf: Send + Debug + 'static {
+pub trait PacketNf: Any + Send + Debug {
     /// Hot: no allocation, lock, log or system call.
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>);
+
+    /// About every millisecond, busy or idle, but not while the worker sleeps: timers.
+    fn tick(&mut self, _cx: &mut Cx<'_>) {}
+
+    /// Takes over what the instance kept that this one replaces at a reload: between two bursts, so it is quick.
+    fn inherit(&mut self, _before: &mut dyn PacketNf) {}
+
+    /// No packet comes any more: the run ends, or a reload took it away. Once.
+    fn end(&mut self, _now: Time) {}
 }
 
 /// A flow's packet as a flow NF sees it.
@@ -375,6 +385,8 @@ pub struct Surroundings<'c> {
     pub zones: &'c Zones,
     /// What for.
     pub purpose: Purpose,
+    /// The folder that a replay leaves its files in.
+    pub out: Option<&'c Path>,
     /// The box's forwarding table; there is one where a port is routed or an NF routes.
     pub routes: Option<&'c Arc<RouteTable>>,
     /// What the functions built before this one have taken.
@@ -452,6 +464,12 @@ pub struct Built {
     pub heritage: Option<Heritage>,
     /// What it does beside the workers during a run, if anything.
     pub task: Mutex<Option<Task>>,
+    /// What `nfv check` tells of it, a line each.
+    pub notes: Vec<String>,
+    /// Whether the files are as they were that it was built from, if it was built from any: a reload builds it anew if not.
+    pub is_current: Option<IsCurrent>,
+    /// Opens its logs again, which may have been moved: at SIGHUP.
+    pub reopen: Option<Reopen>,
 }
 
 /// What an NF does beside the workers, on the control thread: health checks, writing a log. It ends with the NF; it must
@@ -460,6 +478,12 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Ends what an NF does beside the workers; the error is a sentence of what was lost.
 pub type Finish = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Whether files are as they were.
+pub type IsCurrent = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// Opens logs again, on the control thread.
+pub type Reopen = Box<dyn Fn() + Send + Sync>;
 
 impl Debug for Built {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -493,6 +517,9 @@ impl Built {
             generation: None,
             heritage: None,
             task: Mutex::new(None),
+            notes: Vec::new(),
+            is_current: None,
+            reopen: None,
         }
     }
 
@@ -534,6 +561,21 @@ impl Built {
     /// With this to be done beside the workers during a run.
     pub fn with_task(self, task: impl Future<Output = ()> + Send + 'static) -> Self {
         Self { task: Mutex::new(Some(Box::pin(task))), ..self }
+    }
+
+    /// With these lines for `nfv check`.
+    pub fn with_notes(self, notes: Vec<String>) -> Self {
+        Self { notes, ..self }
+    }
+
+    /// With this to tell whether the files are as they were that it was built from.
+    pub fn from_files(self, is_current: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { is_current: Some(Box::new(is_current)), ..self }
+    }
+
+    /// With logs that are opened again at SIGHUP.
+    pub fn with_reopen(self, reopen: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { reopen: Some(Box::new(reopen)), ..self }
     }
 
     /// With these rules.

@@ -156,6 +156,8 @@ struct Own {
     turn: u32,
     /// When it looked at the ports last, if there were packets then.
     busy_since: Option<Time>,
+    /// When the packet NFs' timers were looked at.
+    ticked: Time,
 }
 
 impl Worker {
@@ -211,6 +213,7 @@ impl Worker {
             turn: 0,
             polls_to_sum: POLLS_TO_SUM,
             busy_since: None,
+            ticked: now,
             kernel,
             cells,
             pool,
@@ -224,8 +227,9 @@ impl Worker {
     }
 
     /// Ends what waits: no packet is under way then.
-    pub fn end(&mut self) {
+    pub fn end(&mut self, now: Time) {
         self.desk.close();
+        self.own.instances.iter_mut().for_each(|instance| instance.end(now));
         self.own.end_fragments(&self.plan);
         self.own.end_hold(&self.plan);
         self.settle();
@@ -258,6 +262,7 @@ impl Worker {
             flows.expire_all(&self.plan, &self.own.cells, now);
         }
         self.own.expire_fragments(&self.plan, now);
+        self.own.tick(&self.plan, io, now);
         self.own.dispatch(&self.plan, port, &mut burst, io, now);
         self.own.inbox = Some(burst);
     }
@@ -299,6 +304,7 @@ impl Own {
             self.polls_to_sum = POLLS_TO_SUM;
             self.add_up(plan);
             self.expire_fragments(plan, now);
+            self.tick(plan, io, now);
         }
         self.busy_since = (seen > 0).then_some(now);
         seen
@@ -444,13 +450,7 @@ impl Own {
             }
         }
         self.end(plan, program, burst, io);
-        if !self.outbox.is_empty() {
-            let mut outbox = std::mem::take(&mut self.outbox);
-            for (to, packet) in outbox.drain(..) {
-                self.queue(plan, to, packet, io);
-            }
-            self.outbox = outbox;
-        }
+        self.send_outbox(plan, io);
     }
 
     /// Sends what is left of a burst where its program ends.
@@ -559,6 +559,41 @@ impl Own {
         });
     }
 
+    /// Lets the packet NFs look at their timers, about every millisecond.
+    #[inline]
+    fn tick(&mut self, plan: &Plan, io: &mut impl Io, now: Time) {
+        if now.since(self.ticked) < TICK_NS {
+            return;
+        }
+        self.ticked = now;
+        for (function, instance) in plan.functions.iter().zip(&mut self.instances) {
+            let Instance::Packet(nf) = instance else { continue };
+            let mut cx = Cx {
+                now,
+                cells: &self.cells,
+                counters: function.cells.counters,
+                created: plan.cells.created,
+                consumed: plan.cells.consumed,
+                pool: &self.pool,
+                outbox: &mut self.outbox,
+            };
+            nf.tick(&mut cx);
+        }
+        self.send_outbox(plan, io);
+    }
+
+    /// Sends what NFs made besides.
+    #[inline]
+    fn send_outbox(&mut self, plan: &Plan, io: &mut impl Io) {
+        if !self.outbox.is_empty() {
+            let mut outbox = std::mem::take(&mut self.outbox);
+            for (to, packet) in outbox.drain(..) {
+                self.queue(plan, to, packet, io);
+            }
+            self.outbox = outbox;
+        }
+    }
+
     /// Ends a packet under a name.
     #[inline]
     fn drop(&mut self, packet: Packet, reason: CellId) {
@@ -574,3 +609,5 @@ impl Own {
 const POLLS_TO_LOOK: u32 = 8;
 /// Polls after which what flows counted is added up, however busy it is: a fraction of a millisecond.
 const POLLS_TO_SUM: u32 = 256;
+/// Between two looks at the timers of packet NFs: a millisecond.
+const TICK_NS: u64 = 1_000_000;

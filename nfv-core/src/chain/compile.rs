@@ -176,6 +176,7 @@ pub fn compile(
         ports: &ports,
         zones: &zones,
         purpose,
+        out: file.out.as_deref(),
         routes: routes.as_ref(),
         claims: &claims,
         heritage: None,
@@ -520,6 +521,7 @@ impl Function {
     /// Whether it would be built the same from `spec`, down to the lines by which its rules are named.
     fn is_still(&self, spec: &FunctionSpec) -> bool {
         self.spec.says_the_same(spec)
+            && self.built.is_current.as_ref().is_none_or(|is_current| is_current())
             && (self.built.rules.is_empty() || self.spec.is_at_the_same_lines(spec))
     }
 }

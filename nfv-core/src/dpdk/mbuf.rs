@@ -68,6 +68,7 @@ impl Packet {
     field!(hash, u32, NFV_MBUF_RSS);
     field!(mark_value, u32, NFV_MBUF_MARK);
     field!(next, *mut rte_mbuf, NFV_MBUF_NEXT);
+    field!(tx_offload, u64, NFV_MBUF_TX_OFFLOAD);
 
     /// Takes ownership of an mbuf.
     ///
@@ -93,6 +94,20 @@ impl Packet {
         let at = unsafe { base.add(dpdk_sys::NFV_MBUF_PKT_LEN as usize) };
         // SAFETY: the field has this type and alignment, and the mbuf is ours.
         unsafe { at.cast::<u32>().write(length) }
+    }
+
+    /// Says where in its capture it is, from 1. For packets that no device will see: a driver would read another thing there.
+    pub fn set_place(&mut self, place: u64) {
+        let base = self.0.as_ptr().cast::<u8>();
+        // SAFETY: the offset is that of the field in the installed DPDK's `struct rte_mbuf`.
+        let at = unsafe { base.add(dpdk_sys::NFV_MBUF_TX_OFFLOAD as usize) };
+        // SAFETY: the field has this type and alignment, and the mbuf is ours.
+        unsafe { at.cast::<u64>().write(place) };
+    }
+
+    /// Where in its capture it is, from 1, if it is of a capture.
+    pub fn place(&self) -> Option<u64> {
+        Some(self.tx_offload()).filter(|place| *place > 0)
     }
 
     /// Whether it has no byte.
