@@ -16,17 +16,17 @@ use super::rules::{Action, Rule, Rules};
 /// Rules, compiled for detection. Shared by all workers, read only.
 #[derive(Debug)]
 pub struct Ruleset {
-    rules: Box<[Rule]>,
+    rules: Box<[Arc<Rule>]>,
 }
 
 impl Ruleset {
     /// Compiles them.
     pub fn compile(rules: Rules) -> Self {
-        Self { rules: rules.rules.into() }
+        Self { rules: rules.rules.into_iter().map(Arc::new).collect() }
     }
 
-    /// A rule by its place.
-    pub fn rule(&self, index: u32) -> Option<&Rule> {
+    /// A rule by its place. Shared, so that an alert says which rule it is of without a copy of what the rule says.
+    pub fn rule(&self, index: u32) -> Option<&Arc<Rule>> {
         self.rules.get(usize::try_from(index).ok()?)
     }
 }

@@ -13,7 +13,7 @@ use crate::ids::app::{Limits, Side};
 use crate::ids::buffer::Buffer;
 
 /// A message. Names and data are kept in one piece of text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Message {
     direction: Side,
     id: u16,
@@ -99,14 +99,14 @@ pub enum Data<'a> {
     Other(&'a [u8]),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Row {
     name: Span,
     kind: u16,
     class: u16,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct RecordRow {
     row: Row,
     ttl: u32,
