@@ -1,6 +1,7 @@
 //! Looks into packets and streams for what rules of the Suricata and Snort language describe.
 pub mod app;
 pub mod buffer;
+mod config;
 pub mod detect;
 pub mod eve;
 pub mod inspector;

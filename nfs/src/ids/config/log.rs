@@ -108,14 +108,13 @@ fn eve_log(yaml: &SuricataYaml, words: &mut Words<'_, '_>) -> Settings {
     let community = words.told(yaml.flag(&format!("{EVE}.community-id"))) == Some(true);
     let seed = words.told(yaml.number(&format!("{EVE}.community-id-seed")));
     let seed = seed.and_then(|seed| u16::try_from(seed).ok()).unwrap_or(0);
-    let mut kind = |name: &'static str| EveKind { path: format!("{EVE}.types.{name}"), yaml, words };
     let settings = Settings {
-        alert: Some(alert(&mut kind("alert"))),
-        drop: Some(drops(&mut kind("drop"))),
-        http: Some(http(&mut kind("http"))),
-        dns: Some(dns(&mut kind("dns"))),
-        tls: Some(tls(&mut kind("tls"))),
-        anomaly: Some(anomaly(&mut kind("anomaly"))),
+        alert: Some(alert(&mut EveKind::of("alert", yaml, words))),
+        drop: Some(drops(&mut EveKind::of("drop", yaml, words))),
+        http: Some(http(&mut EveKind::of("http", yaml, words))),
+        dns: Some(dns(&mut EveKind::of("dns", yaml, words))),
+        tls: Some(tls(&mut EveKind::of("tls", yaml, words))),
+        anomaly: Some(anomaly(&mut EveKind::of("anomaly", yaml, words))),
         stats: Some(StatsSettings::default()),
         metadata: true,
         community_id: community.then_some(seed),
@@ -133,7 +132,11 @@ struct EveKind<'k, 'w, 's> {
     words: &'k mut Words<'w, 's>,
 }
 
-impl EveKind<'_, '_, '_> {
+impl<'k, 'w, 's> EveKind<'k, 'w, 's> {
+    fn of(name: &str, yaml: &'k SuricataYaml, words: &'k mut Words<'w, 's>) -> Self {
+        Self { path: format!("{EVE}.types.{name}"), yaml, words }
+    }
+
     /// A flag, or what is so without it.
     fn flag(&mut self, key: &str, usual: bool) -> bool {
         let read = self.yaml.flag(&format!("{}.{key}", self.path));

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use granit_parser::{Event, Parser};
 
-use super::rules::NoYaml;
+use crate::ids::rules::NoYaml;
 
 /// What a file says, and what was set over it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
