@@ -462,6 +462,8 @@ pub struct Built {
     pub generation: Option<Arc<AtomicU32>>,
     /// What the one that replaces it at a reload takes over, if anything.
     pub heritage: Option<Heritage>,
+    /// Of a packet NF that lets flows go, the counter of the packets that pass it by; it is asked of them no more.
+    pub lets_go: Option<usize>,
     /// What it does beside the workers during a run, if anything.
     pub task: Mutex<Option<Task>>,
     /// What `nfv check` tells of it, a line each.
@@ -516,6 +518,7 @@ impl Built {
             is_one_way: false,
             generation: None,
             heritage: None,
+            lets_go: None,
             task: Mutex::new(None),
             notes: Vec::new(),
             is_current: None,
@@ -561,6 +564,12 @@ impl Built {
     /// With this to be done beside the workers during a run.
     pub fn with_task(self, task: impl Future<Output = ()> + Send + 'static) -> Self {
         Self { task: Mutex::new(Some(Box::pin(task))), ..self }
+    }
+
+    /// Lets flows go: `counter` counts the packets that pass it by. Where its chain keeps flows, and no other function of the
+    /// chain does so, it is shown no more of them but what begins or ends a connection.
+    pub fn letting_go(self, counter: usize) -> Self {
+        Self { lets_go: Some(counter), ..self }
     }
 
     /// With these lines for `nfv check`.

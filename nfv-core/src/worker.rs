@@ -437,12 +437,20 @@ impl Own {
             }
             match step {
                 Step::Piece(piece) => self.piece(plan, *piece, burst, now),
-                Step::Function { at, reroutes } => {
+                Step::Function { at, reroutes, let_go } => {
                     let Some(function) = plan.functions.get(*at) else { continue };
+                    if let Some(cell) = let_go
+                        && self.passes_by(function, *cell, burst)
+                    {
+                        continue;
+                    }
                     if function.kind.profile.routes {
                         self.check_headers(plan, burst);
                     }
                     self.step(plan, function, *at, reroutes, burst, now);
+                    if let_go.is_some() {
+                        burst.set_let_go(0);
+                    }
                     if matches!(burst.routing, Routing::Decided | Routing::DecidedWithDetours) {
                         self.forward(plan, program.to, burst, now);
                     }
@@ -508,6 +516,23 @@ impl Own {
         });
     }
 
+    /// Whether all packets of a burst pass a function by, as their flows were let go; else it sees those of the others.
+    #[inline]
+    fn passes_by(&mut self, function: &Function, cell: CellId, burst: &mut Burst) -> bool {
+        let gone = self.flows.as_ref().map_or(0, |flows| flows.let_go(burst));
+        if gone == 0 {
+            return false;
+        }
+        self.cells.add(cell, u64::from(gone.count_ones()));
+        if gone.count_ones() as usize != burst.len() {
+            burst.set_let_go(gone);
+            return false;
+        }
+        self.cells.add(function.cells.packets, burst.len() as u64);
+        self.cells.add(function.cells.bytes, burst.bytes());
+        true
+    }
+
     /// One function on a burst: its answers are carried out and counted.
     #[inline]
     fn step(
@@ -542,7 +567,11 @@ impl Own {
                     pool: &self.pool,
                     outbox: &mut self.outbox,
                 };
+                let before = burst.are_let_go();
                 nf.process(burst, &mut cx);
+                if let (Some(flows), Some(_)) = (&mut self.flows, function.built.lets_go) {
+                    flows.note_let_go(burst, before, burst.are_let_go());
+                }
             }
             (Nf::Packet(_), Instance::Slice(_)) => {}
         }

@@ -139,6 +139,8 @@ pub enum Step {
         at: usize,
         /// For each of its reasons to drop, the program that `on` names.
         reroutes: Vec<Option<ProgramId>>,
+        /// Where packets are counted whose flows it has let go; `None`: it is shown all.
+        let_go: Option<CellId>,
     },
     /// Functions that are asked about each flow: a place in [`Plan::pieces`].
     Piece(usize),
@@ -408,6 +410,18 @@ impl Compiler<'_> {
         drops.iter().map(|d| self.reroute(chain, d.name)).collect()
     }
 
+    /// Where packets are counted that pass a function by. One bit with a flow tells those of one function.
+    fn let_go(&self, at: usize, shapes: &[Shape]) -> Option<CellId> {
+        let counter = |at: usize| {
+            let function = self.functions.get(at)?;
+            Some(function.cells.counters.plus(function.built.lets_go?))
+        };
+        let lets_go =
+            |shape: &&Shape| matches!(shape, Shape::Function(at) if counter(*at).is_some());
+        let keeps_flows = shapes.iter().any(|shape| matches!(shape, Shape::Piece(_)));
+        (keeps_flows && shapes.iter().filter(lets_go).count() == 1).then(|| counter(at)).flatten()
+    }
+
     fn program(
         &self,
         chain: &ChainSpec,
@@ -418,7 +432,11 @@ impl Compiler<'_> {
         let mut steps: Vec<Step> = shapes
             .iter()
             .map(|shape| match *shape {
-                Shape::Function(at) => Step::Function { at, reroutes: self.reroutes(chain, at) },
+                Shape::Function(at) => Step::Function {
+                    at,
+                    reroutes: self.reroutes(chain, at),
+                    let_go: self.let_go(at, shapes),
+                },
                 Shape::Piece(piece) => Step::Piece(piece),
             })
             .collect();

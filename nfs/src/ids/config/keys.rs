@@ -93,11 +93,8 @@ const VARS: &[Key] = &[
 ];
 
 const fn group(name: &'static str, help: &'static str) -> Key {
-    let shape = Shape::Map {
-        of: "group",
-        key: &Shape::Text,
-        value: &Shape::OneOrMany(&Shape::Text),
-    };
+    let shape =
+        Shape::Map { of: "group", key: &Shape::Text, value: &Shape::OneOrMany(&Shape::Text) };
     Key { name, shape, need: Need::Optional, help }
 }
 

@@ -37,11 +37,13 @@ impl LogConfig {
     ) -> Self {
         let own = words.section.record("log");
         let text = |key: &str| own.as_ref().and_then(|log| log.text(key)).map(PathBuf::from);
-        let file = |path: PathBuf| LogTo::File(match around.out {
-            // A path of its own stays where it is.
-            Some(folder) => folder.join(path),
-            None => path,
-        });
+        let file = |path: PathBuf| {
+            LogTo::File(match around.out {
+                // A path of its own stays where it is.
+                Some(folder) => folder.join(path),
+                None => path,
+            })
+        };
         let to = match (text("socket"), text("file")) {
             (Some(_), Some(_)) => {
                 let at = own.as_ref().map(|log| log.span_of("socket")).unwrap_or_default();

@@ -87,7 +87,11 @@ impl Config {
             return None;
         }
         Some(Self {
-            mode: if section.choice("mode") == Some("passive") { Mode::Passive } else { Mode::Inline },
+            mode: if section.choice("mode") == Some("passive") {
+                Mode::Passive
+            } else {
+                Mode::Inline
+            },
             checksums,
             bypass: if section.choice("bypass") == Some("off") { Bypass::Off } else { Bypass::On },
             streams,

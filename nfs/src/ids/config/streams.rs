@@ -118,7 +118,8 @@ impl StreamConfig {
                 None => {}
             }
         }
-        let layers = words.told(yaml.number(&format!("{http}.response-body-decompress-layer-limit")));
+        let layers =
+            words.told(yaml.number(&format!("{http}.response-body-decompress-layer-limit")));
         if let Some(layers) = layers.and_then(|n| usize::try_from(n).ok()) {
             self.limits.encodings = layers;
         }
