@@ -30,7 +30,7 @@ use crate::chain::report::Report;
 use crate::chain::section::Section;
 use crate::chain::zone::Zones;
 use crate::clock::Time;
-use crate::dpdk::{BURST_MAX, Mempool, Packet};
+use crate::dpdk::{BURST_MAX, Mempool, Packet, SharedPacket};
 use crate::flow::{HopId, RouteTable};
 use crate::packet::{AddressBytes, Headers, IcmpError};
 pub use crate::port_index::PortIndex;
@@ -46,6 +46,8 @@ pub struct Cx<'w> {
     pub(crate) consumed: CellId,
     pub(crate) pool: &'w Mempool,
     pub(crate) outbox: &'w mut Vec<(PortIndex, Packet)>,
+    /// Whether packets are changed behind this place.
+    pub(crate) changes_follow: bool,
 }
 
 /// Room for what the NFs of one burst send besides: a copy of each packet by eight NFs.
@@ -64,6 +66,19 @@ impl Cx<'_> {
         let copy = packet.copy(self.pool, bytes)?;
         self.cells.add(self.created, 1);
         Some(copy)
+    }
+
+    /// A packet's bytes as they are here, for another thread to read: the mbuf itself where nothing behind this place changes
+    /// packets, else a copy. `None`: there is no room for one. It is not counted: it is freed by who lets it go last.
+    #[inline]
+    pub fn share(&self, packet: &Packet) -> Option<SharedPacket> {
+        if !self.changes_follow {
+            return packet.share();
+        }
+        let held = u32::try_from(packet.data().len()).unwrap_or(u32::MAX);
+        let mut copy = packet.copy(self.pool, held)?;
+        copy.set_wire_length(packet.len());
+        Some(SharedPacket::of(copy))
     }
 
     /// Sends a packet that this NF made out of `port`. False: there is no room; the packet is freed and counted consumed.

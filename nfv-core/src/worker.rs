@@ -437,7 +437,7 @@ impl Own {
             }
             match step {
                 Step::Piece(piece) => self.piece(plan, *piece, burst, now),
-                Step::Function { at, reroutes, let_go } => {
+                Step::Function { at, reroutes, changes_follow, let_go } => {
                     let Some(function) = plan.functions.get(*at) else { continue };
                     if let Some(cell) = let_go
                         && self.passes_by(function, *cell, burst)
@@ -447,7 +447,8 @@ impl Own {
                     if function.kind.profile.routes {
                         self.check_headers(plan, burst);
                     }
-                    self.step(plan, function, *at, reroutes, burst, now);
+                    let own = (*at, reroutes.as_slice(), *changes_follow);
+                    self.step(plan, function, own, burst, now);
                     if let_go.is_some() {
                         burst.set_let_go(0);
                     }
@@ -539,8 +540,7 @@ impl Own {
         &mut self,
         plan: &Plan,
         function: &Function,
-        at: usize,
-        reroutes: &[Option<ProgramId>],
+        (at, reroutes, changes_follow): (usize, &[Option<ProgramId>], bool),
         burst: &mut Burst,
         now: Time,
     ) {
@@ -566,6 +566,7 @@ impl Own {
                     consumed: plan.cells.consumed,
                     pool: &self.pool,
                     outbox: &mut self.outbox,
+                    changes_follow,
                 };
                 let before = burst.are_let_go();
                 nf.process(burst, &mut cx);
@@ -605,6 +606,7 @@ impl Own {
                 consumed: plan.cells.consumed,
                 pool: &self.pool,
                 outbox: &mut self.outbox,
+                changes_follow: true,
             };
             nf.tick(&mut cx);
         }

@@ -139,6 +139,8 @@ pub enum Step {
         at: usize,
         /// For each of its reasons to drop, the program that `on` names.
         reroutes: Vec<Option<ProgramId>>,
+        /// Whether packets are changed behind it.
+        changes_follow: bool,
         /// Where packets are counted whose flows it has let go; `None`: it is shown all.
         let_go: Option<CellId>,
     },
@@ -435,6 +437,7 @@ impl Compiler<'_> {
                 Shape::Function(at) => Step::Function {
                     at,
                     reroutes: self.reroutes(chain, at),
+                    changes_follow: true,
                     let_go: self.let_go(at, shapes),
                 },
                 Shape::Piece(piece) => Step::Piece(piece),
@@ -450,6 +453,7 @@ impl Compiler<'_> {
                 "reverse"
             }
         };
+        self.find_last_changes(&mut steps, to.is_none());
         let labels = || vec![("chain", chain.name.value.clone()), ("direction", word.to_owned())];
         let mut count = |metric, help| {
             ledger.add(Counter { metric, help, labels: labels(), side: Side::Aside })
@@ -462,6 +466,21 @@ impl Compiler<'_> {
             packets: count("chain_packets", "packets that entered the chain"),
             bytes: count("chain_bytes", "bytes of the packets that entered the chain"),
             rest_of: None,
+        }
+    }
+
+    /// Which functions have none behind them that change packets. `is_routed`: the next hop's address is written at the end.
+    fn find_last_changes(&self, steps: &mut [Step], is_routed: bool) {
+        let mut changed = is_routed;
+        for step in steps.iter_mut().rev() {
+            match step {
+                Step::Function { at, changes_follow, .. } => {
+                    *changes_follow = changed;
+                    let profile = self.functions.get(*at).map(|f| f.kind.profile);
+                    changed |= profile.is_none_or(|profile| profile.writes || profile.routes);
+                }
+                Step::Piece(_) => changed = true,
+            }
         }
     }
 
