@@ -1,5 +1,6 @@
 //! Looks into packets and streams for what rules of the Suricata and Snort language describe.
 pub mod app;
+pub mod blocklist;
 pub mod buffer;
 mod config;
 pub mod detect;
