@@ -70,6 +70,12 @@ impl FlowState {
     pub fn bytes(&self) -> usize {
         0
     }
+
+    /// Whether it is as a new one: then the flow needs none, and the next call is given a new one. So a flow in which
+    /// detection keeps nothing costs nothing.
+    pub fn is_blank(&self) -> bool {
+        true
+    }
 }
 
 /// A rule that matched and is to be told.
@@ -100,6 +106,18 @@ pub struct Matches {
     pub untold: [u32; 2],
 }
 
+impl Matches {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.told.clear();
+        self.action = None;
+        self.passes_flow = false;
+        self.drops_flow = false;
+        self.is_tagged = false;
+        self.untold = [0; 2];
+    }
+}
+
 impl Detector {
     /// Of one worker.
     pub fn new(ruleset: Arc<Ruleset>, _memory: Arc<Memory>) -> Self {
@@ -114,8 +132,6 @@ impl Detector {
     /// Evaluates the rules on a packet, on what is new of its streams, and on what is new of its transactions.
     /// `matches` is emptied first.
     pub fn inspect(&mut self, _subject: &mut Subject<'_>, matches: &mut Matches) {
-        matches.told.clear();
-        matches.action = None;
-        matches.passes_flow = false;
+        matches.clear();
     }
 }

@@ -174,14 +174,10 @@ fn is_extension(kind: u8) -> bool {
     )
 }
 
-const HOP_BY_HOP: OptionNames = OptionNames {
-    unknown: "ipv6.hopopts_unknown_opt",
-    only_padding: "ipv6.hopopts_only_padding",
-};
-const DESTINATION: OptionNames = OptionNames {
-    unknown: "ipv6.dstopts_unknown_opt",
-    only_padding: "ipv6.dstopts_only_padding",
-};
+const HOP_BY_HOP: OptionNames =
+    OptionNames { unknown: "ipv6.hopopts_unknown_opt", only_padding: "ipv6.hopopts_only_padding" };
+const DESTINATION: OptionNames =
+    OptionNames { unknown: "ipv6.dstopts_unknown_opt", only_padding: "ipv6.dstopts_only_padding" };
 /// IANA's "no next header".
 const NO_NEXT: u8 = 59;
 /// Extension headers of a packet.

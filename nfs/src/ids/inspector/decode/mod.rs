@@ -17,7 +17,8 @@ use nfv_core::packet::{AddressBytes, L3, NO_VLAN};
 
 pub(super) use icmp::Quoted;
 pub(super) use remarks::Remarks;
-pub(super) use tunnel::{Carried, Tunnels};
+pub use tunnel::Tunnels;
+pub(super) use tunnel::{Carried, Tunnel};
 
 use crate::ids::stream::Segment;
 

@@ -10,7 +10,7 @@ impl Decoded<'_> {
         }
         let mut rest = options;
         let mut seen = [false; 256];
-        while let [kind, behind @ ..] = *rest {
+        while let [kind, ref behind @ ..] = *rest {
             if kind == END {
                 return;
             }
@@ -51,7 +51,7 @@ impl Decoded<'_> {
     pub(super) fn tcp_options(&mut self, options: &[u8]) {
         let mut rest = options;
         let mut seen = [false; 256];
-        while let [kind, behind @ ..] = *rest {
+        while let [kind, ref behind @ ..] = *rest {
             if kind == END {
                 return;
             }
