@@ -42,6 +42,7 @@ pub struct Cx<'w> {
     pub now: Time,
     pub(crate) cells: &'w Cells,
     pub(crate) counters: CellId,
+    pub(crate) rules: CellId,
     pub(crate) created: CellId,
     pub(crate) consumed: CellId,
     pub(crate) pool: &'w Mempool,
@@ -58,6 +59,12 @@ impl Cx<'_> {
     #[inline]
     pub fn count(&self, counter: usize, n: u64) {
         self.cells.add(self.counters.plus(counter), n);
+    }
+
+    /// Adds one to the counter of a rule, by its place in [`Built::rules`].
+    #[inline]
+    pub fn count_rule(&self, rule: usize) {
+        self.cells.add(self.rules.plus(rule), 1);
     }
 
     /// A copy of a packet's first `bytes`, counted as created; `None` when the pool is empty.

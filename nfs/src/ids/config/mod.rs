@@ -7,6 +7,7 @@ mod streams;
 mod suricata_yaml;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
@@ -15,26 +16,27 @@ use nfv_core::nf::Surroundings;
 pub use self::keys::KEYS;
 pub use self::log::{LogConfig, LogTo};
 pub use self::rule_files::RuleFiles;
-pub use self::streams::{Memory, StreamConfig};
-pub use self::suricata_yaml::{BadWord, SuricataYaml};
+pub use self::streams::Memory;
+use self::suricata_yaml::{BadWord, SuricataYaml};
+use super::blocklist::{Kind, ListAction, Wanted};
+use super::inspector::{Bypass, Checksums, Settings};
+use super::stream;
 
 /// What an `ids` is to do.
 #[derive(Debug)]
 pub struct Config {
     /// Whether rules drop packets.
     pub mode: Mode,
-    /// What becomes of packets with wrong checksums.
-    pub checksums: Checksums,
-    /// Whether flows of which enough was seen are left alone.
-    pub bypass: Bypass,
-    /// How streams and applications are followed.
-    pub streams: StreamConfig,
+    /// How a worker inspects.
+    pub settings: Settings,
     /// What may be taken.
     pub memory: Memory,
     /// Where records go.
     pub log: LogConfig,
     /// The rules.
     pub rules: RuleFiles,
+    /// The blocklists, not loaded.
+    pub blocklists: Vec<Wanted>,
     /// Where compiled patterns are kept.
     pub cache: Option<PathBuf>,
 }
@@ -48,24 +50,6 @@ pub enum Mode {
     Passive,
 }
 
-/// What becomes of packets with wrong checksums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksums {
-    /// They are no part of what is followed, as their receivers drop them.
-    Check,
-    /// As if they were right.
-    Ignore,
-}
-
-/// Whether flows of which enough was seen are left alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bypass {
-    /// They are.
-    On,
-    /// They are followed to their ends.
-    Off,
-}
-
 impl Config {
     /// Reads all; every mistake is reported with its place.
     pub fn read(
@@ -75,13 +59,28 @@ impl Config {
     ) -> Option<Self> {
         let yaml = suricata_yaml(section, report);
         let mut words = Words { section, report };
-        let streams = StreamConfig::read(&yaml, &mut words);
         let memory = Memory::read(&yaml, &mut words);
+        let mut settings = streams::read(&yaml, &memory, &mut words);
         let log = LogConfig::read(&yaml, around, &mut words);
-        let checksums = match section.choice("checksums") {
-            Some("ignore") => Checksums::Ignore,
-            _ => Checksums::Check,
+        let mode = match section.choice("mode") {
+            Some("passive") => Mode::Passive,
+            _ => Mode::Inline,
         };
+        settings.streams.mode = match mode {
+            Mode::Inline => stream::Mode::Inline,
+            Mode::Passive => stream::Mode::Passive,
+        };
+        settings.checksums = match section.choice("checksums") {
+            Some("ignore") => Checksums::Ignore,
+            _ => Checksums::Validate,
+        };
+        settings.bypass = match section.choice("bypass") {
+            Some("off") => Bypass::Never,
+            _ => Bypass::DeepOrEncrypted,
+        };
+        settings.records = log.settings.clone();
+        settings.ports = around.ports.iter().map(|name| Arc::from(name.as_str())).collect();
+        let blocklists = blocklists(section);
         let rules = RuleFiles::read(section, &yaml, report)?;
         if report.has_errors() {
             return None;
@@ -146,4 +145,22 @@ fn suricata_yaml(section: &Section<'_>, report: &mut Report) -> SuricataYaml {
         yaml.set(&path.value, &word.value);
     }
     yaml
+}
+
+fn blocklists(section: &Section<'_>) -> Vec<Wanted> {
+    let one = |list: &Section<'_>| {
+        Some(Wanted {
+            path: list.text("file")?.into(),
+            kind: match list.choice("kind")? {
+                "port" => Kind::Ports,
+                "domain" => Kind::Domains,
+                _ => Kind::Addresses,
+            },
+            action: match list.choice("action")? {
+                "alert" => ListAction::Alert,
+                _ => ListAction::Drop,
+            },
+        })
+    };
+    section.sections("blocklists").iter().filter_map(one).collect()
 }

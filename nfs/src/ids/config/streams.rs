@@ -6,31 +6,8 @@ use ipnet::IpNet;
 use nfv_core::chain::value::{Prefix, Size};
 
 use super::{SuricataYaml, Words};
-use crate::ids::app::Limits;
-use crate::ids::stream::{
-    HostPolicies, Midstream, OneSide, OverlapPolicy, Settings as StreamSettings, Urgent,
-};
-
-/// How streams and applications are followed.
-#[derive(Clone, Debug, Default)]
-pub struct StreamConfig {
-    /// Of TCP; its mode and its budget are set by who uses it.
-    pub tcp: StreamSettings,
-    /// Of applications.
-    pub limits: Limits,
-    /// Whether VLANs tell flows apart.
-    pub vlans: Vlans,
-}
-
-/// Whether VLANs tell flows apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Vlans {
-    /// A flow is of one VLAN.
-    #[default]
-    TellApart,
-    /// A flow may be of several: its directions, most often.
-    Ignored,
-}
+use crate::ids::inspector::{Budget, PerProtocol, Settings, Vlans};
+use crate::ids::stream::{self, HostPolicies, Midstream, OneSide, OverlapPolicy, Urgent};
 
 /// What may be taken, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,69 +40,95 @@ impl Default for Memory {
     }
 }
 
-impl StreamConfig {
-    pub(super) fn read(yaml: &SuricataYaml, words: &mut Words<'_, '_>) -> Self {
-        let mut this = Self::default();
-        this.tcp(yaml, words);
-        this.limits(yaml, words);
-        if words.told(yaml.flag("vlan.use-for-tracking")) == Some(false) {
-            this.vlans = Vlans::Ignored;
-        }
-        this
+/// What is said of streams, applications, fragments and flows.
+pub(super) fn read(yaml: &SuricataYaml, memory: &Memory, words: &mut Words<'_, '_>) -> Settings {
+    let mut settings = Settings::default();
+    tcp(&mut settings.streams, yaml, words);
+    limits(&mut settings, yaml, words);
+    timeouts(&mut settings, yaml, words);
+    if words.told(yaml.flag("vlan.use-for-tracking")) == Some(false) {
+        settings.vlans = Vlans::Together;
     }
+    // Connections of the stream engine take as much again as flows.
+    let flows = memory.flows / 2;
+    settings.budget = Budget { flows, apps: memory.applications };
+    settings.streams.budget = stream::Budget { connections: flows, bytes: memory.streams };
+    settings.datagrams.bytes = memory.fragments;
+    settings
+}
 
-    fn tcp(&mut self, yaml: &SuricataYaml, words: &mut Words<'_, '_>) {
-        let own = words.section.record("stream");
-        let own_flag = |key: &str| own.as_ref().and_then(|stream| stream.flag(key));
-        let tcp = &mut self.tcp;
-        let midstream = own_flag("midstream").or(words.told(yaml.flag("stream.midstream")));
-        if midstream == Some(true) {
-            tcp.midstream = Midstream::PickUp;
-        }
-        let one_side = own_flag("async-oneside").or(words.told(yaml.flag("stream.async-oneside")));
-        if one_side == Some(true) {
-            tcp.one_side = OneSide::Follow;
-        }
-        let depth = own.as_ref().and_then(|s| s.value::<Size>("depth")).map(Size::bytes);
-        let depth = depth.or(words.told(yaml.size("stream.reassembly.depth")));
-        tcp.depth = depth.unwrap_or(tcp.depth);
-        let chunks = ["toserver-chunk-size", "toclient-chunk-size"];
-        for (chunk, name) in tcp.chunk.iter_mut().zip(chunks) {
-            let size = words.told(yaml.size(&format!("stream.reassembly.{name}")));
-            if let Some(size) = size.and_then(|size| u32::try_from(size).ok()) {
-                *chunk = size.max(1);
-            }
-        }
-        let offers = words.told(yaml.number("stream.max-synack-queued"));
-        tcp.offers = offers.and_then(|n| u8::try_from(n).ok()).unwrap_or(tcp.offers);
-        if yaml.word("stream.reassembly.urgent.policy") == Some("inline") {
-            tcp.urgent = Urgent::Inline;
-        }
-        tcp.hosts = hosts(yaml, words);
+fn tcp(tcp: &mut stream::Settings, yaml: &SuricataYaml, words: &mut Words<'_, '_>) {
+    let own = words.section.record("stream");
+    let own_flag = |key: &str| own.as_ref().and_then(|stream| stream.flag(key));
+    let midstream = own_flag("midstream").or(words.told(yaml.flag("stream.midstream")));
+    if midstream == Some(true) {
+        tcp.midstream = Midstream::PickUp;
     }
+    let one_side = own_flag("async-oneside").or(words.told(yaml.flag("stream.async-oneside")));
+    if one_side == Some(true) {
+        tcp.one_side = OneSide::Follow;
+    }
+    let depth = own.as_ref().and_then(|s| s.value::<Size>("depth")).map(Size::bytes);
+    let depth = depth.or(words.told(yaml.size("stream.reassembly.depth")));
+    tcp.depth = depth.unwrap_or(tcp.depth);
+    let chunks = ["toserver-chunk-size", "toclient-chunk-size"];
+    for (chunk, name) in tcp.chunk.iter_mut().zip(chunks) {
+        let size = words.told(yaml.size(&format!("stream.reassembly.{name}")));
+        if let Some(size) = size.and_then(|size| u32::try_from(size).ok()) {
+            *chunk = size.max(1);
+        }
+    }
+    let offers = words.told(yaml.number("stream.max-synack-queued"));
+    tcp.offers = offers.and_then(|n| u8::try_from(n).ok()).unwrap_or(tcp.offers);
+    if yaml.word("stream.reassembly.urgent.policy") == Some("inline") {
+        tcp.urgent = Urgent::Inline;
+    }
+    tcp.hosts = hosts(yaml, words);
+}
 
-    fn limits(&mut self, yaml: &SuricataYaml, words: &mut Words<'_, '_>) {
-        let http = "app-layer.protocols.http.libhtp.default-config";
-        let bodies = [
-            (&mut self.limits.request_body, "request-body-limit"),
-            (&mut self.limits.response_body, "response-body-limit"),
+fn limits(settings: &mut Settings, yaml: &SuricataYaml, words: &mut Words<'_, '_>) {
+    let http = "app-layer.protocols.http.libhtp.default-config";
+    let limits = &mut settings.apps;
+    let bodies = [
+        (&mut limits.request_body, "request-body-limit"),
+        (&mut limits.response_body, "response-body-limit"),
+    ];
+    for (limit, name) in bodies {
+        match words.told(yaml.size(&format!("{http}.{name}"))) {
+            // No limit.
+            Some(0) => *limit = u64::MAX,
+            Some(bytes) => *limit = bytes,
+            None => {}
+        }
+    }
+    let layers = words.told(yaml.number(&format!("{http}.response-body-decompress-layer-limit")));
+    if let Some(layers) = layers.and_then(|n| usize::try_from(n).ok()) {
+        limits.encodings = layers;
+    }
+    let bomb = words.told(yaml.size(&format!("{http}.compression-bomb-limit")));
+    limits.bomb_bytes = bomb.unwrap_or(limits.bomb_bytes);
+}
+
+/// `flow-timeouts`, in seconds.
+fn timeouts(settings: &mut Settings, yaml: &SuricataYaml, words: &mut Words<'_, '_>) {
+    let mut read = |timeouts: &mut PerProtocol, prefix: &str| {
+        let protocols = [
+            (&mut timeouts.other, "default"),
+            (&mut timeouts.tcp, "tcp"),
+            (&mut timeouts.udp, "udp"),
+            (&mut timeouts.icmp, "icmp"),
         ];
-        for (limit, name) in bodies {
-            match words.told(yaml.size(&format!("{http}.{name}"))) {
-                // No limit.
-                Some(0) => *limit = u64::MAX,
-                Some(bytes) => *limit = bytes,
-                None => {}
+        for (times, protocol) in protocols {
+            for (time, phase) in times.iter_mut().zip(["new", "established", "closed", "bypassed"])
+            {
+                let path = format!("flow-timeouts.{protocol}.{prefix}{phase}");
+                let seconds = words.told(yaml.number(&path));
+                *time = seconds.and_then(|s| u32::try_from(s).ok()).unwrap_or(*time);
             }
         }
-        let layers =
-            words.told(yaml.number(&format!("{http}.response-body-decompress-layer-limit")));
-        if let Some(layers) = layers.and_then(|n| usize::try_from(n).ok()) {
-            self.limits.encodings = layers;
-        }
-        let bomb = words.told(yaml.size(&format!("{http}.compression-bomb-limit")));
-        self.limits.bomb_bytes = bomb.unwrap_or(self.limits.bomb_bytes);
-    }
+    };
+    read(&mut settings.timeouts.usual, "");
+    read(&mut settings.timeouts.emergency, "emergency-");
 }
 
 /// `host-os-policy`: of each prefix the system; the chain file's count before the others.
