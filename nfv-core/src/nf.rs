@@ -385,6 +385,10 @@ pub enum Answer {
     /// That it is refused, as if by its destination: a reset to TCP, "administratively prohibited" to others. An ICMP
     /// error is the box's where it has an address, else the destination's, as Linux' bridge does it.
     Reject,
+    /// That it is refused, as if by its source: a reset to TCP, in the packet's place; nothing to others.
+    RejectReceiver,
+    /// Both.
+    RejectBoth,
 }
 
 /// What a chain file is compiled for.

@@ -64,7 +64,7 @@ impl Beside {
                     queue_records: RECORDS_MAX,
                     queue_bytes: config.memory.log,
                 };
-                Writes::Thread(Log::start(written).map_err(|why| told(&why))?)
+                Writes::Thread(Log::start(written, 0).map_err(|why| told(&why))?.0)
             }
         };
         // Thresholds and bits of hosts go on, whatever the log.

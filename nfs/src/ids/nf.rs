@@ -12,10 +12,9 @@ use super::beside::{Beside, Lease};
 use super::blocklist::Blocklists;
 use super::config::{Config, Mode};
 use super::detect::{Compile, Detector, Ruleset};
-use super::eve::DropReason;
 use super::inspector::{Answer, Inspector, Seen, Settings};
 use super::output::Output;
-use super::passive::{Analysers, Tap};
+use super::passive::{Analyser, Tap};
 use super::reasons;
 use super::rules::{Action, Rule};
 
@@ -44,13 +43,16 @@ impl Shared {
 
     /// What one worker inspects with.
     pub fn inspector(&self) -> Box<Inspector> {
-        Box::new(Inspector::new(self.settings.clone(), self.detector()))
+        let mut inspector = Inspector::new(self.settings.clone(), self.detector());
+        inspector.set_lists(self.lists.clone());
+        Box::new(inspector)
     }
 }
 
 /// What the one that replaces it at a reload takes over.
 struct Heirloom {
     beside: Arc<Beside>,
+    analyser: Option<Arc<Analyser>>,
     /// All that must be as it was for streams to go on: in words, as it is compared and nothing else.
     kept: String,
 }
@@ -102,31 +104,43 @@ pub fn build(
         purpose: around.purpose,
     });
     let goes_on = before.is_some_and(|b| b.kept == kept && Arc::ptr_eq(&b.beside, &beside));
-    let built = match config.mode {
-        Mode::Inline => {
-            let shared = shared.clone();
-            Built::packet(move || Inline::new(&shared, goes_on)).letting_go(reasons::PASSED_BY)
-        }
+    let analyser = match config.mode {
+        Mode::Inline => None,
         Mode::Passive => {
-            let analysers = match Analysers::of(&shared, goes_on) {
-                Ok(analysers) => analysers,
+            let same = before.filter(|_| goes_on).and_then(|before| before.analyser.clone());
+            match same.map_or_else(|| Analyser::start(&shared), Ok) {
+                Ok(analyser) => Some(analyser),
                 Err(why) => {
                     report.error(section.span(), format!("starting the analyser: {why}"));
                     return None;
                 }
-            };
-            Built::packet(move || Tap::new(&analysers))
+            }
         }
     };
-    let (lease, reopened) = (Lease::of(&beside), beside.clone());
+    let built = match &analyser {
+        None => {
+            let shared = shared.clone();
+            Built::packet(move || Inline::new(&shared, goes_on)).letting_go(reasons::PASSED_BY)
+        }
+        Some(analyser) => {
+            let (analyser, shared) = (analyser.clone(), shared.clone());
+            Built::packet(move || Tap::new(&analyser, &shared))
+        }
+    };
+    let (lease, reopened, leased) = (Lease::of(&beside), beside.clone(), analyser.clone());
+    leased.iter().for_each(|analyser| analyser.lease());
+    let finish = move || {
+        leased.iter().for_each(|analyser| analyser.end());
+        lease.end()
+    };
     Some(
         built
             .with_rules(names)
             .with_notes(notes)
             .from_files(is_current)
-            .with_heritage(Arc::new(Heirloom { beside, kept }))
+            .with_heritage(Arc::new(Heirloom { beside, analyser, kept }))
             .with_reopen(move || reopened.reopen())
-            .with_finish(Box::new(move || lease.end())),
+            .with_finish(Box::new(finish)),
     )
 }
 

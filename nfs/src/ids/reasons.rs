@@ -9,7 +9,10 @@ use super::rules::RejectTo;
 pub const DROPS: &[Named] = &[
     Named { name: "rule_drop", help: "a rule with `drop` matches" },
     Named { name: "rule_reject", help: "a rule with `reject` matches; its sender is told" },
-    Named { name: "rule_reject_dst", help: "a rule with `rejectdst` matches; its receiver is told" },
+    Named {
+        name: "rule_reject_dst",
+        help: "a rule with `rejectdst` matches; its receiver is told",
+    },
     Named { name: "rule_reject_both", help: "a rule with `rejectboth` matches; both are told" },
     Named { name: "flow_dropped", help: "a packet before it made its whole flow be dropped" },
     Named { name: "blocklisted", help: "an end, the port or a name of its flow is on a blocklist" },

@@ -12,7 +12,7 @@ use crate::ids::eve::{
 };
 
 /// Where records go, and which of them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// Where.
     pub to: LogTo,

@@ -15,7 +15,7 @@ use nfv_core::nf::Surroundings;
 
 pub use self::keys::KEYS;
 pub use self::log::{LogConfig, LogTo};
-pub use self::rule_files::RuleFiles;
+pub use self::rule_files::{RuleFiles, Stamps};
 pub use self::streams::Memory;
 use self::suricata_yaml::{BadWord, SuricataYaml};
 use super::blocklist::{Kind, ListAction, Wanted};
@@ -35,6 +35,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The rules.
     pub rules: RuleFiles,
+    /// All files that this was read from.
+    pub stamps: Stamps,
     /// The blocklists, not loaded.
     pub blocklists: Vec<Wanted>,
     /// Where compiled patterns are kept.
@@ -81,20 +83,18 @@ impl Config {
         settings.records = log.settings.clone();
         settings.ports = around.ports.iter().map(|name| Arc::from(name.as_str())).collect();
         let blocklists = blocklists(section);
-        let rules = RuleFiles::read(section, &yaml, report)?;
+        let mut stamps = Stamps::default();
+        blocklists.iter().for_each(|list| stamps.add(&list.path));
+        let rules = RuleFiles::read(section, &yaml, &mut stamps, report)?;
         if report.has_errors() {
             return None;
         }
         Some(Self {
-            mode: if section.choice("mode") == Some("passive") {
-                Mode::Passive
-            } else {
-                Mode::Inline
-            },
-            checksums,
-            bypass: if section.choice("bypass") == Some("off") { Bypass::Off } else { Bypass::On },
-            streams,
+            mode,
+            settings,
             memory,
+            blocklists,
+            stamps,
             log,
             rules,
             cache: section.text("database-cache").map(PathBuf::from),

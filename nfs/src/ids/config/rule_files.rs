@@ -18,8 +18,6 @@ pub struct RuleFiles {
     pub rules: Rules,
     /// Their events, by number.
     pub events: Vec<String>,
-    /// What all of it was read from.
-    pub stamps: Stamps,
 }
 
 /// Files, and how they were when they were read.
@@ -52,14 +50,14 @@ impl RuleFiles {
     pub(super) fn read(
         section: &Section<'_>,
         yaml: &SuricataYaml,
+        stamps: &mut Stamps,
         report: &mut Report,
     ) -> Option<Self> {
-        let mut stamps = Stamps::default();
         if let Some(path) = section.text("suricata-yaml") {
             stamps.add(Path::new(&path));
         }
         let variables = variables(section, yaml, report);
-        let classes = classes(section, &mut stamps, report);
+        let classes = classes(section, stamps, report);
         let events = detect::events();
         let mut files = Vec::new();
         for file in section.values::<String>("rules") {
@@ -80,7 +78,7 @@ impl RuleFiles {
         let sources: Vec<Source<'_>> =
             files.iter().map(|(name, text)| Source { name, text }).collect();
         let rules = Rules::read(&sources, &setup);
-        Some(Self { rules, events, stamps })
+        Some(Self { rules, events })
     }
 
     /// What there is to tell: how many rules are loaded, and each that is not, with its place.

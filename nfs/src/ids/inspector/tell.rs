@@ -144,8 +144,9 @@ impl Inspector {
         rule: Option<u32>,
         recorder: &mut impl Recorder,
     ) {
-        let Some(settings) = self.settings.records.drop else { return };
         let rule = rule.and_then(|rule| self.detector.ruleset().rule(rule)).map(Arc::clone);
+        self.dropped = Some((reason, rule.as_ref().map(|rule| (rule.gid, rule.sid))));
+        let Some(settings) = self.settings.records.drop else { return };
         if let Some(look) = look
             && let Some(flow) = self.flows.get_mut(look.flow)
             && settings.flows == DroppedFlows::Start
