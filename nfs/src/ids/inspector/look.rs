@@ -226,17 +226,18 @@ impl Inspector {
         let action = self.matches.action.map(|(_, action)| action);
         let is_passive = self.is_passive();
         let drops = matches!(action, Some(Action::Drop | Action::Reject(_)));
-        if !self.matches.told.is_empty() || self.matches.passes_flow || drops {
-            if let Some(flow) = look.and_then(|look| self.flows.get_mut(look.flow)) {
-                if !self.matches.told.is_empty() {
-                    flow.mark(flow::ALERTED);
-                }
-                if self.matches.passes_flow {
-                    flow.mark(flow::PASSED);
-                }
-                if drops && self.matches.drops_flow && !is_passive {
-                    flow.mark(flow::DROPPED);
-                }
+        let tells = !self.matches.told.is_empty();
+        if (tells || self.matches.passes_flow || drops)
+            && let Some(flow) = look.and_then(|look| self.flows.get_mut(look.flow))
+        {
+            if tells {
+                flow.mark(flow::ALERTED);
+            }
+            if self.matches.passes_flow {
+                flow.mark(flow::PASSED);
+            }
+            if drops && self.matches.drops_flow && !is_passive {
+                flow.mark(flow::DROPPED);
             }
         }
         let [_, crowded] = self.matches.untold;

@@ -116,7 +116,11 @@ impl Inspector {
         let mut look = Look::of(number);
         let Some(flow) = self.flows.get_mut(number) else { return look };
         look.side = flow.side_of(from);
-        look.is_first = flow.count(look.side, level.length, level.seen.time);
+        flow.count(look.side, level.length, level.seen.time);
+        // An error is no word of the side that it comes from.
+        if !is_error_packet(level) {
+            look.is_first = flow.note_seen(look.side);
+        }
         if flow.is_tcp() {
             let state = flow.stream().and_then(|id| self.streams.view(id)).map(|view| view.state);
             look.tcp = state;
@@ -217,6 +221,11 @@ fn answer_to_any(kind: u8) -> u8 {
 fn answer_to(protocol: u8, kind: u8) -> u8 {
     let is_of_six = protocol == protocol::ICMP6;
     if is_of_six == (kind >= 128) { answer_to_any(kind) } else { NO_ANSWER }
+}
+
+fn is_error_packet(level: &Level<'_>) -> bool {
+    let is_four = level.decoded.ip.as_ref().is_some_and(|ip| ip.kind == L3::Ipv4);
+    matches!(level.decoded.upper, Upper::Icmp { kind, .. } if is_four && is_error(kind))
 }
 
 fn is_error(kind: u8) -> bool {
