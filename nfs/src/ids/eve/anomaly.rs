@@ -1,5 +1,6 @@
 //! Something odd.
 
+use super::json::Object;
 use crate::ids::app::Protocol;
 use crate::ids::app::event::Event as AppEvent;
 use crate::ids::stream::Event as StreamEvent;
@@ -47,5 +48,26 @@ impl Anomaly {
     /// Of a packet's headers: `remark` as in [`crate::ids::detect::Packet::remarks`].
     pub fn of_headers(remark: &'static str) -> Self {
         Self { layer: Layer::Decode, event: remark, app: None }
+    }
+}
+
+impl Anomaly {
+    pub(super) fn write(self, o: &mut Object<'_>) {
+        o.object("anomaly", |o| {
+            let (kind, prefix, layer) = match self.layer {
+                Layer::Decode => ("decode", "decoder.", None),
+                Layer::Stream => ("stream", "stream.", None),
+                Layer::Detection => ("applayer", "", Some("proto_detect")),
+                Layer::Parser => ("applayer", "", Some("proto_parser")),
+            };
+            if let Some(app) = self.app {
+                o.string("app_proto", app.name());
+            }
+            o.string("type", kind);
+            o.string("event", &format!("{prefix}{}", self.event));
+            if let Some(layer) = layer {
+                o.string("layer", layer);
+            }
+        });
     }
 }

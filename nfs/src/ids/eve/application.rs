@@ -1,5 +1,6 @@
 //! What alerts and records say of a transaction.
 
+use super::json::Object;
 use super::{Body, DnsRecord, HttpRecord, Settings, SshRecord, TlsRecord};
 use crate::ids::app::{Fields, Transaction};
 
@@ -66,6 +67,18 @@ impl Application {
             Self::Dns(dns) => dns.bytes(),
             Self::Tls(tls) => tls.bytes(),
             Self::Ssh(ssh) => ssh.bytes(),
+        }
+    }
+}
+
+impl Application {
+    /// As alerts have it: all that is known.
+    pub(super) fn write(&self, settings: &Settings, o: &mut Object<'_>) {
+        match self {
+            Self::Http(http) => http.write_in_alert(settings, o),
+            Self::Dns(dns) => dns.write_in_alert(o),
+            Self::Tls(tls) => tls.write_in_alert(o),
+            Self::Ssh(ssh) => ssh.write(o),
         }
     }
 }

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use super::alert::{side_name, write_rule};
+use super::json::Object;
+use super::record::Head;
+use super::settings::Settings;
 use super::{AlertAction, Verdict};
 use crate::ids::buffer::Side;
 use crate::ids::rules::Rule;
@@ -138,6 +142,69 @@ impl Upper {
     }
 }
 
+impl DropRecord {
+    pub(super) fn write(&self, head: &Head, settings: &Settings, o: &mut Object<'_>) {
+        let wanted = settings.drop.unwrap_or_default();
+        if let Some(side) = self.side {
+            o.string("direction", side_name(side));
+        }
+        o.object("drop", |o| {
+            self.network.write(o);
+            self.upper.write(o);
+            o.string("reason", self.reason.name());
+        });
+        if let Some(verdict) = self.verdict.filter(|_| wanted.verdict) {
+            verdict.write(o);
+        }
+        if let Some((rule, action)) = self.rule.as_ref().filter(|_| wanted.alerts) {
+            write_rule(rule, *action, head, false, o);
+        }
+    }
+}
+
+impl Network {
+    fn write(self, o: &mut Object<'_>) {
+        match self {
+            Self::V4 { len, tos, ttl, id } => {
+                o.number("len", len);
+                o.number("tos", tos);
+                o.number("ttl", ttl);
+                o.number("ipid", id);
+            }
+            Self::V6 { len, class, hop_limit, label } => {
+                o.number("len", len);
+                o.number("tc", class);
+                o.number("hoplimit", hop_limit);
+                o.number("flowlbl", label);
+            }
+            Self::Unknown => {}
+        }
+    }
+}
+
+impl Upper {
+    fn write(self, o: &mut Object<'_>) {
+        match self {
+            Self::Tcp { seq, ack, window, flags, reserved, urgent } => {
+                o.number("tcpseq", seq);
+                o.number("tcpack", ack);
+                o.number("tcpwin", window);
+                for (bit, name) in FLAGS {
+                    o.truth(name, flags & bit != 0);
+                }
+                o.number("tcpres", reserved);
+                o.number("tcpurgp", urgent);
+            }
+            Self::Udp { len } => o.number("udplen", len),
+            Self::Icmp { id, seq } => {
+                o.number("icmp_id", id);
+                o.number("icmp_seq", seq);
+            }
+            Self::Other => {}
+        }
+    }
+}
+
 fn byte(bytes: &[u8], at: usize) -> Option<u8> {
     bytes.get(at).copied()
 }
@@ -149,6 +216,10 @@ fn short(bytes: &[u8], at: usize) -> Option<u16> {
 fn long(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
+
+/// In the order in which records have them.
+const FLAGS: [(u8, &str); 6] =
+    [(0x02, "syn"), (0x10, "ack"), (0x08, "psh"), (0x04, "rst"), (0x20, "urg"), (0x01, "fin")];
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;

@@ -2,6 +2,8 @@
 
 use nfv_core::clock::Time;
 
+use super::json::Object;
+use super::time::stamp;
 use crate::ids::app::{App, Protocol};
 use crate::ids::stream::TcpState;
 
@@ -158,3 +160,109 @@ impl FlowAction {
         }
     }
 }
+
+impl AppNames {
+    pub(super) fn write(self, o: &mut Object<'_>) {
+        if let Some(protocol) = self.protocol {
+            o.string("app_proto", protocol.name());
+        }
+        let others = [
+            ("app_proto_ts", self.to_server),
+            ("app_proto_tc", self.to_client),
+            ("app_proto_orig", self.original),
+        ];
+        for (key, protocol) in others {
+            if let Some(protocol) = protocol.filter(|_| protocol != self.protocol) {
+                o.string(key, protocol.name());
+            }
+        }
+    }
+}
+
+impl Counts {
+    fn write(self, o: &mut Object<'_>) {
+        let [packets_up, packets_down] = self.packets;
+        let [bytes_up, bytes_down] = self.bytes;
+        o.number("pkts_toserver", packets_up);
+        o.number("pkts_toclient", packets_down);
+        o.number("bytes_toserver", bytes_up);
+        o.number("bytes_toclient", bytes_down);
+    }
+}
+
+impl FlowSummary {
+    pub(super) fn write(self, o: &mut Object<'_>) {
+        self.counts.write(o);
+        if let Some(bypassed) = self.bypassed {
+            o.object("bypassed", |o| bypassed.write(o));
+        }
+        o.string("start", &stamp(self.start));
+    }
+}
+
+impl FlowRecord {
+    /// `common`: what stands between the flow and its connection.
+    pub(super) fn write(&self, common: impl FnOnce(&mut Object<'_>), o: &mut Object<'_>) {
+        self.apps.write(o);
+        o.object("flow", |o| {
+            self.summary.write(o);
+            o.string("end", &stamp(self.end));
+            let seconds = |time: Time| time.0 / NANOS;
+            o.number("age", seconds(self.end).saturating_sub(seconds(self.summary.start)));
+            o.string("state", self.state.name());
+            if self.state == FlowState::Bypassed {
+                o.string("bypass", "local");
+            }
+            o.string("reason", self.reason.name());
+            o.truth("alerted", self.alerted);
+            if let Some(action) = self.action {
+                o.string("action", action.name());
+            }
+            if self.transactions > 0 {
+                o.number("tx_cnt", self.transactions);
+            }
+        });
+        common(o);
+        if let Some(tcp) = self.tcp {
+            o.object("tcp", |o| tcp.write(o));
+        }
+    }
+}
+
+impl TcpRecord {
+    fn write(self, o: &mut Object<'_>) {
+        o.string("tcp_flags", &format!("{:02x}", self.flags));
+        o.string("tcp_flags_ts", &format!("{:02x}", self.flags_to_server));
+        o.string("tcp_flags_tc", &format!("{:02x}", self.flags_to_client));
+        for (bit, name) in FLAGS {
+            o.mark(name, self.flags & bit != 0);
+        }
+        let Some(state) = self.state else { return };
+        o.string("state", state.name());
+        let [gap_up, gap_down] = self.has_gaps;
+        o.mark("tc_gap", gap_down);
+        o.mark("ts_gap", gap_up);
+        let [regions_up, regions_down] = self.max_regions;
+        o.number("ts_max_regions", regions_up);
+        o.number("tc_max_regions", regions_down);
+        for (key, urgent) in ["ts_urgent_oob_data", "tc_urgent_oob_data"].iter().zip(self.urgent) {
+            if urgent > 0 {
+                o.number(key, urgent);
+            }
+        }
+    }
+}
+
+/// In the order in which records have them.
+const FLAGS: [(u8, &str); 8] = [
+    (0x02, "syn"),
+    (0x01, "fin"),
+    (0x04, "rst"),
+    (0x08, "psh"),
+    (0x10, "ack"),
+    (0x20, "urg"),
+    (0x40, "ecn"),
+    (0x80, "cwr"),
+];
+
+const NANOS: u64 = 1_000_000_000;

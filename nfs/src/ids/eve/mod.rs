@@ -11,16 +11,25 @@
 mod alert;
 mod anomaly;
 mod application;
+mod community;
 mod dns;
 mod drop;
 mod flow;
 mod http;
+mod json;
+mod line;
+pub mod log;
+mod protocol;
 mod record;
 mod settings;
 mod ssh;
 mod stats;
 mod text;
+mod time;
 mod tls;
+
+#[cfg(test)]
+mod tests;
 
 pub use self::alert::{Alert, AlertAction, Payload, PayloadFrom, Rejects, Tunnel, Verdict};
 pub use self::anomaly::{Anomaly, Layer};
@@ -31,6 +40,7 @@ pub use self::flow::{
     AppNames, Counts, FlowAction, FlowEnd, FlowRecord, FlowState, FlowSummary, TcpRecord,
 };
 pub use self::http::HttpRecord;
+pub use self::log::{Log, LogConfig, LogCounts, LogError, LogQueue, ReplayLog, Target};
 pub use self::record::{Body, Head, Kind, PacketSource, Record, TaggedPacket, Variables};
 pub use self::settings::{
     AlertSettings, AnomalySettings, DnsSettings, DnsVersion, DropSettings, DroppedFlows,

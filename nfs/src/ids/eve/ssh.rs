@@ -1,5 +1,6 @@
 //! A handshake of SSH.
 
+use super::json::Object;
 use super::text::Texts;
 use super::{Place, Settings};
 use crate::ids::app::Side;
@@ -39,6 +40,28 @@ impl SshRecord {
     /// The memory that it holds, with its own size.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.ends.iter().map(Texts::bytes).sum::<usize>()
+    }
+}
+
+impl SshRecord {
+    pub(super) fn write(&self, o: &mut Object<'_>) {
+        o.object("ssh", |o| {
+            for (key, end) in ["client", "server"].iter().zip(&self.ends) {
+                if end.get(word::PROTO).is_none() {
+                    continue;
+                }
+                o.object(key, |o| {
+                    o.text("proto_version", end.get(word::PROTO));
+                    o.text("software_version", end.get(word::SOFTWARE));
+                    if end.get(word::HASSH).is_some() {
+                        o.object("hassh", |o| {
+                            o.text("hash", end.get(word::HASSH));
+                            o.text("string", end.get(word::HASSH_STRING));
+                        });
+                    }
+                });
+            }
+        });
     }
 }
 

@@ -1,9 +1,11 @@
 //! A handshake of TLS.
 
+use super::json::Object;
 use super::text::Texts;
+use super::time::seconds;
 use super::{Place, Settings, TlsField};
 use crate::ids::app::Side;
-use crate::ids::app::tls::Session;
+use crate::ids::app::tls::{Session, version_name};
 
 /// A handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +87,110 @@ impl TlsRecord {
         size_of::<Self>() + self.words.bytes() + lists
     }
 }
+
+impl TlsRecord {
+    pub(super) fn write(&self, settings: &Settings, o: &mut Object<'_>) {
+        let tls = settings.tls.as_ref();
+        let fields = match tls.and_then(|tls| tls.custom.as_deref()) {
+            Some(custom) => custom,
+            None if tls.is_none_or(|tls| tls.extended) => EXTENDED,
+            None => BASIC,
+        };
+        self.write_fields(fields, o);
+    }
+
+    pub(super) fn write_in_alert(&self, o: &mut Object<'_>) {
+        self.write_fields(EXTENDED, o);
+    }
+
+    fn write_fields(&self, fields: &[TlsField], o: &mut Object<'_>) {
+        o.object("tls", |o| fields.iter().for_each(|field| self.write_field(*field, o)));
+    }
+
+    fn write_field(&self, field: TlsField, o: &mut Object<'_>) {
+        use TlsField as F;
+        let time = |o: &mut Object<'_>, key, time| o.text(key, Some(seconds(time).as_bytes()));
+        let [client, server] = &self.protocols;
+        match field {
+            F::Subject => o.text("subject", self.words.get(word::SUBJECT)),
+            F::Issuer => o.text("issuerdn", self.words.get(word::ISSUER)),
+            F::Serial => o.text("serial", self.words.get(word::SERIAL)),
+            F::Fingerprint => o.text("fingerprint", self.words.get(word::FINGERPRINT)),
+            F::Sni => o.text("sni", self.words.get(word::SERVER_NAME)),
+            F::Version => o.string("version", &version_text(self.version)),
+            F::NotBefore => {
+                if let Some((from, _)) = self.validity {
+                    time(o, "notbefore", from);
+                }
+            }
+            F::NotAfter => {
+                if let Some((_, until)) = self.validity {
+                    time(o, "notafter", until);
+                }
+            }
+            F::SessionResumed => o.mark("session_resumed", self.is_resumed),
+            F::Certificate => {
+                o.base64("certificate", self.chain.first().map_or(&[], Vec::as_slice))
+            }
+            F::Chain if !self.chain.is_empty() => {
+                o.list("chain", |list| self.chain.iter().for_each(|der| list.base64(der)));
+            }
+            F::Chain => {}
+            F::Ja3 => self.write_hash("ja3", word::JA3, word::JA3_STRING, o),
+            F::Ja3s => self.write_hash("ja3s", word::JA3S, word::JA3S_STRING, o),
+            F::Ja4 => o.text("ja4", self.words.get(word::JA4)),
+            F::ClientAlpns => write_list("client_alpns", client, o),
+            F::ServerAlpns => write_list("server_alpns", server, o),
+            F::SubjectAltName => write_list("subjectaltname", &self.alternatives, o),
+        }
+    }
+
+    fn write_hash(&self, key: &str, hash: usize, string: usize, o: &mut Object<'_>) {
+        if self.words.get(hash).is_some() {
+            o.object(key, |o| {
+                o.text("hash", self.words.get(hash));
+                o.text("string", self.words.get(string));
+            });
+        }
+    }
+}
+
+fn write_list(key: &str, list: &[Vec<u8>], o: &mut Object<'_>) {
+    if !list.is_empty() {
+        o.list(key, |out| list.iter().for_each(|item| out.text(item)));
+    }
+}
+
+fn version_text(version: Option<u16>) -> String {
+    match version {
+        None => "UNDETERMINED".to_owned(),
+        Some(version) => {
+            version_name(version).map_or_else(|| format!("0x{version:04x}"), str::to_owned)
+        }
+    }
+}
+
+/// Without `extended`.
+const BASIC: &[TlsField] = &[TlsField::Subject, TlsField::Issuer, TlsField::SessionResumed];
+
+/// With `extended`, and in alerts.
+const EXTENDED: &[TlsField] = &[
+    TlsField::Subject,
+    TlsField::Issuer,
+    TlsField::SubjectAltName,
+    TlsField::SessionResumed,
+    TlsField::Serial,
+    TlsField::Fingerprint,
+    TlsField::Sni,
+    TlsField::Version,
+    TlsField::NotBefore,
+    TlsField::NotAfter,
+    TlsField::Ja3,
+    TlsField::Ja3s,
+    TlsField::Ja4,
+    TlsField::ClientAlpns,
+    TlsField::ServerAlpns,
+];
 
 const WORDS: usize = 10;
 

@@ -151,7 +151,7 @@ impl Datagrams {
             remarks.add(names.too_large);
             return None;
         }
-        if piece.has_more && ip.rest_length % UNIT != 0 {
+        if piece.has_more && !ip.rest_length.is_multiple_of(UNIT) {
             if ip.kind == L3::Ipv6 {
                 remarks.add("ipv6.frag_invalid_length");
             }
@@ -421,6 +421,3 @@ const PIECE_COST: usize = 4 * size_of::<Extent>();
 const AGES_MORE: usize = 64;
 /// Units whose owners are kept room for.
 const OWNERS_KEPT: usize = 16 << 10;
-
-#[cfg(test)]
-mod tests;

@@ -132,6 +132,11 @@ impl Flow {
         self.marks |= mark;
     }
 
+    #[inline]
+    pub fn unmark(&mut self, mark: u16) {
+        self.marks &= !mark;
+    }
+
     /// Its connection.
     #[inline]
     pub fn stream(&self) -> Option<StreamId> {
@@ -144,9 +149,9 @@ impl Flow {
         self.stream = stream.map_or(0, |id| id.0);
     }
 
-    /// Counts a packet. Whether it is the first of its direction.
+    /// Counts a packet.
     #[inline]
-    pub fn count(&mut self, side: Side, length: u32, now: Time) -> bool {
+    pub fn count(&mut self, side: Side, length: u32, now: Time) {
         let [to_server, to_client] = &mut self.counts.packets;
         let [up, down] = &mut self.counts.bytes;
         let (packets, bytes) =
@@ -154,6 +159,11 @@ impl Flow {
         *packets += 1;
         *bytes += u64::from(length);
         self.last = self.last.max(now);
+    }
+
+    /// Notes that a side has spoken. Whether it is the first time.
+    #[inline]
+    pub fn note_seen(&mut self, side: Side) -> bool {
         let seen = one_of(SEEN, side);
         let is_first = !self.has(seen);
         self.mark(seen);
@@ -243,7 +253,7 @@ pub(super) const GAPS: u16 = 3 << 8;
 pub(super) const DROP_TOLD: u16 = 3 << 10;
 /// Its stream ended, and its application knows.
 pub(super) const TOLD_END: u16 = 1 << 12;
+/// It was looked up in blocklists; which way round it says so turns with them.
+pub(super) const LOOKED_UP: u16 = 1 << 15;
 /// It was met in its middle.
 pub(super) const MIDSTREAM: u16 = 1 << 13;
-/// Rejected: its packets are answered as well.
-pub(super) const REJECTED: u16 = 1 << 14;

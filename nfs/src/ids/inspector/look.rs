@@ -71,8 +71,12 @@ impl Inspector {
         recorder: &mut impl Recorder,
     ) -> Verdict {
         let packet = packet_of(level);
+        let listed = self.listed_name(&look);
         self.evaluate(&look, packet);
         let mut verdict = self.answer(Some(&look), &Ends::Packet(level), recorder);
+        if let Some((rule, id)) = listed {
+            verdict = self.blocked(&look, level, &rule, Some(id), verdict, recorder);
+        }
         self.tell_header_events(Some(&look), level, recorder);
         self.log_transactions(look.flow, &Ends::Packet(level), recorder);
         self.collect(look.flow);
@@ -226,17 +230,18 @@ impl Inspector {
         let action = self.matches.action.map(|(_, action)| action);
         let is_passive = self.is_passive();
         let drops = matches!(action, Some(Action::Drop | Action::Reject(_)));
-        if !self.matches.told.is_empty() || self.matches.passes_flow || drops {
-            if let Some(flow) = look.and_then(|look| self.flows.get_mut(look.flow)) {
-                if !self.matches.told.is_empty() {
-                    flow.mark(flow::ALERTED);
-                }
-                if self.matches.passes_flow {
-                    flow.mark(flow::PASSED);
-                }
-                if drops && self.matches.drops_flow && !is_passive {
-                    flow.mark(flow::DROPPED);
-                }
+        let tells = !self.matches.told.is_empty();
+        if (tells || self.matches.passes_flow || drops)
+            && let Some(flow) = look.and_then(|look| self.flows.get_mut(look.flow))
+        {
+            if tells {
+                flow.mark(flow::ALERTED);
+            }
+            if self.matches.passes_flow {
+                flow.mark(flow::PASSED);
+            }
+            if drops && self.matches.drops_flow && !is_passive {
+                flow.mark(flow::DROPPED);
             }
         }
         let [_, crowded] = self.matches.untold;

@@ -14,8 +14,9 @@ use super::settings::Settings;
 use super::table::Flows;
 use super::{Answer, Recorder, Seen, Verdict};
 use crate::ids::app::event::Event as AppEvent;
+use crate::ids::blocklist::Blocklists;
 use crate::ids::detect::{Detector, FlowState, Matches};
-use crate::ids::eve::PacketSource;
+use crate::ids::eve::{DropReason, PacketSource};
 use crate::ids::stream::Streams;
 
 /// One worker's IDS.
@@ -40,7 +41,16 @@ pub struct Inspector {
     /// The second that timeouts were last looked for in.
     second: u64,
     pub(super) now: Time,
+    /// Why the last packet was dropped that was, and the group and number of the rule that said so.
+    pub(super) dropped: Option<Dropped>,
+    /// Whom nobody is to talk to.
+    pub(super) lists: Arc<Blocklists>,
+    /// Turns whenever they are others: flows have it as a mark when they were looked up.
+    pub(super) lists_turn: bool,
 }
+
+/// Why a packet was dropped, and the group and number of the rule that said so.
+pub type Dropped = (DropReason, Option<(u32, u32)>);
 
 /// One packet: a frame, or one that another carries.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +87,9 @@ impl Inspector {
             ids: Vec::new(),
             second: 0,
             now: Time::default(),
+            dropped: None,
+            lists: Arc::default(),
+            lists_turn: false,
             settings,
         }
     }
@@ -84,6 +97,17 @@ impl Inspector {
     /// Evaluates other rules from now on. What flows keep of the old ones is forgotten by detection.
     pub fn set_detector(&mut self, detector: Detector) {
         self.detector = detector;
+    }
+
+    /// Looks flows up in other blocklists from now on.
+    pub fn set_lists(&mut self, lists: Arc<Blocklists>) {
+        self.lists = lists;
+        self.lists_turn = !self.lists_turn;
+    }
+
+    /// Why the last packet was dropped that was.
+    pub fn dropped(&self) -> Option<Dropped> {
+        self.dropped
     }
 
     /// Its detection.
@@ -182,6 +206,11 @@ impl Inspector {
         }
         let look = self.enter(number, from, level);
         if let Some(verdict) = self.decided(&look, level, recorder) {
+            return verdict;
+        }
+        if let Some(verdict) = self.listed(&look, level, recorder)
+            && verdict.answer.is_drop()
+        {
             return verdict;
         }
         match &level.decoded.upper {

@@ -5,7 +5,7 @@ use super::Decoded;
 impl Decoded<'_> {
     /// Judges the options of an IPv4 header (RFC 791, section 3.1).
     pub(super) fn ipv4_options(&mut self, options: &[u8]) {
-        if options.len() % 8 != 0 && options.last() != Some(&END) {
+        if !options.len().is_multiple_of(8) && options.last() != Some(&END) {
             self.remarks.add("ipv4.opt_pad_required");
         }
         let mut rest = options;
