@@ -17,6 +17,7 @@ pub mod tap_out;
 pub const KINDS: &[&Kind] = &[
     &count::KIND,
     &firewall::KIND,
+    &ids::KIND,
     &lb::KIND,
     &mirror::KIND,
     &nat::KIND,

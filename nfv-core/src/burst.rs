@@ -53,6 +53,8 @@ pub struct Burst {
     outs: [PortIndex; BURST_MAX],
     /// The flows that the packets at the same places are of, as far as they were looked up.
     flows: [FlowRef; BURST_MAX],
+    /// Packets, a bit each, whose flows the packet NF at hand has let go.
+    let_go: u32,
     /// How far the routing of its packets is.
     pub(crate) routing: Routing,
     /// The port that received them.
@@ -93,6 +95,7 @@ impl Burst {
             hops: [HopId::NONE; BURST_MAX],
             outs: [PortIndex(0); BURST_MAX],
             flows: [FlowRef::NONE; BURST_MAX],
+            let_go: 0,
             routing: Routing::None,
             in_port: PortIndex(0),
             direction: Direction::Forward,
@@ -152,6 +155,34 @@ impl Burst {
         )
     }
 
+    /// Its packets whose flows have not been let go, each with its place in the burst.
+    #[inline]
+    pub fn watched(&mut self) -> impl Iterator<Item = (usize, Slot<'_>)> {
+        let let_go = self.let_go;
+        self.slots().enumerate().filter(move |(place, _)| let_go >> place & 1 == 0)
+    }
+
+    /// Lets go the flows of the packets at these places, a bit each: an NF that says with [`Built::letting_go`] that it does
+    /// sees no more of them.
+    ///
+    /// [`Built::letting_go`]: crate::nf::Built::letting_go
+    #[inline]
+    pub fn let_go(&mut self, places: u32) {
+        self.let_go |= places;
+    }
+
+    /// Those that are let go, a bit each.
+    #[inline]
+    pub(crate) fn are_let_go(&self) -> u32 {
+        self.let_go
+    }
+
+    /// Begins with these let go.
+    #[inline]
+    pub(crate) fn set_let_go(&mut self, places: u32) {
+        self.let_go = places;
+    }
+
     /// Adds a packet; the caller has seen that there is room.
     #[inline]
     pub(crate) fn push(&mut self, packet: Packet, headers: &Headers, flow: FlowRef) {
@@ -174,30 +205,29 @@ impl Burst {
     /// Returns the bytes of all that came in.
     #[inline]
     pub(crate) fn parse(&mut self, mut refused: impl FnMut(Packet, Refused)) -> u64 {
-        let mut segments = 0;
         for packet in &self.packets {
             packet.prefetch_data();
-            segments |= packet.segment_count();
-        }
-        let mut came_in = 0;
-        if segments > 1 {
-            came_in += self.join_segments(&mut refused);
         }
         let mut malformed = [None; BURST_MAX];
-        let (mut any, mut bytes) = (false, 0);
+        let (mut any, mut bytes, mut beyond) = (false, 0, 0);
         let places = self.packets.iter().zip(self.headers.iter_mut()).zip(malformed.iter_mut());
         for ((packet, headers), wrong) in places {
-            bytes += u64::from(packet.len());
-            if let Err(why) = parse_into(packet.data(), packet.len(), headers) {
+            let (data, length) = (packet.data(), packet.len());
+            bytes += u64::from(length);
+            beyond |= u64::from(length) ^ data.len() as u64;
+            if let Err(why) = parse_into(data, length, headers) {
                 *wrong = Some(why);
                 any = true;
             }
+        }
+        if beyond != 0 && self.packets.iter().any(|p| p.segment_count() > 1) {
+            return self.join_segments(&mut refused) + self.parse(refused);
         }
         self.bytes = bytes;
         if any {
             self.take_out(&malformed, &mut refused);
         }
-        came_in + bytes
+        bytes
     }
 
     /// Brings each packet into one segment, as all that follows wants it; takes out what does not fit one.

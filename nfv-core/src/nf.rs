@@ -10,6 +10,7 @@ mod erased;
 use std::any::Any;
 use std::fmt::Debug;
 use std::net::IpAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
@@ -29,7 +30,7 @@ use crate::chain::report::Report;
 use crate::chain::section::Section;
 use crate::chain::zone::Zones;
 use crate::clock::Time;
-use crate::dpdk::{BURST_MAX, Mempool, Packet};
+use crate::dpdk::{BURST_MAX, Mempool, Packet, SharedPacket};
 use crate::flow::{HopId, RouteTable};
 use crate::packet::{AddressBytes, Headers, IcmpError};
 pub use crate::port_index::PortIndex;
@@ -41,10 +42,13 @@ pub struct Cx<'w> {
     pub now: Time,
     pub(crate) cells: &'w Cells,
     pub(crate) counters: CellId,
+    pub(crate) rules: CellId,
     pub(crate) created: CellId,
     pub(crate) consumed: CellId,
     pub(crate) pool: &'w Mempool,
     pub(crate) outbox: &'w mut Vec<(PortIndex, Packet)>,
+    /// Whether packets are changed behind this place.
+    pub(crate) changes_follow: bool,
 }
 
 /// Room for what the NFs of one burst send besides: a copy of each packet by eight NFs.
@@ -57,12 +61,31 @@ impl Cx<'_> {
         self.cells.add(self.counters.plus(counter), n);
     }
 
+    /// Adds one to the counter of a rule, by its place in [`Built::rules`].
+    #[inline]
+    pub fn count_rule(&self, rule: usize) {
+        self.cells.add(self.rules.plus(rule), 1);
+    }
+
     /// A copy of a packet's first `bytes`, counted as created; `None` when the pool is empty.
     #[inline]
     pub fn copy(&self, packet: &Packet, bytes: u32) -> Option<Packet> {
         let copy = packet.copy(self.pool, bytes)?;
         self.cells.add(self.created, 1);
         Some(copy)
+    }
+
+    /// A packet's bytes as they are here, for another thread to read: the mbuf itself where nothing behind this place changes
+    /// packets, else a copy. `None`: there is no room for one. It is not counted: it is freed by who lets it go last.
+    #[inline]
+    pub fn share(&self, packet: &Packet) -> Option<SharedPacket> {
+        if !self.changes_follow {
+            return packet.share();
+        }
+        let held = u32::try_from(packet.data().len()).unwrap_or(u32::MAX);
+        let mut copy = packet.copy(self.pool, held)?;
+        copy.set_wire_length(packet.len());
+        Some(SharedPacket::of(copy))
     }
 
     /// Sends a packet that this NF made out of `port`. False: there is no room; the packet is freed and counted consumed.
@@ -92,9 +115,18 @@ impl Cx<'_> {
 }
 
 /// Sees every packet of its flows, in bursts. One instance a worker: `&mut self`, no lock.
-pub trait PacketNf: Send + Debug + 'static {
+pub trait PacketNf: Any + Send + Debug {
     /// Hot: no allocation, lock, log or system call.
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>);
+
+    /// About every millisecond, busy or idle, but not while the worker sleeps: timers.
+    fn tick(&mut self, _cx: &mut Cx<'_>) {}
+
+    /// Takes over what the instance kept that this one replaces at a reload: between two bursts, so it is quick.
+    fn inherit(&mut self, _before: &mut dyn PacketNf) {}
+
+    /// No packet comes any more: the run ends, or a reload took it away. Once.
+    fn end(&mut self, _now: Time) {}
 }
 
 /// A flow's packet as a flow NF sees it.
@@ -353,6 +385,10 @@ pub enum Answer {
     /// That it is refused, as if by its destination: a reset to TCP, "administratively prohibited" to others. An ICMP
     /// error is the box's where it has an address, else the destination's, as Linux' bridge does it.
     Reject,
+    /// That it is refused, as if by its source: a reset to TCP, in the packet's place; nothing to others.
+    RejectReceiver,
+    /// Both.
+    RejectBoth,
 }
 
 /// What a chain file is compiled for.
@@ -375,6 +411,8 @@ pub struct Surroundings<'c> {
     pub zones: &'c Zones,
     /// What for.
     pub purpose: Purpose,
+    /// The folder that a replay leaves its files in.
+    pub out: Option<&'c Path>,
     /// The box's forwarding table; there is one where a port is routed or an NF routes.
     pub routes: Option<&'c Arc<RouteTable>>,
     /// What the functions built before this one have taken.
@@ -450,8 +488,16 @@ pub struct Built {
     pub generation: Option<Arc<AtomicU32>>,
     /// What the one that replaces it at a reload takes over, if anything.
     pub heritage: Option<Heritage>,
+    /// Of a packet NF that lets flows go, the counter of the packets that pass it by; it is asked of them no more.
+    pub lets_go: Option<usize>,
     /// What it does beside the workers during a run, if anything.
     pub task: Mutex<Option<Task>>,
+    /// What `nfv check` tells of it, a line each.
+    pub notes: Vec<String>,
+    /// Whether the files are as they were that it was built from, if it was built from any: a reload builds it anew if not.
+    pub is_current: Option<IsCurrent>,
+    /// Opens its logs again, which may have been moved: at SIGHUP.
+    pub reopen: Option<Reopen>,
 }
 
 /// What an NF does beside the workers, on the control thread: health checks, writing a log. It ends with the NF; it must
@@ -460,6 +506,12 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Ends what an NF does beside the workers; the error is a sentence of what was lost.
 pub type Finish = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Whether files are as they were.
+pub type IsCurrent = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// Opens logs again, on the control thread.
+pub type Reopen = Box<dyn Fn() + Send + Sync>;
 
 impl Debug for Built {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -492,7 +544,11 @@ impl Built {
             is_one_way: false,
             generation: None,
             heritage: None,
+            lets_go: None,
             task: Mutex::new(None),
+            notes: Vec::new(),
+            is_current: None,
+            reopen: None,
         }
     }
 
@@ -534,6 +590,27 @@ impl Built {
     /// With this to be done beside the workers during a run.
     pub fn with_task(self, task: impl Future<Output = ()> + Send + 'static) -> Self {
         Self { task: Mutex::new(Some(Box::pin(task))), ..self }
+    }
+
+    /// Lets flows go: `counter` counts the packets that pass it by. Where its chain keeps flows, and no other function of the
+    /// chain does so, it is shown no more of them but what begins or ends a connection.
+    pub fn letting_go(self, counter: usize) -> Self {
+        Self { lets_go: Some(counter), ..self }
+    }
+
+    /// With these lines for `nfv check`.
+    pub fn with_notes(self, notes: Vec<String>) -> Self {
+        Self { notes, ..self }
+    }
+
+    /// With this to tell whether the files are as they were that it was built from.
+    pub fn from_files(self, is_current: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { is_current: Some(Box::new(is_current)), ..self }
+    }
+
+    /// With logs that are opened again at SIGHUP.
+    pub fn with_reopen(self, reopen: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { reopen: Some(Box::new(reopen)), ..self }
     }
 
     /// With these rules.

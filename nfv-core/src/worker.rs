@@ -156,6 +156,8 @@ struct Own {
     turn: u32,
     /// When it looked at the ports last, if there were packets then.
     busy_since: Option<Time>,
+    /// When the packet NFs' timers were looked at.
+    ticked: Time,
 }
 
 impl Worker {
@@ -211,6 +213,7 @@ impl Worker {
             turn: 0,
             polls_to_sum: POLLS_TO_SUM,
             busy_since: None,
+            ticked: now,
             kernel,
             cells,
             pool,
@@ -224,8 +227,9 @@ impl Worker {
     }
 
     /// Ends what waits: no packet is under way then.
-    pub fn end(&mut self) {
+    pub fn end(&mut self, now: Time) {
         self.desk.close();
+        self.own.instances.iter_mut().for_each(|instance| instance.end(now));
         self.own.end_fragments(&self.plan);
         self.own.end_hold(&self.plan);
         self.settle();
@@ -258,6 +262,7 @@ impl Worker {
             flows.expire_all(&self.plan, &self.own.cells, now);
         }
         self.own.expire_fragments(&self.plan, now);
+        self.own.tick(&self.plan, io, now);
         self.own.dispatch(&self.plan, port, &mut burst, io, now);
         self.own.inbox = Some(burst);
     }
@@ -299,6 +304,7 @@ impl Own {
             self.polls_to_sum = POLLS_TO_SUM;
             self.add_up(plan);
             self.expire_fragments(plan, now);
+            self.tick(plan, io, now);
         }
         self.busy_since = (seen > 0).then_some(now);
         seen
@@ -431,12 +437,21 @@ impl Own {
             }
             match step {
                 Step::Piece(piece) => self.piece(plan, *piece, burst, now),
-                Step::Function { at, reroutes } => {
+                Step::Function { at, reroutes, changes_follow, let_go } => {
                     let Some(function) = plan.functions.get(*at) else { continue };
+                    if let Some(cell) = let_go
+                        && self.passes_by(function, *cell, burst)
+                    {
+                        continue;
+                    }
                     if function.kind.profile.routes {
                         self.check_headers(plan, burst);
                     }
-                    self.step(plan, function, *at, reroutes, burst, now);
+                    let own = (*at, reroutes.as_slice(), *changes_follow);
+                    self.step(plan, function, own, burst, now);
+                    if let_go.is_some() {
+                        burst.set_let_go(0);
+                    }
                     if matches!(burst.routing, Routing::Decided | Routing::DecidedWithDetours) {
                         self.forward(plan, program.to, burst, now);
                     }
@@ -444,13 +459,7 @@ impl Own {
             }
         }
         self.end(plan, program, burst, io);
-        if !self.outbox.is_empty() {
-            let mut outbox = std::mem::take(&mut self.outbox);
-            for (to, packet) in outbox.drain(..) {
-                self.queue(plan, to, packet, io);
-            }
-            self.outbox = outbox;
-        }
+        self.send_outbox(plan, io);
     }
 
     /// Sends what is left of a burst where its program ends.
@@ -508,14 +517,30 @@ impl Own {
         });
     }
 
+    /// Whether all packets of a burst pass a function by, as their flows were let go; else it sees those of the others.
+    #[inline]
+    fn passes_by(&mut self, function: &Function, cell: CellId, burst: &mut Burst) -> bool {
+        let gone = self.flows.as_ref().map_or(0, |flows| flows.let_go(burst));
+        if gone == 0 {
+            return false;
+        }
+        self.cells.add(cell, u64::from(gone.count_ones()));
+        if gone.count_ones() as usize != burst.len() {
+            burst.set_let_go(gone);
+            return false;
+        }
+        self.cells.add(function.cells.packets, burst.len() as u64);
+        self.cells.add(function.cells.bytes, burst.bytes());
+        true
+    }
+
     /// One function on a burst: its answers are carried out and counted.
     #[inline]
     fn step(
         &mut self,
         plan: &Plan,
         function: &Function,
-        at: usize,
-        reroutes: &[Option<ProgramId>],
+        (at, reroutes, changes_follow): (usize, &[Option<ProgramId>], bool),
         burst: &mut Burst,
         now: Time,
     ) {
@@ -537,12 +562,18 @@ impl Own {
                     now,
                     cells: &self.cells,
                     counters: cells.counters,
+                    rules: cells.rules,
                     created: plan.cells.created,
                     consumed: plan.cells.consumed,
                     pool: &self.pool,
                     outbox: &mut self.outbox,
+                    changes_follow,
                 };
+                let before = burst.are_let_go();
                 nf.process(burst, &mut cx);
+                if let (Some(flows), Some(_)) = (&mut self.flows, function.built.lets_go) {
+                    flows.note_let_go(burst, before, burst.are_let_go());
+                }
             }
             (Nf::Packet(_), Instance::Slice(_)) => {}
         }
@@ -557,6 +588,43 @@ impl Own {
             let Verdict::Drop(reason) = verdict else { return packet.free() };
             self.refuse(plan, (function, reroutes), reason, (packet, headers), port, now);
         });
+    }
+
+    /// Lets the packet NFs look at their timers, about every millisecond.
+    #[inline]
+    fn tick(&mut self, plan: &Plan, io: &mut impl Io, now: Time) {
+        if now.since(self.ticked) < TICK_NS {
+            return;
+        }
+        self.ticked = now;
+        for (function, instance) in plan.functions.iter().zip(&mut self.instances) {
+            let Instance::Packet(nf) = instance else { continue };
+            let mut cx = Cx {
+                now,
+                cells: &self.cells,
+                counters: function.cells.counters,
+                rules: function.cells.rules,
+                created: plan.cells.created,
+                consumed: plan.cells.consumed,
+                pool: &self.pool,
+                outbox: &mut self.outbox,
+                changes_follow: true,
+            };
+            nf.tick(&mut cx);
+        }
+        self.send_outbox(plan, io);
+    }
+
+    /// Sends what NFs made besides.
+    #[inline]
+    fn send_outbox(&mut self, plan: &Plan, io: &mut impl Io) {
+        if !self.outbox.is_empty() {
+            let mut outbox = std::mem::take(&mut self.outbox);
+            for (to, packet) in outbox.drain(..) {
+                self.queue(plan, to, packet, io);
+            }
+            self.outbox = outbox;
+        }
     }
 
     /// Ends a packet under a name.
@@ -574,3 +642,5 @@ impl Own {
 const POLLS_TO_LOOK: u32 = 8;
 /// Polls after which what flows counted is added up, however busy it is: a fraction of a millisecond.
 const POLLS_TO_SUM: u32 = 256;
+/// Between two looks at the timers of packet NFs: a millisecond.
+const TICK_NS: u64 = 1_000_000;

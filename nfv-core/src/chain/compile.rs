@@ -139,6 +139,10 @@ pub enum Step {
         at: usize,
         /// For each of its reasons to drop, the program that `on` names.
         reroutes: Vec<Option<ProgramId>>,
+        /// Whether packets are changed behind it.
+        changes_follow: bool,
+        /// Where packets are counted whose flows it has let go; `None`: it is shown all.
+        let_go: Option<CellId>,
     },
     /// Functions that are asked about each flow: a place in [`Plan::pieces`].
     Piece(usize),
@@ -176,6 +180,7 @@ pub fn compile(
         ports: &ports,
         zones: &zones,
         purpose,
+        out: file.out.as_deref(),
         routes: routes.as_ref(),
         claims: &claims,
         heritage: None,
@@ -407,6 +412,18 @@ impl Compiler<'_> {
         drops.iter().map(|d| self.reroute(chain, d.name)).collect()
     }
 
+    /// Where packets are counted that pass a function by. One bit with a flow tells those of one function.
+    fn let_go(&self, at: usize, shapes: &[Shape]) -> Option<CellId> {
+        let counter = |at: usize| {
+            let function = self.functions.get(at)?;
+            Some(function.cells.counters.plus(function.built.lets_go?))
+        };
+        let lets_go =
+            |shape: &&Shape| matches!(shape, Shape::Function(at) if counter(*at).is_some());
+        let keeps_flows = shapes.iter().any(|shape| matches!(shape, Shape::Piece(_)));
+        (keeps_flows && shapes.iter().filter(lets_go).count() == 1).then(|| counter(at)).flatten()
+    }
+
     fn program(
         &self,
         chain: &ChainSpec,
@@ -417,7 +434,12 @@ impl Compiler<'_> {
         let mut steps: Vec<Step> = shapes
             .iter()
             .map(|shape| match *shape {
-                Shape::Function(at) => Step::Function { at, reroutes: self.reroutes(chain, at) },
+                Shape::Function(at) => Step::Function {
+                    at,
+                    reroutes: self.reroutes(chain, at),
+                    changes_follow: true,
+                    let_go: self.let_go(at, shapes),
+                },
                 Shape::Piece(piece) => Step::Piece(piece),
             })
             .collect();
@@ -431,6 +453,7 @@ impl Compiler<'_> {
                 "reverse"
             }
         };
+        self.find_last_changes(&mut steps, to.is_none());
         let labels = || vec![("chain", chain.name.value.clone()), ("direction", word.to_owned())];
         let mut count = |metric, help| {
             ledger.add(Counter { metric, help, labels: labels(), side: Side::Aside })
@@ -443,6 +466,21 @@ impl Compiler<'_> {
             packets: count("chain_packets", "packets that entered the chain"),
             bytes: count("chain_bytes", "bytes of the packets that entered the chain"),
             rest_of: None,
+        }
+    }
+
+    /// Which functions have none behind them that change packets. `is_routed`: the next hop's address is written at the end.
+    fn find_last_changes(&self, steps: &mut [Step], is_routed: bool) {
+        let mut changed = is_routed;
+        for step in steps.iter_mut().rev() {
+            match step {
+                Step::Function { at, changes_follow, .. } => {
+                    *changes_follow = changed;
+                    let profile = self.functions.get(*at).map(|f| f.kind.profile);
+                    changed |= profile.is_none_or(|profile| profile.writes || profile.routes);
+                }
+                Step::Piece(_) => changed = true,
+            }
         }
     }
 
@@ -520,6 +558,7 @@ impl Function {
     /// Whether it would be built the same from `spec`, down to the lines by which its rules are named.
     fn is_still(&self, spec: &FunctionSpec) -> bool {
         self.spec.says_the_same(spec)
+            && self.built.is_current.as_ref().is_none_or(|is_current| is_current())
             && (self.built.rules.is_empty() || self.spec.is_at_the_same_lines(spec))
     }
 }

@@ -23,8 +23,8 @@ pub struct Entry<A> {
     pub generation: u32,
     /// When a packet came last, in ticks.
     pub last_seen: u32,
-    /// What becomes of a packet of each side.
-    pub paths: [u32; 2],
+    /// What becomes of a packet of each side; and whether it is let go by a packet NF ([`Entry::is_let_go`]).
+    pub(crate) paths: [u32; 2],
     /// What the first side's rewrite adds to the IPv4 header's sum, and to that of the upper layer.
     pub deltas: [u16; 2],
     /// The piece of a chain that decided it.
@@ -41,6 +41,9 @@ pub struct Entry<A> {
     /// What the NFs keep with it.
     pub kept: [u8; KEPT],
 }
+
+/// In [`Entry::paths`], of which there are far fewer.
+const LET_GO: u32 = 1 << 31;
 
 /// Bytes that all NFs of a piece may keep with a flow.
 pub const KEPT: usize = 32;
@@ -86,6 +89,31 @@ impl<A: Address> Entry<A> {
             Side::First => self.tuples[1].turned(),
             Side::Answer => self.tuples[0].turned(),
         }
+    }
+
+    /// What becomes of a packet of a side.
+    #[inline(always)]
+    pub fn path(&self, side: Side) -> u32 {
+        let [first, answer] = self.paths;
+        let path = if side == Side::First { first } else { answer };
+        path & !LET_GO
+    }
+
+    /// Whether the packet NF of its chain that may let flows go needs no more of this side's packets. A flow that is decided
+    /// again has not been let go.
+    #[inline(always)]
+    pub fn is_let_go(&self, side: Side) -> bool {
+        let [first, answer] = self.paths;
+        let path = if side == Side::First { first } else { answer };
+        path & LET_GO != 0
+    }
+
+    /// Says so.
+    #[inline]
+    pub fn let_go(&mut self, side: Side, is_let_go: bool) {
+        let [first, answer] = &mut self.paths;
+        let path = if side == Side::First { first } else { answer };
+        *path = *path & !LET_GO | if is_let_go { LET_GO } else { 0 };
     }
 
     /// Whether a flag is set.

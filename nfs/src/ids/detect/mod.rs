@@ -1,15 +1,18 @@
 //! Which rules match: what the rest of the IDS asks once a packet, when its flow is up to date.
 //!
 //! ```text
-//!   Rules --Ruleset::compile--> Ruleset (all workers, read only)
+//!   Rules --Ruleset::compile--> Ruleset (all workers, read only)     Memory (all workers, locked in shards)
 //!
 //!   packet, flow, streams, application --> Detector::inspect --> Matches: rules that matched, and what becomes of the packet
 //! ```
 
+mod event;
 mod subject;
 
+use std::path::Path;
 use std::sync::Arc;
 
+pub use self::event::events;
 pub use self::subject::{FlowFacts, Origin, Packet, Subject};
 use super::rules::{Action, Rule, Rules};
 
@@ -19,19 +22,40 @@ pub struct Ruleset {
     rules: Box<[Arc<Rule>]>,
 }
 
+/// With what rules are compiled.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Compile<'c> {
+    /// The events that rules have by number: those that they were read with ([`super::rules::Setup::events`]).
+    pub events: &'c [&'c str],
+    /// The folder where compiled patterns are kept from run to run; `None`: they are compiled each time.
+    pub cache: Option<&'c Path>,
+}
+
 impl Ruleset {
     /// Compiles them.
-    pub fn compile(rules: Rules) -> Self {
+    pub fn compile(rules: Rules, _with: &Compile<'_>) -> Self {
         Self { rules: rules.rules.into_iter().map(Arc::new).collect() }
     }
 
-    /// A rule by its place. Shared, so that an alert says which rule it is of without a copy of what the rule says.
+    /// A rule by its place, which is not its place in what was compiled. Shared, so that an alert says which rule it is of
+    /// without a copy of what the rule says.
     pub fn rule(&self, index: u32) -> Option<&Arc<Rule>> {
         self.rules.get(usize::try_from(index).ok()?)
     }
 }
 
-/// What one worker needs to match rules: scratch space, and what is counted over flows.
+/// What is counted and remembered over flows, of all workers: thresholds, and bits of hosts. It outlives a ruleset.
+#[derive(Debug)]
+pub struct Memory {}
+
+impl Memory {
+    /// That takes at most so many bytes.
+    pub fn new(_bytes: usize) -> Self {
+        Self {}
+    }
+}
+
+/// What one worker needs to match rules.
 #[derive(Debug)]
 pub struct Detector {
     ruleset: Arc<Ruleset>,
@@ -45,6 +69,12 @@ impl FlowState {
     /// The memory that it holds, without its own size.
     pub fn bytes(&self) -> usize {
         0
+    }
+
+    /// Whether it is as a new one: then the flow needs none, and the next call is given a new one. So a flow in which
+    /// detection keeps nothing costs nothing.
+    pub fn is_blank(&self) -> bool {
+        true
     }
 }
 
@@ -66,13 +96,31 @@ pub struct Matches {
     pub told: Vec<Match>,
     /// The rule whose action the packet meets, and the action; `None`: it goes on.
     pub action: Option<(u32, Action)>,
-    /// Whether a `pass` rule matched: nothing more of this flow is evaluated if it was one of the whole flow.
+    /// Whether a `pass` rule matched that is one of the whole flow: nothing more of it is evaluated.
     pub passes_flow: bool,
+    /// Whether the rule of `action` is one of the whole flow: inline, its later packets meet the same without being evaluated.
+    pub drops_flow: bool,
+    /// Whether a rule's `tag` is on the packet that did not match itself.
+    pub is_tagged: bool,
+    /// Matches that were not told: because of a threshold, and because there were more than are told of a packet.
+    pub untold: [u32; 2],
+}
+
+impl Matches {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.told.clear();
+        self.action = None;
+        self.passes_flow = false;
+        self.drops_flow = false;
+        self.is_tagged = false;
+        self.untold = [0; 2];
+    }
 }
 
 impl Detector {
     /// Of one worker.
-    pub fn new(ruleset: Arc<Ruleset>) -> Self {
+    pub fn new(ruleset: Arc<Ruleset>, _memory: Arc<Memory>) -> Self {
         Self { ruleset }
     }
 
@@ -84,8 +132,6 @@ impl Detector {
     /// Evaluates the rules on a packet, on what is new of its streams, and on what is new of its transactions.
     /// `matches` is emptied first.
     pub fn inspect(&mut self, _subject: &mut Subject<'_>, matches: &mut Matches) {
-        matches.told.clear();
-        matches.action = None;
-        matches.passes_flow = false;
+        matches.clear();
     }
 }

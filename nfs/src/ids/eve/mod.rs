@@ -18,7 +18,7 @@ mod flow;
 mod http;
 mod json;
 mod line;
-mod log;
+pub mod log;
 mod protocol;
 mod record;
 mod settings;

@@ -90,6 +90,12 @@ pub enum PacketSource {
     Ipv4,
     /// `ipv6 tunnel`
     Ipv6,
+    /// `teredo tunnel`
+    Teredo,
+    /// `vxlan encapsulation`
+    Vxlan,
+    /// `geneve encapsulation`
+    Geneve,
 }
 
 impl PacketSource {
@@ -103,6 +109,9 @@ impl PacketSource {
             Self::Gre => "gre tunnel",
             Self::Ipv4 => "ipv4 tunnel",
             Self::Ipv6 => "ipv6 tunnel",
+            Self::Teredo => "teredo tunnel",
+            Self::Vxlan => "vxlan encapsulation",
+            Self::Geneve => "geneve encapsulation",
         }
     }
 }

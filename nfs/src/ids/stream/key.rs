@@ -86,7 +86,7 @@ impl Key {
     /// By which the index is sorted: folded multiplications with a secret, so that nobody who does not know it can aim
     /// collisions. Cost: 3 ns.
     #[inline]
-    pub(super) fn hash(&self, Secret(a, b): Secret) -> u64 {
+    pub(in crate::ids) fn hash(&self, Secret(a, b): Secret) -> u64 {
         let [low, high] = self.addresses;
         let halves = |AddressBytes(x): AddressBytes| {
             let x = u128::from_ne_bytes(x);
@@ -114,11 +114,11 @@ impl End {
 
 /// What nobody outside knows; made anew at each start.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Secret(pub u64, pub u64);
+pub(in crate::ids) struct Secret(pub u64, pub u64);
 
 impl Secret {
     /// From the machine's own source of randomness.
-    pub(super) fn random() -> Self {
+    pub(in crate::ids) fn random() -> Self {
         let word = |i: u64| RandomState::new().hash_one(i) | 1;
         Self(word(1), word(2))
     }

@@ -5,7 +5,7 @@
 //! The one rejected, an allocation a segment, costs 20 to 50 ns and an overhead that nobody accounts for.
 
 /// What can lie in a [`Pool`]; free slots are linked by a number within them.
-pub(super) trait Slot: Default {
+pub(in crate::ids) trait Slot: Default {
     /// The number that it is linked by.
     fn link(&self) -> u32;
     /// Sets it.
@@ -14,7 +14,7 @@ pub(super) trait Slot: Default {
 
 /// Slots by number, from 1 on; 0 is none.
 #[derive(Debug)]
-pub(super) struct Pool<T> {
+pub(in crate::ids) struct Pool<T> {
     pages: Vec<Box<[T]>>,
     pages_max: usize,
     /// Slots of a page are 2 to this power.
@@ -27,7 +27,7 @@ pub(super) struct Pool<T> {
 
 impl<T: Slot> Pool<T> {
     /// As many slots as `bytes` hold, in pages of about 64 KiB.
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(in crate::ids) fn new(bytes: usize) -> Self {
         let slot = size_of::<T>();
         let mut shift = (PAGE / slot).max(1).ilog2();
         // A small budget has small pages, at least a few of them.
@@ -42,7 +42,7 @@ impl<T: Slot> Pool<T> {
 
     /// A slot, as it was left by who gave it back, or as new.
     #[inline]
-    pub(super) fn take(&mut self) -> Option<u32> {
+    pub(in crate::ids) fn take(&mut self) -> Option<u32> {
         if self.free != 0 {
             let number = self.free;
             self.free = self.get(number).map_or(0, T::link);
@@ -69,7 +69,7 @@ impl<T: Slot> Pool<T> {
 
     /// Gives a slot back that was taken.
     #[inline]
-    pub(super) fn give(&mut self, number: u32) {
+    pub(in crate::ids) fn give(&mut self, number: u32) {
         let free = self.free;
         let Some(slot) = self.get_mut(number) else { return };
         slot.set_link(free);
@@ -78,13 +78,13 @@ impl<T: Slot> Pool<T> {
     }
 
     #[inline(always)]
-    pub(super) fn get(&self, number: u32) -> Option<&T> {
+    pub(in crate::ids) fn get(&self, number: u32) -> Option<&T> {
         let (page, slot) = self.place(number);
         self.pages.get(page)?.get(slot)
     }
 
     #[inline(always)]
-    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
+    pub(in crate::ids) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
         let (page, slot) = self.place(number);
         self.pages.get_mut(page)?.get_mut(slot)
     }
@@ -98,23 +98,23 @@ impl<T: Slot> Pool<T> {
 
     /// Slots that are taken.
     #[inline]
-    pub(super) fn taken(&self) -> u32 {
+    pub(in crate::ids) fn taken(&self) -> u32 {
         self.taken
     }
 
     /// Slots that can still be taken.
     #[inline]
-    pub(super) fn left(&self) -> u32 {
+    pub(in crate::ids) fn left(&self) -> u32 {
         self.most() - self.taken
     }
 
     /// Slots that there can be.
-    pub(super) fn most(&self) -> u32 {
+    pub(in crate::ids) fn most(&self) -> u32 {
         (self.pages_max as u32) << self.shift
     }
 
     /// Bytes that it holds of the allocator's.
-    pub(super) fn reserved(&self) -> usize {
+    pub(in crate::ids) fn reserved(&self) -> usize {
         let pages = self.pages.len() * (size_of::<T>() << self.shift);
         self.pages.capacity() * LINK + pages
     }

@@ -16,8 +16,8 @@ mod output;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -117,16 +117,29 @@ struct Line {
     most_bytes: usize,
     bytes: AtomicUsize,
     shed: AtomicU64,
+    /// Of those, the ones that its worker has counted.
+    told: AtomicU64,
 }
 
 /// What the thread and its owner share.
 #[derive(Debug)]
 struct Shared {
-    lines: Box<[Arc<Line>]>,
+    /// Of the thread, and of who gives a worker its queue.
+    lines: Mutex<Vec<Arc<Line>>>,
+    queue_records: usize,
+    queue_bytes: usize,
     stops: AtomicBool,
     reopens: AtomicBool,
     written: AtomicU64,
     lost: AtomicU64,
+}
+
+impl LogQueue {
+    /// Records that found no room since the last call.
+    pub fn take_shed(&mut self) -> u64 {
+        let shed = self.line.shed.load(Ordering::Relaxed);
+        shed.saturating_sub(self.line.told.swap(shed, Ordering::Relaxed))
+    }
 }
 
 impl Recorder for LogQueue {
@@ -167,28 +180,26 @@ impl Log {
     /// A file that cannot be opened. A socket that nobody listens on yet is none: the thread tries again each second.
     pub fn start(config: LogConfig, workers: usize) -> Result<(Self, Vec<LogQueue>), LogError> {
         let output = Output::open(config.target)?;
-        let line = || {
-            Arc::new(Line {
-                queue: ArrayQueue::new(config.queue_records.max(1)),
-                most_bytes: config.queue_bytes,
-                bytes: AtomicUsize::new(0),
-                shed: AtomicU64::new(0),
-            })
-        };
-        let lines: Box<[Arc<Line>]> = (0..workers).map(|_| line()).collect();
-        let queues = lines.iter().map(|line| LogQueue { line: Arc::clone(line) }).collect();
         let shared = Arc::new(Shared {
-            lines,
+            lines: Mutex::default(),
+            queue_records: config.queue_records.max(1),
+            queue_bytes: config.queue_bytes,
             stops: AtomicBool::new(false),
             reopens: AtomicBool::new(false),
             written: AtomicU64::new(0),
             lost: AtomicU64::new(0),
         });
+        let queues = (0..workers).map(|_| shared.queue()).collect();
         let writer = Writer::new(config.settings, workers);
         let mut work = Work { shared: Arc::clone(&shared), writer, output };
         let thread = std::thread::Builder::new().name("ids-log".into()).spawn(move || work.run());
         let thread = Some(thread.map_err(LogError::Thread)?);
         Ok((Self { shared, thread }, queues))
+    }
+
+    /// A queue for one more worker; that of one that is no more, if there is any.
+    pub fn queue(&self) -> LogQueue {
+        self.shared.queue()
     }
 
     /// The file was moved away: what comes from now on goes into a new one of its name. Sockets are connected again.
@@ -224,10 +235,31 @@ impl Drop for Log {
 }
 
 impl Shared {
+    fn queue(&self) -> LogQueue {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = lines.iter().find(|line| Arc::strong_count(line) == 1 && line.queue.is_empty());
+        if let Some(free) = free {
+            return LogQueue { line: Arc::clone(free) };
+        }
+        let line = Arc::new(Line {
+            queue: ArrayQueue::new(self.queue_records),
+            most_bytes: self.queue_bytes,
+            bytes: AtomicUsize::new(0),
+            shed: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+        });
+        lines.push(Arc::clone(&line));
+        LogQueue { line }
+    }
+
+    fn lines(&self) -> Vec<Arc<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn counts(&self) -> LogCounts {
         LogCounts {
             written: self.written.load(Ordering::Relaxed),
-            shed: self.lines.iter().map(|line| line.shed.load(Ordering::Relaxed)).sum(),
+            shed: self.lines().iter().map(|line| line.shed.load(Ordering::Relaxed)).sum(),
             lost: self.lost.load(Ordering::Relaxed),
         }
     }
@@ -272,7 +304,7 @@ impl Work {
     /// Takes from each queue in turn, up to what is written at once.
     fn gather(&mut self) -> bool {
         let mut had_any = false;
-        for (worker, line) in self.shared.lines.iter().enumerate() {
+        for (worker, line) in self.shared.lines().iter().enumerate() {
             // Only what is there now, so that one busy worker does not hold the others up.
             for _ in 0..line.queue.len() {
                 let Some(record) = line.take() else { break };
@@ -295,7 +327,7 @@ impl Work {
 
     /// What is left has nowhere to go.
     fn give_up(&mut self) {
-        for line in &self.shared.lines {
+        for line in self.shared.lines() {
             while line.take().is_some() {
                 self.shared.lost.fetch_add(1, Ordering::Relaxed);
             }
@@ -367,6 +399,9 @@ impl Writer {
     /// Writes it; what was counted is kept until its time has come.
     fn write(&mut self, worker: usize, record: Record) {
         if let Body::Stats(stats) = record.body {
+            if self.stats.len() <= worker {
+                self.stats.resize_with(worker + 1, || None);
+            }
             if let Some(last) = self.stats.get_mut(worker) {
                 *last = Some(stats);
                 self.stats_time = self.stats_time.max(record.head.time);
