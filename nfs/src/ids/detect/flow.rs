@@ -20,6 +20,8 @@ pub struct FlowState {
     pub(super) tag: Option<Tagged>,
     /// By side: the rules that ask for the flow's application alone were asked.
     pub(super) asked_application: [bool; 2],
+    /// The transaction that alerts of packets were tied to last, and how many.
+    pub(super) guessed: Option<(u64, u32)>,
     /// A `pass` rule matched that is one of the whole flow.
     pub(super) passes: bool,
 }
@@ -80,10 +82,10 @@ impl FlowState {
     /// Whether it is as a new one: then the flow needs none, and the next call is given a new one. So a flow in which
     /// detection keeps nothing costs nothing.
     pub fn is_blank(&self) -> bool {
-        let Self { bits, integers, begun, marks, counts, tag, asked_application, passes, .. } =
-            self;
+        let Self { bits, integers, begun, marks, counts, tag, guessed, passes, .. } = self;
         let is_empty = integers.is_empty() && begun.is_empty() && marks.is_empty();
-        let is_unmarked = !passes && tag.is_none() && *asked_application == [false; 2];
+        let is_unmarked = !passes && tag.is_none() && guessed.is_none();
+        let is_unmarked = is_unmarked && self.asked_application == [false; 2];
         is_empty && is_unmarked && counts.is_empty() && bits.iter().all(|word| *word == 0)
     }
 
@@ -93,6 +95,10 @@ impl FlowState {
         if self.ruleset != ruleset {
             *self = Self { ruleset, passes: self.passes, ..Self::default() };
         }
+    }
+
+    pub(super) fn is_of(&self, ruleset: u64) -> bool {
+        self.ruleset == ruleset
     }
 
     pub(super) fn bit(&self, bit: u32) -> bool {

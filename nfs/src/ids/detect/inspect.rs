@@ -19,13 +19,13 @@ use super::memory::Memory;
 use super::packet::{self, Around, is_of_wire};
 use super::patterns::Candidates;
 use super::program::Program;
-use super::ruleset::{Ready, Ruleset};
+use super::ruleset::{Guess, Ready, Ruleset};
 use super::scene::Scene;
 use super::windows::{Windows, side_of};
 use super::{Matches, Origin, Packet, Subject, header};
 use crate::ids::app::{App, Stage};
 use crate::ids::rules::{AppTest, Buffer, Only, Rule, RuleKind, Side};
-use crate::ids::stream::{Mode, StreamId, Streams, TcpState, When};
+use crate::ids::stream::{Mode, Segment, StreamId, Streams, TcpState, When};
 
 /// What one worker needs to match rules.
 #[derive(Debug)]
@@ -145,6 +145,7 @@ impl Detector {
         }
         work.list = list;
         if let Some(app) = app {
+            tie(&scene, app, state, &mut work.hits);
             super::transactions::inspect(&scene, app, limits, state, work);
         }
         let kept = flow.is_some().then_some(state);
@@ -240,8 +241,14 @@ fn look(scene: &Scene<'_>, group: &Group, work: &mut Work) {
     group.bare.iter().for_each(|rule| candidates.add(*rule));
 }
 
+/// Whether a packet's payload is seen in the stream, too. That of a SYN that does not open fast is not: its receiver drops it.
 fn is_in_stream(scene: &Scene<'_>) -> bool {
-    scene.flow.is_some_and(|flow| flow.is_in_stream)
+    let Some(flow) = scene.flow.filter(|flow| flow.is_in_stream) else { return false };
+    if flow.tcp != Some(TcpState::SynSent) || scene.packet.payload.is_empty() {
+        return true;
+    }
+    let length = u32::try_from(scene.packet.upper.len()).unwrap_or(u32::MAX);
+    Segment::read(scene.packet.upper, length).is_some_and(|segment| segment.has_fast_open)
 }
 
 /// Evaluates a rule that is none of transactions.
@@ -364,6 +371,29 @@ pub(super) fn hit(
     work.hits.push(Hit { rule, origin, transaction });
 }
 
+/// Ties alerts of packets and streams to the transaction that they are most likely about.
+fn tie(scene: &Scene<'_>, app: &App, state: &mut FlowState, hits: &mut [Hit]) {
+    if hits.is_empty() || scene.flow.is_none() {
+        return;
+    }
+    let mut open =
+        app.transactions().iter().filter(|tx| tx.inspected(scene.side) != Stage::Complete);
+    let Some(first) = open.next().map(|tx| tx.id()) else { return };
+    let is_only = open.next().is_none();
+    for hit in hits {
+        let of_app = scene.ruleset.rule(hit.rule).is_some_and(|rule| rule.protocol.is_some());
+        let is_sure = of_app && scene.packet.protocol == header::UDP;
+        if !is_sure && !(is_only && scene.ruleset.guess == Guess::OnlyOne) {
+            continue;
+        }
+        let count = state.guessed.filter(|(id, _)| *id == first).map_or(0, |(_, count)| count);
+        if count < GUESSES_MAX {
+            hit.transaction = Some(first);
+            state.guessed = Some((first, count + 1));
+        }
+    }
+}
+
 fn gather_events(
     ruleset: &Ruleset,
     packet: &Packet<'_>,
@@ -398,6 +428,9 @@ fn pass_over(
         app.transactions_mut().mark_inspected(*id, side, limits);
     }
 }
+
+/// Most alerts of packets that are tied to one transaction; Suricata's default.
+const GUESSES_MAX: u32 = 4;
 
 /// Bytes for the caches of regular expressions of a worker.
 const EXPRESSIONS: usize = 16 << 20;

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::flow::FlowState;
 use super::groups::Groups;
 use super::header::Header;
 use super::matcher::{Compiler, Engine, Matcher, MatcherScratch};
-use super::order;
+use super::order::{self, ActionOrder};
 use super::patterns::{Gathered, Patterns};
 use super::program::{Program, fast_pattern};
 use super::state::{Asked, Left, Names};
@@ -33,6 +34,9 @@ pub struct Ruleset {
     /// Rules of events of the flow's application.
     pub(super) application_events: Box<[u32]>,
     pub(super) events: Events,
+    pub(super) guess: Guess,
+    /// The names of flows' bits and integers, by number.
+    names: [Box<[Box<str>]>; 2],
     /// Whether a rule's alerts are followed by packets of a host.
     pub(super) tags_hosts: bool,
     /// By application, then by side.
@@ -47,6 +51,20 @@ pub struct Compile<'c> {
     pub events: &'c [&'c str],
     /// The folder where compiled patterns are kept from run to run; `None`: they are compiled each time.
     pub cache: Option<&'c Path>,
+    /// Which action goes before which.
+    pub action_order: ActionOrder,
+    /// Whether alerts of packets and streams are tied to a transaction.
+    pub guess: Guess,
+}
+
+/// Whether alerts of packets and streams are tied to a transaction: `detect.guess-applayer-tx` of a suricata.yaml.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guess {
+    /// They are not; but of UDP, those of rules of its application.
+    #[default]
+    No,
+    /// To the only one that is open on their side.
+    OnlyOne,
 }
 
 /// A rule's parts that were prepared.
@@ -102,7 +120,7 @@ impl Ruleset {
 
     pub(super) fn compile_for(mut rules: Vec<Rule>, with: &Compile<'_>, engine: Engine) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        rules.sort_by_cached_key(order::key);
+        rules.sort_by_cached_key(|rule| order::key(rule, with.action_order));
         let rules: Vec<Arc<Rule>> = rules.into_iter().map(Arc::new).collect();
         let mut names = Names::default();
         let mut compiler = Compiler::new(engine, with.cache);
@@ -138,6 +156,8 @@ impl Ruleset {
             tags_hosts: rules.iter().any(|r| r.tag.is_some_and(|t| t.scope != TagScope::Session)),
             transactions,
             prepared,
+            guess: with.guess,
+            names: names.by_number(),
             rules: rules.into(),
             matchers: compiler.into_matchers().into(),
         }
@@ -157,6 +177,26 @@ impl Ruleset {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// The bits that are set in a flow (`flowbits`), for who logs them.
+    pub fn flow_bits<'r>(&'r self, state: &'r FlowState) -> impl Iterator<Item = &'r str> {
+        let [names, _] = &self.names;
+        let is_mine = state.is_of(self.id);
+        let set = (0..).zip(names).filter(move |(bit, _)| is_mine && state.bit(*bit));
+        set.map(|(_, name)| &**name)
+    }
+
+    /// The integers that a flow has (`flowint`), for who logs them.
+    pub fn flow_integers<'r>(
+        &'r self,
+        state: &'r FlowState,
+    ) -> impl Iterator<Item = (&'r str, u32)> {
+        let [_, names] = &self.names;
+        let is_mine = state.is_of(self.id);
+        (0..).zip(names).filter_map(move |(integer, name)| {
+            Some((&**name, state.integer(integer).filter(|_| is_mine)?))
+        })
     }
 
     /// A rule with what was prepared of it.

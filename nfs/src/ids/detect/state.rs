@@ -107,6 +107,15 @@ impl Names {
             .collect()
     }
 
+    /// The names of bits, and of integers.
+    pub fn by_number(self) -> [Box<[Box<str>]>; 2] {
+        [self.bits, self.integers].map(|names| {
+            let mut list: Vec<(Box<str>, u32)> = names.into_iter().collect();
+            list.sort_unstable_by_key(|(_, number)| *number);
+            list.into_iter().map(|(name, _)| name).collect()
+        })
+    }
+
     fn bit(&mut self, name: &str) -> u32 {
         number(&mut self.bits, name)
     }
