@@ -112,6 +112,61 @@ fn a_replay_leaves_its_records_beside_its_captures() {
 }
 
 #[test]
+fn a_passive_replay_has_the_same_records_every_time_and_all_packets_leave() {
+    let files = Files::new();
+    files.write("rules", "alert udp any any -> any 9999 (msg:\"seen\"; threshold: type limit, track by_src, seconds 60, count 1; sid:1;)\n");
+    let chain = files.chain("mode: passive");
+    let text = std::fs::read_to_string(&chain).unwrap();
+    let log = files.path("eve.json").display().to_string();
+    std::fs::write(&chain, text.replace(&log, "eve.json")).unwrap();
+    let frames: Vec<_> = (0..3000u32)
+        .map(|i| {
+            let [_, _, c, d] = i.to_be_bytes();
+            let src = ([10, 1, c, d], 1000);
+            (
+                7_000_000_000 + u64::from(i) * 1_000,
+                Udp { src, ..Udp::to([10, 2, 0, 2], 9999) }.frame(),
+            )
+        })
+        .collect();
+    let run = || Replayed::of(&chain, frames.iter().cloned()).succeeded();
+    let (run, again) = (run(), run());
+    assert_eq!(run.sent("wan").len(), 3000);
+    assert_eq!(
+        (run.counter("inspect", "copied_packets"), run.counter("inspect", "shed_copies")),
+        (3000, 0)
+    );
+    let text = |run: &Replayed| std::fs::read_to_string(run.path("eve.json")).unwrap();
+    assert!(text(&run) == text(&again), "the same capture has the same records");
+    let log = run.path("eve.json");
+    assert_eq!((records(&log, "flow").len(), records(&log, "alert").len()), (3000, 3000));
+}
+
+#[test]
+fn what_a_suricata_yaml_asks_for_is_logged_unless_the_chain_file_says_otherwise() {
+    let files = Files::new();
+    files.write("rules", "alert udp any any -> $SERVERS any (msg:\"seen\"; sid:1;)\n");
+    let yaml = "%YAML 1.1\n---\nvars:\n  address-groups:\n    SERVERS: \"[10.2.0.0/16]\"\noutputs:\n  - eve-log:\n      enabled: yes\n      community-id: true\n      types:\n        - alert:\n            payload: yes\n";
+    let yaml = files.write("suricata.yaml", yaml);
+    let kinds = |more: &str| {
+        let chain = files.chain(&format!("suricata-yaml: {}{more}", yaml.display()));
+        let text = std::fs::read_to_string(&chain).unwrap();
+        let own = files.path("eve.json").display().to_string();
+        std::fs::write(&chain, text.replace(&format!("log: {own}, "), "")).unwrap();
+        let run = Replayed::of(&chain, [(7, Udp::to([10, 2, 0, 2], 9999).frame())]).succeeded();
+        let log = run.path("eve.json");
+        let alerts = records(&log, "alert");
+        for alert in &alerts {
+            assert!(alert["payload"].is_string() && alert["community_id"].is_string(), "{alert}");
+        }
+        (alerts.len(), records(&log, "flow").len(), records(&log, "stats").len())
+    };
+    assert_eq!(kinds(""), (1, 0, 0));
+    assert_eq!(kinds(", log: {types: [alert, flow]}"), (1, 1, 0));
+    assert_eq!(kinds(", vars: {address-groups: {SERVERS: 10.3.0.0/16}}"), (0, 0, 0));
+}
+
+#[test]
 fn a_check_counts_the_rules_and_says_which_are_left_out_and_why() {
     let files = Files::new();
     let rules = format!(
