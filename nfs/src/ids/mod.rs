@@ -8,6 +8,7 @@
 //! Keys   rules           none     files of rules, one or a list
 //!        mode            inline   `inline`: drop and reject take effect on the packet that completes the match |
 //!                                 `passive`: packets go on at once, an analyser on another core looks at them
+//!        analyser-cpu    none     passive: the CPU of the analyser's thread; without it, the main lcore's
 //!        vars            none     `{address-groups: {HOME_NET: 10.0.0.0/8}, port-groups: {HTTP_PORTS: [80, 8080]}}`
 //!        suricata-yaml   none     a suricata.yaml: its vars, stream, defrag, flow-timeouts, app-layer, host-os-policy, vlan
 //!                                 and the eve-log of its outputs count, the rest is passed over
@@ -63,8 +64,8 @@
 //! `stream`, `memory`, `mode` nor another key about how they are followed has changed. SIGHUP also opens the log again, which
 //! may have been moved. A replay writes to its folder, DIR/eve.json.
 //!
-//! Records are made by the workers and written by a thread of their own; a disk that is too slow, or a socket that nobody reads,
-//! costs records, which are counted, and no packet.
+//! Records are made by the workers and written by a thread of their own; a disk that is too slow, or a socket or a FIFO that
+//! nobody reads, costs records, which are counted, and no packet.
 
 pub mod app;
 mod beside;

@@ -17,6 +17,12 @@ pub const KEYS: &[Key] = &[
         help: "whether rules drop packets, or look at copies beside the chain",
     },
     Key {
+        name: "analyser-cpu",
+        shape: Shape::Integer { min: 0, max: 1023 },
+        need: Need::Optional,
+        help: "passive: the CPU of the analyser's thread; without it, that of the main lcore",
+    },
+    Key {
         name: "vars",
         shape: Shape::Record(&Table { what: "the variables of rules", groups: &[VARS] }),
         need: Need::Optional,

@@ -27,6 +27,8 @@ use super::stream;
 pub struct Config {
     /// Whether rules drop packets.
     pub mode: Mode,
+    /// Passive: where the analyser runs.
+    pub analyser_cpu: Option<usize>,
     /// How a worker inspects.
     pub settings: Settings,
     /// What may be taken.
@@ -91,6 +93,7 @@ impl Config {
         }
         Some(Self {
             mode,
+            analyser_cpu: section.integer("analyser-cpu").and_then(|n| usize::try_from(n).ok()),
             settings,
             memory,
             blocklists,

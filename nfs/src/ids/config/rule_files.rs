@@ -9,6 +9,7 @@ use nfv_core::chain::section::Section;
 
 use super::SuricataYaml;
 use crate::ids::detect;
+use crate::ids::inspector::HEADER_EVENTS;
 use crate::ids::rules::{Classes, NotLoaded, Rules, Setup, Source, Variables};
 
 /// What came of the files of rules.
@@ -58,7 +59,8 @@ impl RuleFiles {
         }
         let variables = variables(section, yaml, report);
         let classes = classes(section, stamps, report);
-        let events = detect::events();
+        let headers = HEADER_EVENTS.iter().map(|name| (*name).to_owned());
+        let events: Vec<String> = detect::events().into_iter().chain(headers).collect();
         let mut files = Vec::new();
         for file in section.values::<String>("rules") {
             let path = Path::new(&file.value);

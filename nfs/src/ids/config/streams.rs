@@ -54,6 +54,10 @@ pub(super) fn read(yaml: &SuricataYaml, memory: &Memory, words: &mut Words<'_, '
     settings.budget = Budget { flows, apps: memory.applications };
     settings.streams.budget = stream::Budget { connections: flows, bytes: memory.streams };
     settings.datagrams.bytes = memory.fragments;
+    settings.datagrams.hosts = settings.streams.hosts.clone();
+    let timeout = words.told(yaml.number("defrag.timeout"));
+    let timeout = timeout.and_then(|seconds| u32::try_from(seconds).ok());
+    settings.datagrams.timeout = timeout.unwrap_or(settings.datagrams.timeout);
     settings
 }
 
