@@ -22,7 +22,7 @@ pub struct Memory {
     pub fragments: usize,
     /// Of all workers, for thresholds and bits of hosts.
     pub detection: usize,
-    /// Of all workers, for records that wait to be written.
+    /// Of a worker, for records that wait to be written.
     pub log: usize,
 }
 
