@@ -37,10 +37,17 @@ pub enum Counter {
     AppsShed,
     TransactionsShed,
     Records,
+    Fragments4,
+    Fragments6,
+    Reassembled4,
+    Reassembled6,
+    FragmentsOverlap,
+    FragmentsTimeout,
+    FragmentsShed,
 }
 
 /// The counters of a worker.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Counters([u64; COUNT]);
 
 impl Counter {
@@ -79,6 +86,13 @@ impl Counter {
             help: "transactions given up because a flow had too many",
         },
         Named { name: "eve.records", help: "records that were made" },
+        Named { name: "defrag.ipv4.fragments", help: "fragments of IPv4" },
+        Named { name: "defrag.ipv6.fragments", help: "fragments of IPv6" },
+        Named { name: "defrag.ipv4.reassembled", help: "datagrams of IPv4 that became whole" },
+        Named { name: "defrag.ipv6.reassembled", help: "datagrams of IPv6 that became whole" },
+        Named { name: "defrag.overlaps", help: "fragments that overlapped others" },
+        Named { name: "defrag.timeouts", help: "datagrams that were waited for too long" },
+        Named { name: "defrag.memcap", help: "datagrams that made room for others" },
     ];
 }
 
@@ -101,4 +115,10 @@ impl Counters {
     }
 }
 
-const COUNT: usize = 30;
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; COUNT])
+    }
+}
+
+const COUNT: usize = 37;

@@ -49,7 +49,7 @@ impl Inspector {
         }
         flow.stream().and_then(|id| self.streams.view(id)).is_some_and(|view| {
             let is_open = view.state.is_established() && view.state != TcpState::Closed;
-            is_open || flow.app.is_some()
+            is_open || flow.app.is_some() || view.told != [0; 2]
         })
     }
 

@@ -246,8 +246,10 @@ impl Inspector {
         }
         let [_, crowded] = self.matches.untold;
         self.counters.add(Counter::AlertsSuppressed, u64::from(crowded));
-        if !self.matches.told.is_empty() {
+        if tells {
             self.tell_alerts(look, ends, recorder);
+        } else if self.matches.is_tagged {
+            self.tell_tagged(look, ends, recorder);
         }
         let answer = match action {
             Some(Action::Drop) => Answer::Drop,

@@ -151,6 +151,25 @@ impl Inspector {
         false
     }
 
+    /// Ends the flow whose connection makes room for others', where the stream engine has no room left. Whether there was
+    /// one.
+    pub(super) fn end_surplus_stream(&mut self, recorder: &mut impl Recorder) -> bool {
+        if self.streams.len() + STREAMS_SPARE <= self.streams.most() {
+            return false;
+        }
+        let Some((id, _)) = self.streams.due(self.now) else { return false };
+        let key = self.streams.view(id).map(|view| *view.key);
+        let key = key.map(|ends| FlowKey { ends, protocol: protocol::TCP });
+        match key.map_or(0, |key| self.flows.find(&key)) {
+            0 => self.streams.forget(id),
+            number => {
+                self.counters.add(Counter::FlowsForced, 1);
+                self.end(number, FlowEnd::Forced, recorder);
+            }
+        }
+        true
+    }
+
     /// Lets a flow go: its packets cost a look-up from now on.
     pub(super) fn let_go(&mut self, number: u32) {
         let Some(flow) = self.flows.get_mut(number) else { return };
@@ -247,6 +266,8 @@ fn is_error(kind: u8) -> bool {
     matches!(kind, UNREACHABLE | 4 | 5 | 11 | 12)
 }
 
+/// Places that the stream engine is kept free.
+const STREAMS_SPARE: u32 = 64;
 const IP_IN_IP: u8 = 4;
 const IPV6: u8 = 41;
 const ESP: u8 = 50;

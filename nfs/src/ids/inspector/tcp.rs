@@ -41,7 +41,7 @@ impl Inspector {
         }
         let Some(outcome) = outcome else { return self.look_at_packet(level, recorder) };
         self.note(&mut look, level, segment, &outcome);
-        self.settle(&look, level, recorder);
+        self.settle(&mut look, level, recorder);
         self.tell_stream_events(&look, level, &outcome.events, recorder);
         let is_dropped = self.is_refused(&outcome);
         let mut verdict = self.look(look, level, recorder);
@@ -181,7 +181,7 @@ impl Inspector {
     }
 
     /// Has what waits taken, as far as transactions become free, and turns the flow if its client is its server.
-    pub(super) fn settle(&mut self, look: &Look, level: &Level<'_>, recorder: &mut impl Recorder) {
+    fn settle(&mut self, look: &mut Look, level: &Level<'_>, recorder: &mut impl Recorder) {
         for _ in 0..WAITS_MAX {
             if !self.news.is_waiting() {
                 break;
@@ -197,17 +197,18 @@ impl Inspector {
             self.news.give_up();
         }
         if self.news.is_swapped {
-            self.turn(look.flow);
+            self.turn(look);
         }
         if self.news.is_encrypted {
             self.note_encrypted(look.flow);
         }
     }
 
-    /// Has a flow's ends change places.
-    fn turn(&mut self, number: u32) {
+    /// Has a flow's ends change places, and so the way that its packet goes.
+    fn turn(&mut self, look: &mut Look) {
         self.news.is_swapped = false;
-        let Some(flow) = self.flows.get_mut(number) else { return };
+        look.side = look.side.opposite();
+        let Some(flow) = self.flows.get_mut(look.flow) else { return };
         flow.turn();
         if let Some(id) = flow.stream() {
             self.streams.turn(id);
@@ -225,9 +226,9 @@ impl Inspector {
     }
 
     /// Gives a datagram to its flow's application.
-    pub(super) fn datagram(&mut self, number: u32, side: Side, payload: &[u8]) {
+    pub(super) fn datagram(&mut self, look: &mut Look, payload: &[u8]) {
         self.news.clear();
-        let Some(flow) = self.flows.get_mut(number) else { return };
+        let Some(flow) = self.flows.get_mut(look.flow) else { return };
         if payload.is_empty() || flow.has(flow::NO_APP) {
             return;
         }
@@ -243,11 +244,11 @@ impl Inspector {
             flow.app = Some(Box::new(app));
         }
         let Some(app) = flow.app.as_deref_mut() else { return };
-        let progress = app.feed(side, Input::Bytes(payload), &self.settings.apps);
+        let progress = app.feed(look.side, Input::Bytes(payload), &self.settings.apps);
         self.news.note(progress);
         self.news.fed += payload.len() as u64;
         if self.news.is_swapped {
-            self.turn(number);
+            self.turn(look);
         }
     }
 

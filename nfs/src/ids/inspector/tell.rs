@@ -17,7 +17,8 @@ use crate::ids::buffer::Side;
 use crate::ids::detect::{Match, Origin};
 use crate::ids::eve::{
     Alert, AlertAction, Anomaly, AppNames, Application, Body, DropReason, DropRecord, DroppedFlows,
-    FlowSummary, Head, PacketSource, Payload, PayloadFrom, Place, Record, Tunnel,
+    FlowSummary, Head, PacketSource, Payload, PayloadFrom, Place, Record, Rejects, TaggedPacket,
+    Tunnel, Verdict as Fate,
 };
 use crate::ids::rules::{Action, Rule};
 use crate::ids::stream::Events;
@@ -57,6 +58,42 @@ impl Inspector {
         self.matches.told = told;
     }
 
+    /// What becomes of the packet at hand.
+    fn fate(&self, ends: &Ends<'_>) -> Fate {
+        let is_passive = self.is_passive();
+        match self.matches.action {
+            Some((_, Action::Reject(to))) => {
+                let is_tcp = match ends {
+                    Ends::Packet(level) | Ends::Level { level, .. } => {
+                        matches!(level.decoded.upper, Upper::Tcp { .. })
+                    }
+                    Ends::Flow { .. } => true,
+                };
+                let by = if is_tcp { Rejects::TcpReset } else { Rejects::IcmpProhibited };
+                Fate::Reject { to, by, is_dropped: !is_passive }
+            }
+            Some((_, Action::Drop)) if !is_passive => Fate::Drop,
+            Some((_, Action::Pass)) => Fate::Pass,
+            _ => Fate::Alert,
+        }
+    }
+
+    /// Tells a packet that a rule wants after its match.
+    pub(super) fn tell_tagged(
+        &mut self,
+        look: Option<&Look>,
+        ends: &Ends<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Ends::Packet(level) = ends else { return };
+        if !self.settings.records.alert.as_ref().is_some_and(|alert| alert.tagged_packets) {
+            return;
+        }
+        let head = self.head(look.map(|look| look.flow), ends, Way::Packet);
+        let packet = TaggedPacket { frame: level.seen.frame.into() };
+        self.tell(head, Body::Packet(Box::new(packet)), recorder);
+    }
+
     fn tell_alert(
         &mut self,
         found: &Match,
@@ -82,6 +119,7 @@ impl Inspector {
             alert.application = transaction
                 .and_then(|tx| Application::of(tx, Place::Alert, &self.settings.records));
         }
+        alert.verdict = settings.verdict.then(|| self.fate(ends));
         if settings.wants_payload() {
             alert.payload = self.payload_of(found, look, ends, settings.payload_buffer_size);
         }
@@ -181,6 +219,7 @@ impl Inspector {
         let protocol = decoded.ip.as_ref().map_or(0, |ip| ip.protocol);
         let mut dropped = DropRecord::of(network, upper, protocol, reason);
         dropped.side = look.map(|look| look.side);
+        dropped.verdict = settings.verdict.then_some(Fate::Drop);
         dropped.rule = rule.filter(|_| settings.alerts).map(|rule| (rule, AlertAction::Blocked));
         let ends = Ends::Packet(level);
         let head = self.head(look.map(|look| look.flow), &ends, Way::Packet);
