@@ -431,7 +431,7 @@ impl Own {
         burst.in_port = port;
         burst.direction = program.direction;
         burst.routing = Routing::None;
-        for step in program.steps.get(from..).unwrap_or_default() {
+        for (number, step) in program.steps.iter().enumerate().skip(from) {
             if burst.is_empty() {
                 break;
             }
@@ -448,7 +448,7 @@ impl Own {
                         self.check_headers(plan, burst);
                     }
                     let own = (*at, reroutes.as_slice(), *changes_follow);
-                    self.step(plan, function, own, burst, now);
+                    self.step(plan, function, own, (id, number), burst, now);
                     if let_go.is_some() {
                         burst.set_let_go(0);
                     }
@@ -541,6 +541,7 @@ impl Own {
         plan: &Plan,
         function: &Function,
         (at, reroutes, changes_follow): (usize, &[Option<ProgramId>], bool),
+        place: (ProgramId, usize),
         burst: &mut Burst,
         now: Time,
     ) {
@@ -579,6 +580,9 @@ impl Own {
         }
         self.cells.add(cells.cycles, cycles().wrapping_sub(start));
         let port = burst.in_port;
+        if function.tells_receivers() {
+            self.tell_receivers(plan, function, reroutes, place, burst, now);
+        }
         if let Some(flows) = self.flows.as_ref().filter(|_| !function.kind.answers.is_empty()) {
             for mut slot in burst.slots().filter(|s| *s.verdict != Verdict::Next) {
                 flows.undo(&mut slot);
@@ -588,6 +592,27 @@ impl Own {
             let Verdict::Drop(reason) = verdict else { return packet.free() };
             self.refuse(plan, (function, reroutes), reason, (packet, headers), port, now);
         });
+    }
+
+    /// Tells the receivers of packets that a function refused, where they are to be told: before anything of what earlier
+    /// functions made of the packets is undone for their senders.
+    fn tell_receivers(
+        &mut self,
+        plan: &Plan,
+        function: &Function,
+        reroutes: &[Option<ProgramId>],
+        place: (ProgramId, usize),
+        burst: &mut Burst,
+        now: Time,
+    ) {
+        let port = burst.in_port;
+        for slot in burst.slots() {
+            let Verdict::Drop(reason) = *slot.verdict else { continue };
+            let is_rerouted = reroutes.get(usize::from(reason.0)).is_some_and(Option::is_some);
+            if function.tells_receiver_of(reason) && !is_rerouted {
+                self.reset_onward(plan, (slot.packet.data(), slot.headers), place, port, now);
+            }
+        }
     }
 
     /// Lets the packet NFs look at their timers, about every millisecond.

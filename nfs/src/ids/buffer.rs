@@ -17,6 +17,9 @@ pub enum App {
 }
 
 impl App {
+    /// All of them, in their order.
+    pub const ALL: [Self; 4] = [Self::Http, Self::Dns, Self::Tls, Self::Ssh];
+
     /// By the words that rules have for it.
     pub fn of(word: &str) -> Option<Self> {
         match word {

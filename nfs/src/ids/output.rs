@@ -35,9 +35,10 @@ impl Recorder for Output {
 impl Output {
     /// Records what was counted since the start.
     pub fn tell_counts(&mut self, inspector: &Inspector, start: Time, now: Time) {
-        let own = inspector.counters().iter();
+        let own = inspector.counters().iter().map(|(name, n)| (name.into(), n));
         let streams = inspector.streams().counters().iter();
-        let counters = own.chain(streams).map(|(name, n)| (name.into(), n)).collect();
+        let streams = streams.map(|(name, n)| (format!("tcp.{name}").into(), n));
+        let counters = own.chain(streams).collect();
         let uptime = now.since(start) / 1_000_000_000;
         let body = Body::Stats(Box::new(Stats { uptime, counters }));
         self.record(Record { head: Head::at(now), body });

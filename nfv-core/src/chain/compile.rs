@@ -21,7 +21,9 @@ use crate::dispatch::{
     Classes, Classifier, PortTags, TagCells, TagCheck, compile_tags, generations,
 };
 use crate::flow::{FlowLimits, KEPT, RouteTable, SHIFT, Zone};
-use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Tracking};
+use crate::nf::{
+    Answer, Built, Direction, Kind, PortIndex, Purpose, Reason, Surroundings, Tracking,
+};
 
 /// What all workers share, read only.
 #[derive(Debug)]
@@ -540,6 +542,10 @@ impl Compiler<'_> {
     }
 }
 
+fn is_for_receiver(answer: Answer) -> bool {
+    matches!(answer, Answer::RejectReceiver | Answer::RejectBoth)
+}
+
 /// A step of a chain before it has a direction.
 enum Shape {
     Function(usize),
@@ -553,6 +559,17 @@ impl Function {
     /// Whether it has the flows of its chains kept.
     pub(crate) fn keeps_flows(&self) -> bool {
         self.built.tracking > Tracking::None
+    }
+
+    /// Whether it may tell the receiver of a packet that it refuses.
+    #[inline]
+    pub(crate) fn tells_receivers(&self) -> bool {
+        self.kind.answers.iter().any(|(_, answer)| is_for_receiver(*answer))
+    }
+
+    /// Whether it tells the receiver of a packet that it refuses for a reason.
+    pub(crate) fn tells_receiver_of(&self, why: Reason) -> bool {
+        self.kind.answers.iter().any(|(r, answer)| *r == why && is_for_receiver(*answer))
     }
 
     /// Whether it would be built the same from `spec`, down to the lines by which its rules are named.

@@ -25,7 +25,7 @@ impl Budget {
         Self { left: BURST, since: Time(0) }
     }
 
-    fn take(&mut self, now: Time) -> bool {
+    pub fn take(&mut self, now: Time) -> bool {
         let earned = now.since(self.since) / INTERVAL;
         if earned > 0 {
             self.left = self.left.saturating_add(earned).min(BURST);

@@ -203,6 +203,13 @@ impl Transaction {
         }
     }
 
+    /// Whether a buffer became whole, for the first time, in what was not inspected of a side. Of a body, which comes in
+    /// pieces, [`BodyView::inspected`] says what is new.
+    pub fn is_fresh(&self, buffer: Buffer, direction: Side) -> bool {
+        let needed = needs(buffer);
+        needed > self.inspected(direction) && needed <= self.stage(direction)
+    }
+
     /// Whether a buffer is of this protocol and of this side.
     fn may_have(&self, buffer: Buffer, direction: Side) -> bool {
         let is_of_side = buffer.info().side.is_none_or(|side| side == direction);

@@ -1,6 +1,10 @@
 //! The events that rules may name, and which of them a packet has.
 
+use crate::ids::app::event::Event as AppEvent;
+use crate::ids::rules::App;
 use crate::ids::stream::Event as StreamEvent;
+
+use super::scene::application_of;
 
 /// The events that streams and parsers raise, as rules name them. Those of headers are of who reads them
 /// ([`super::Packet::remarks`]); both go into [`crate::ids::rules::Setup::events`] and [`super::Compile::events`].
@@ -11,6 +15,11 @@ pub fn events() -> Vec<String> {
         names.iter().map(move |name| format!("{prefix}{name}"))
     });
     of_streams.chain(of_parsers).collect()
+}
+
+/// Whether a parser's event has this name, and is of this application's parser, or of none.
+pub(super) fn is_event(event: AppEvent, app: Option<App>, name: &str) -> bool {
+    event.protocol().and_then(application_of) == app && event.name().eq_ignore_ascii_case(name)
 }
 
 /// By parser; those of the guess of the protocol are of none.

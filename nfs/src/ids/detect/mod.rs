@@ -1,82 +1,55 @@
 //! Which rules match: what the rest of the IDS asks once a packet, when its flow is up to date.
 //!
 //! ```text
-//!   Rules --Ruleset::compile--> Ruleset (all workers, read only)     Memory (all workers, locked in shards)
+//!   Rules --Ruleset::compile--> Ruleset (all workers, read only)     Memory (all workers, locked in small parts)
 //!
 //!   packet, flow, streams, application --> Detector::inspect --> Matches: rules that matched, and what becomes of the packet
 //! ```
+//!
+//! Of a packet's side are looked at: its payload, the windows of the stream, and the transactions. A rule is looked up by its
+//! pattern in those, and only then by its header and its other questions; a rule without a pattern by its header. Nothing here
+//! waits, and a packet that matches nothing allocates nothing.
+//!
+//! **What is bounded.** An evaluation takes at most [`engine::STEPS_MAX`] steps; what a flow keeps has a number for each kind; what
+//! is kept over flows has the bytes that [`Memory`] was given.
+//!
+//! Source: how Suricata 8 evaluates rules (user guide, "Rule Types and Categorization"). Differs: patterns across the windows of
+//! a stream match; a rule of bodies that asks for nothing that more bytes could change matches as soon as its bytes are there.
 
+mod base64;
+mod engine;
 mod event;
+mod finder;
+mod finish;
+mod flow;
+mod groups;
+mod header;
+mod inspect;
+mod matcher;
+mod memory;
+mod number;
+mod order;
+mod packet;
+mod patterns;
+mod program;
+mod rate;
+mod ruleset;
+mod scene;
+mod state;
 mod subject;
-
-use std::path::Path;
-use std::sync::Arc;
+mod tag;
+#[cfg(test)]
+mod tests;
+mod transactions;
+mod windows;
 
 pub use self::event::events;
+pub use self::flow::FlowState;
+pub use self::inspect::Detector;
+pub use self::memory::{MEMORY_MIN, Memory};
+pub use self::ruleset::{Compile, Ruleset};
 pub use self::subject::{FlowFacts, Origin, Packet, Subject};
-use super::rules::{Action, Rule, Rules};
-
-/// Rules, compiled for detection. Shared by all workers, read only.
-#[derive(Debug)]
-pub struct Ruleset {
-    rules: Box<[Arc<Rule>]>,
-}
-
-/// With what rules are compiled.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Compile<'c> {
-    /// The events that rules have by number: those that they were read with ([`super::rules::Setup::events`]).
-    pub events: &'c [&'c str],
-    /// The folder where compiled patterns are kept from run to run; `None`: they are compiled each time.
-    pub cache: Option<&'c Path>,
-}
-
-impl Ruleset {
-    /// Compiles them.
-    pub fn compile(rules: Rules, _with: &Compile<'_>) -> Self {
-        Self { rules: rules.rules.into_iter().map(Arc::new).collect() }
-    }
-
-    /// A rule by its place, which is not its place in what was compiled. Shared, so that an alert says which rule it is of
-    /// without a copy of what the rule says.
-    pub fn rule(&self, index: u32) -> Option<&Arc<Rule>> {
-        self.rules.get(usize::try_from(index).ok()?)
-    }
-}
-
-/// What is counted and remembered over flows, of all workers: thresholds, and bits of hosts. It outlives a ruleset.
-#[derive(Debug)]
-pub struct Memory {}
-
-impl Memory {
-    /// That takes at most so many bytes.
-    pub fn new(_bytes: usize) -> Self {
-        Self {}
-    }
-}
-
-/// What one worker needs to match rules.
-#[derive(Debug)]
-pub struct Detector {
-    ruleset: Arc<Ruleset>,
-}
-
-/// What detection keeps with a flow: its bits and numbers, and how far it has looked.
-#[derive(Debug, Default)]
-pub struct FlowState {}
-
-impl FlowState {
-    /// The memory that it holds, without its own size.
-    pub fn bytes(&self) -> usize {
-        0
-    }
-
-    /// Whether it is as a new one: then the flow needs none, and the next call is given a new one. So a flow in which
-    /// detection keeps nothing costs nothing.
-    pub fn is_blank(&self) -> bool {
-        true
-    }
-}
+use super::rules::Action;
 
 /// A rule that matched and is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,23 +88,5 @@ impl Matches {
         self.drops_flow = false;
         self.is_tagged = false;
         self.untold = [0; 2];
-    }
-}
-
-impl Detector {
-    /// Of one worker.
-    pub fn new(ruleset: Arc<Ruleset>, _memory: Arc<Memory>) -> Self {
-        Self { ruleset }
-    }
-
-    /// Its rules.
-    pub fn ruleset(&self) -> &Arc<Ruleset> {
-        &self.ruleset
-    }
-
-    /// Evaluates the rules on a packet, on what is new of its streams, and on what is new of its transactions.
-    /// `matches` is emptied first.
-    pub fn inspect(&mut self, _subject: &mut Subject<'_>, matches: &mut Matches) {
-        matches.clear();
     }
 }

@@ -59,7 +59,7 @@ pub struct FlowFacts {
 /// All that one call evaluates: the packet, and what is new of its flow.
 #[derive(Debug)]
 pub struct Subject<'a> {
-    /// The packet; of a flow whose time is up, one without payload from the direction that is looked at.
+    /// The packet; of a flow whose time is up, one without a byte, not even a header, from the direction that is looked at.
     pub packet: Packet<'a>,
     /// Its flow; `None`: it has none (fragments, broken packets).
     pub flow: Option<FlowFacts>,

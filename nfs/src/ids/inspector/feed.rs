@@ -43,6 +43,9 @@ pub(super) struct Feed<'a> {
     pub is_turned: bool,
     /// Whether nobody is to be given the bytes.
     pub is_closed: bool,
+    /// At the end of a stream: bytes that are missing and followed by none, so far. If that is how it stays, nobody
+    /// missed them.
+    pub late: Option<[u64; 2]>,
     pub news: &'a mut News,
 }
 
@@ -136,6 +139,14 @@ impl Feed<'_> {
         }
     }
 
+    fn miss(&mut self, from: stream::Side, length: u64) {
+        let side = way_of(from);
+        if let Some(gap) = self.news.gaps.get_mut(side.index()) {
+            *gap = true;
+        }
+        self.give(side, Input::Gap(length));
+    }
+
     /// Sides are kept as the flow has them, not turned by what was found since.
     fn keep(&mut self, side: Side, input: Input<'_>) {
         let part = match input {
@@ -153,16 +164,19 @@ impl Feed<'_> {
 
 impl Sink for Feed<'_> {
     fn data(&mut self, _: StreamId, from: stream::Side, _: u64, bytes: &[u8]) {
+        let missing = self.late.as_mut().and_then(|late| late.get_mut(from.index()));
+        let missing = missing.map_or(0, std::mem::take);
+        if missing > 0 {
+            self.miss(from, missing);
+        }
         self.give(way_of(from), Input::Bytes(bytes));
     }
 
     fn gap(&mut self, _: StreamId, from: stream::Side, _: u64, length: u64) {
-        let side = way_of(from);
-        if let Some(gap) = self.news.gaps.get_mut(side.index()) {
-            *gap = true;
+        match self.late.as_mut().and_then(|late| late.get_mut(from.index())) {
+            Some(missing) => *missing += length,
+            None => self.miss(from, length),
         }
-        // Before there are bytes there is nothing that could be missed in them.
-        self.give(side, Input::Gap(length));
     }
 }
 

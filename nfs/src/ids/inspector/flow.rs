@@ -132,6 +132,11 @@ impl Flow {
         self.marks |= mark;
     }
 
+    #[inline]
+    pub fn unmark(&mut self, mark: u16) {
+        self.marks &= !mark;
+    }
+
     /// Its connection.
     #[inline]
     pub fn stream(&self) -> Option<StreamId> {
@@ -248,5 +253,7 @@ pub(super) const GAPS: u16 = 3 << 8;
 pub(super) const DROP_TOLD: u16 = 3 << 10;
 /// Its stream ended, and its application knows.
 pub(super) const TOLD_END: u16 = 1 << 12;
+/// It was looked up in blocklists; which way round it says so turns with them.
+pub(super) const LOOKED_UP: u16 = 1 << 15;
 /// It was met in its middle.
 pub(super) const MIDSTREAM: u16 = 1 << 13;

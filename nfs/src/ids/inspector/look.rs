@@ -71,8 +71,12 @@ impl Inspector {
         recorder: &mut impl Recorder,
     ) -> Verdict {
         let packet = packet_of(level);
+        let listed = self.listed_name(&look);
         self.evaluate(&look, packet);
         let mut verdict = self.answer(Some(&look), &Ends::Packet(level), recorder);
+        if let Some((rule, id)) = listed {
+            verdict = self.blocked(&look, level, &rule, Some(id), verdict, recorder);
+        }
         self.tell_header_events(Some(&look), level, recorder);
         self.log_transactions(look.flow, &Ends::Packet(level), recorder);
         self.collect(look.flow);

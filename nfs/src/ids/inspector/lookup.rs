@@ -17,13 +17,13 @@ use crate::ids::stream::{End, Events, Key};
 impl Inspector {
     /// The flow of a packet, made if there is none, and the end that sent the packet.
     ///
-    /// `None`: there is no room, or it is an error about a flow that is not known.
+    /// `None`: there is no room, its protocol has none, or it is an error about a flow that is not known.
     pub(super) fn flow_of(
         &mut self,
         level: &Level<'_>,
         recorder: &mut impl Recorder,
     ) -> Option<(u32, End)> {
-        let ip = level.decoded.ip.as_ref()?;
+        let ip = level.decoded.ip.as_ref().filter(|ip| has_flow(ip.protocol))?;
         let (sport, dport) = ends_of(&level.decoded.upper);
         let (key, from) = self.key(ip, (sport, dport), ip.protocol, level);
         let number = self.flows.find(&key);
@@ -180,6 +180,21 @@ impl Look {
     }
 }
 
+/// Whether packets of a protocol are of flows, as they are to Suricata: of others each stands for itself.
+fn has_flow(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        protocol::TCP
+            | protocol::UDP
+            | protocol::SCTP
+            | protocol::ICMP
+            | protocol::ICMP6
+            | IP_IN_IP
+            | IPV6
+            | ESP
+    )
+}
+
 /// Ports, or of ICMP the question and its answer: both have the same two, the other way round.
 fn ends_of(upper: &Upper<'_>) -> (u16, u16) {
     match upper {
@@ -232,6 +247,9 @@ fn is_error(kind: u8) -> bool {
     matches!(kind, UNREACHABLE | 4 | 5 | 11 | 12)
 }
 
+const IP_IN_IP: u8 = 4;
+const IPV6: u8 = 41;
+const ESP: u8 = 50;
 const UNREACHABLE: u8 = 3;
 /// No type of an answer.
 pub(super) const NO_ANSWER: u8 = 255;

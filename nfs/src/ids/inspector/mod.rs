@@ -36,6 +36,7 @@ mod ending;
 mod feed;
 mod flow;
 mod levels;
+mod listed;
 mod look;
 mod lookup;
 mod rewrite;

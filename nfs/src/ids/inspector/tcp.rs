@@ -15,7 +15,9 @@ use super::{Answer, Inspector, Recorder, Verdict};
 use crate::ids::app::{App, Input, Limits, Pickup, Ports, Protocol};
 use crate::ids::buffer::Side;
 use crate::ids::eve::{DropReason, FlowEnd};
-use crate::ids::stream::{NotFollowed, Outcome, Phase, Segment, StreamId, Verdict as Taken};
+use crate::ids::stream::{
+    NotFollowed, Outcome, Phase, Segment, StreamId, TcpState, Verdict as Taken,
+};
 
 impl Inspector {
     /// A segment of a flow.
@@ -92,6 +94,7 @@ impl Inspector {
             limits: &self.settings.apps,
             is_turned,
             is_closed,
+            late: None,
             news: &mut self.news,
         };
         Some(self.streams.segment(&key, from, segment, level.seen.time, &mut feed))
@@ -167,7 +170,7 @@ impl Inspector {
         if outcome.must_be_rewritten && level.is_frame {
             look.rewrite = Rewrite::of(id, outcome.side, segment, level);
         }
-        look.is_ending = outcome.state.phase() == Phase::Closed && !flow.has(flow::TOLD_END);
+        look.is_ending = outcome.state == TcpState::Closed && !flow.has(flow::TOLD_END);
         if look.is_ending {
             flow.mark(flow::TOLD_END);
             if let Some(app) = flow.app.as_deref_mut() {
@@ -264,6 +267,7 @@ impl Inspector {
             limits: &self.settings.apps,
             is_turned,
             is_closed,
+            late: Some([0; 2]),
             news: &mut self.news,
         };
         let _ = self.streams.finish(id, &mut feed);

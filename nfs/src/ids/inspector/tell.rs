@@ -19,7 +19,7 @@ use crate::ids::eve::{
     Alert, AlertAction, Anomaly, AppNames, Application, Body, DropReason, DropRecord, DroppedFlows,
     FlowSummary, Head, PacketSource, Payload, PayloadFrom, Place, Record, Tunnel,
 };
-use crate::ids::rules::Action;
+use crate::ids::rules::{Action, Rule};
 use crate::ids::stream::Events;
 
 /// Which packet a record is about.
@@ -145,6 +145,18 @@ impl Inspector {
         recorder: &mut impl Recorder,
     ) {
         let rule = rule.and_then(|rule| self.detector.ruleset().rule(rule)).map(Arc::clone);
+        self.tell_drop_of(look, level, reason, rule, recorder);
+    }
+
+    /// The same of a rule that need not be one of the ruleset.
+    pub(super) fn tell_drop_of(
+        &mut self,
+        look: Option<&Look>,
+        level: &Level<'_>,
+        reason: DropReason,
+        rule: Option<Arc<Rule>>,
+        recorder: &mut impl Recorder,
+    ) {
         self.dropped = Some((reason, rule.as_ref().map(|rule| (rule.gid, rule.sid))));
         let Some(settings) = self.settings.records.drop else { return };
         if let Some(look) = look

@@ -45,6 +45,8 @@ pub struct Inspector {
     pub(super) dropped: Option<Dropped>,
     /// Whom nobody is to talk to.
     pub(super) lists: Arc<Blocklists>,
+    /// Turns whenever they are others: flows have it as a mark when they were looked up.
+    pub(super) lists_turn: bool,
 }
 
 /// Why a packet was dropped, and the group and number of the rule that said so.
@@ -87,6 +89,7 @@ impl Inspector {
             now: Time::default(),
             dropped: None,
             lists: Arc::default(),
+            lists_turn: false,
             settings,
         }
     }
@@ -99,6 +102,7 @@ impl Inspector {
     /// Looks flows up in other blocklists from now on.
     pub fn set_lists(&mut self, lists: Arc<Blocklists>) {
         self.lists = lists;
+        self.lists_turn = !self.lists_turn;
     }
 
     /// Why the last packet was dropped that was.
@@ -202,6 +206,11 @@ impl Inspector {
         }
         let look = self.enter(number, from, level);
         if let Some(verdict) = self.decided(&look, level, recorder) {
+            return verdict;
+        }
+        if let Some(verdict) = self.listed(&look, level, recorder)
+            && verdict.answer.is_drop()
+        {
             return verdict;
         }
         match &level.decoded.upper {

@@ -139,6 +139,11 @@ impl Streams {
         }
     }
 
+    /// Who sees the bytes first.
+    pub fn mode(&self) -> Mode {
+        self.settings.mode
+    }
+
     /// Follows a segment, and tells `sink` what may be told now: of the other direction what it acknowledges, of its own
     /// what needs no acknowledgement.
     ///

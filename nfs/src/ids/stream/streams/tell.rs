@@ -97,8 +97,22 @@ impl Streams {
         }
     }
 
-    /// Tells all that is left, acknowledged or not; but not of a SYN that nobody answered.
+    /// Tells what has come of both directions up to their first holes, whoever acknowledged what.
+    fn tell_whole(&mut self, id: StreamId, events: &mut Events, sink: &mut impl Sink) {
+        for side in Side::BOTH {
+            let Some(stream) = self.table.get(id.0) else { return };
+            let next = stream.connection.half(side).bytes.next();
+            let reach = Reach { data: next.wrapping_add(REACH), hole: next, tail: next };
+            self.tell_to(id, side, reach, events, sink);
+        }
+    }
+
+    /// Tells all that is left, acknowledged or not; but not of a SYN that nobody answered. First what both sides have before
+    /// their holes: a parser that cannot go on behind one of them has then seen what there is of the other side.
     pub(super) fn tell_rest(&mut self, id: StreamId, events: &mut Events, sink: &mut impl Sink) {
+        if self.table.get(id.0).is_some_and(|stream| stream.connection.state > TcpState::SynSent) {
+            self.tell_whole(id, events, sink);
+        }
         for side in Side::BOTH {
             let Some(stream) = self.table.get(id.0) else { return };
             if stream.connection.state <= TcpState::SynSent {

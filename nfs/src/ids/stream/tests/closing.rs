@@ -211,3 +211,29 @@ fn finishing_tells_what_nobody_acknowledged_with_its_gaps() {
     }
     assert_eq!(windows, [(0, b"VERY".to_vec()), (8, b"DATA".to_vec())]);
 }
+
+/// Writes down what it is told, in order.
+#[derive(Default)]
+struct Diary(Vec<String>);
+
+impl Sink for Diary {
+    fn data(&mut self, _: StreamId, from: Side, _: u64, bytes: &[u8]) {
+        self.0.push(format!("{from:?} {}", String::from_utf8_lossy(bytes)));
+    }
+
+    fn gap(&mut self, _: StreamId, from: Side, _: u64, length: u64) {
+        self.0.push(format!("{from:?} misses {length}"));
+    }
+}
+
+#[test]
+fn at_the_end_both_sides_are_told_before_the_holes_of_either() {
+    let mut talk = Talk::open(|_| {});
+    let _ = talk.client(ACK, 1, 1, b"one");
+    let _ = talk.client(ACK, 10, 1, b"two");
+    let _ = talk.server(ACK, 1, 1, b"three");
+    let mut diary = Diary::default();
+    let id = talk.id();
+    let _ = talk.streams.finish(id, &mut diary);
+    assert_eq!(diary.0, ["Client one", "Server three", "Client misses 6", "Client two"]);
+}

@@ -1,0 +1,14 @@
+//! Rules on packets, streams and transactions: which of them match.
+
+mod bytes;
+mod content;
+mod kit;
+mod packet;
+mod properties;
+mod state;
+mod stream;
+mod transaction;
+mod verdict;
+
+use self::kit::*;
+use super::*;
