@@ -54,7 +54,7 @@ def uri(word):
     if random.random() < 0.3:
         more = f' content:"?{random.choice(["id", "q", "uid", "ver"])}="; distance:0; within:40;'
     if random.random() < 0.15:
-        more += rf' pcre:"/\/{word}\.(?:php|asp|jsp)\?[a-z]{{1,8}}=[0-9a-f]{{8,32}}$/U";'
+        more += rf' pcre:"/\/{word}\.(?:php|asp|jsp)\?[a-z]{{1,8}}=[0-9a-f]{{8,32}}$/";'
     nocase = " nocase;" if random.random() < 0.4 else ""
     return "to_server", f'http.method; content:"{random.choice(["GET", "POST"])}"; http.uri; content:"{path}{word}";{nocase}{more}'
 
@@ -72,7 +72,7 @@ def header(word):
 
 
 def cookie(word):
-    return "to_server", f'http.cookie; content:"{word}="; pcre:"/{word}=[0-9A-F]{{16}}/C";'
+    return "to_server", f'http.cookie; content:"{word}="; pcre:"/{word}=[0-9A-F]{{16}}/";'
 
 
 def request_body(word):
