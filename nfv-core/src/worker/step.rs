@@ -73,6 +73,8 @@ impl Own {
                 if let (Some(flows), Some(_)) = (&mut self.flows, function.built.lets_go) {
                     flows.note_let_go(burst, (before, burst.are_let_go()), now);
                 }
+                // The bits are of this function's packets: in the next burst, other packets are at their places.
+                burst.set_let_go(0);
             }
             (Nf::Packet(_), Instance::Slice(_)) => {}
         }

@@ -44,13 +44,17 @@ impl Inspector {
         self.settle(&mut look, level, recorder);
         self.tell_stream_events(&look, level, &outcome.events, recorder);
         let is_dropped = self.is_refused(&outcome);
-        let mut verdict = self.look(look, level, recorder);
+        let mut verdict = match look.rewrite {
+            Some(rewrite) => self.look_rewritten(look, &rewrite, level, recorder),
+            None => self.look(look, level, recorder),
+        };
         if is_dropped && !verdict.answer.is_drop() {
             self.tell_drop(Some(&look), level, DropReason::StreamError, None, recorder);
             verdict.answer = Answer::Drop;
         }
         let deep = outcome.is_done && self.settings.bypass != Bypass::Never;
-        if deep || self.may_be_let_go(look.flow) {
+        // Where packets are dropped one by one, each is looked at.
+        if !verdict.answer.is_drop() && (deep || self.may_be_let_go(look.flow)) {
             self.let_go(look.flow);
             if verdict.answer == Answer::Pass {
                 verdict.answer = Answer::Bypass;
@@ -200,6 +204,10 @@ impl Inspector {
             self.turn(look);
         }
         if self.news.is_encrypted {
+            // What came before is not encrypted, and is looked at now, as no window is shown any more.
+            for side in [Side::ToServer, Side::ToClient] {
+                self.look_at_last(look, side, level, recorder);
+            }
             self.note_encrypted(look.flow);
         }
     }
@@ -237,6 +245,9 @@ impl Inspector {
         if flow.app.is_none() {
             let app = App::udp(ports);
             if app.is_ignored() {
+                if flow.protocols == [None; 2] {
+                    self.counters.add(Counter::AppFailed, 1);
+                }
                 flow.protocols = [Some(Protocol::Failed), None];
                 flow.mark(flow::NO_APP);
                 return;

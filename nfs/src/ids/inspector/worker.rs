@@ -38,6 +38,8 @@ pub struct Inspector {
     pub(super) app_events: Vec<AppEvent>,
     /// Transactions at hand.
     pub(super) ids: Vec<u64>,
+    /// The transaction that a rule is told with which matched in none.
+    pub(super) guess: Option<u64>,
     /// The second that timeouts were last looked for in.
     second: u64,
     pub(super) now: Time,
@@ -85,6 +87,7 @@ impl Inspector {
             blank: FlowState::default(),
             app_events: Vec::new(),
             ids: Vec::new(),
+            guess: None,
             second: 0,
             now: Time::default(),
             dropped: None,
