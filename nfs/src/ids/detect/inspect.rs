@@ -19,7 +19,7 @@ use super::memory::Memory;
 use super::packet::{self, Around, is_of_wire};
 use super::patterns::Candidates;
 use super::program::Program;
-use super::ruleset::{Guess, Ready, Ruleset};
+use super::ruleset::{Ready, Ruleset};
 use super::scene::Scene;
 use super::windows::{Windows, side_of};
 use super::{Matches, Origin, Packet, Subject, header};
@@ -145,7 +145,6 @@ impl Detector {
         }
         work.list = list;
         if let Some(app) = app {
-            tie(&scene, app, state, &mut work.hits);
             super::transactions::inspect(&scene, app, limits, state, work);
         }
         let kept = flow.is_some().then_some(state);
@@ -371,29 +370,6 @@ pub(super) fn hit(
     work.hits.push(Hit { rule, origin, transaction });
 }
 
-/// Ties alerts of packets and streams to the transaction that they are most likely about.
-fn tie(scene: &Scene<'_>, app: &App, state: &mut FlowState, hits: &mut [Hit]) {
-    if hits.is_empty() || scene.flow.is_none() {
-        return;
-    }
-    let mut open =
-        app.transactions().iter().filter(|tx| tx.inspected(scene.side) != Stage::Complete);
-    let Some(first) = open.next().map(|tx| tx.id()) else { return };
-    let is_only = open.next().is_none();
-    for hit in hits {
-        let of_app = scene.ruleset.rule(hit.rule).is_some_and(|rule| rule.protocol.is_some());
-        let is_sure = of_app && scene.packet.protocol == header::UDP;
-        if !is_sure && !(is_only && scene.ruleset.guess == Guess::OnlyOne) {
-            continue;
-        }
-        let count = state.guessed.filter(|(id, _)| *id == first).map_or(0, |(_, count)| count);
-        if count < GUESSES_MAX {
-            hit.transaction = Some(first);
-            state.guessed = Some((first, count + 1));
-        }
-    }
-}
-
 fn gather_events(
     ruleset: &Ruleset,
     packet: &Packet<'_>,
@@ -428,9 +404,6 @@ fn pass_over(
         app.transactions_mut().mark_inspected(*id, side, limits);
     }
 }
-
-/// Most alerts of packets that are tied to one transaction; Suricata's default.
-const GUESSES_MAX: u32 = 4;
 
 /// Bytes for the caches of regular expressions of a worker.
 const EXPRESSIONS: usize = 16 << 20;

@@ -7,48 +7,39 @@ use std::cmp::Reverse;
 
 use crate::ids::rules::{Action, Effect, Rule, StateTest, Store};
 
-/// Which action goes before which: `action-order` of a suricata.yaml. The usual one is pass, drop, reject, alert.
+/// The actions in the order in which their rules are evaluated: the place of pass, drop, reject and alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ActionOrder {
-    pass: u8,
-    drop: u8,
-    reject: u8,
-    alert: u8,
+pub struct ActionOrder([u8; 4]);
+
+impl ActionOrder {
+    /// By their words, the first one first; those that are not named come behind.
+    pub fn of<'w>(words: impl Iterator<Item = &'w str>) -> Self {
+        let mut places = [4, 5, 6, 7];
+        for (place, word) in (0..4).zip(words) {
+            let known = ["pass", "drop", "reject", "alert"].iter().position(|known| *known == word);
+            if let Some(known) = known.and_then(|known| places.get_mut(known)) {
+                *known = place;
+            }
+        }
+        Self(places)
+    }
 }
 
 impl Default for ActionOrder {
     fn default() -> Self {
-        Self { pass: 0, drop: 1, reject: 2, alert: 3 }
-    }
-}
-
-impl ActionOrder {
-    /// By their names, each once, the first to go first.
-    pub fn of(names: &[&str]) -> Option<Self> {
-        let place = |name: &str| {
-            let place = names.iter().position(|n| n.eq_ignore_ascii_case(name))?;
-            u8::try_from(place).ok()
-        };
-        if names.len() != 4 {
-            return None;
-        }
-        let (pass, drop) = (place("pass")?, place("drop")?);
-        Some(Self { pass, drop, reject: place("reject")?, alert: place("alert")? })
-    }
-
-    fn place(self, action: Action) -> u8 {
-        match action {
-            Action::Pass => self.pass,
-            Action::Drop => self.drop,
-            Action::Reject(_) => self.reject,
-            Action::Alert => self.alert,
-        }
+        Self([0, 1, 2, 3])
     }
 }
 
 /// Rules sort by this.
 pub(super) fn key(rule: &Rule, order: ActionOrder) -> impl Ord + use<> {
-    let action = order.place(rule.action);
+    let ActionOrder([pass, drop, reject, alert]) = order;
+    let action = match rule.action {
+        Action::Pass => pass,
+        Action::Drop => drop,
+        Action::Reject(_) => reject,
+        Action::Alert => alert,
+    };
     let bits = |of: fn(Store) -> bool| {
         let asks = rule.state.iter().any(|test| match test {
             StateTest::IsSet(store, _) | StateTest::IsNotSet(store, _) => of(*store),

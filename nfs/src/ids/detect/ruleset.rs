@@ -12,7 +12,7 @@ use super::matcher::{Compiler, Engine, Matcher, MatcherScratch};
 use super::order::{self, ActionOrder};
 use super::patterns::{Gathered, Patterns};
 use super::program::{Program, fast_pattern};
-use super::state::{Asked, Left, Names};
+use super::state::{Asked, Left, NameLists, Names};
 use crate::ids::rules::{
     App, AppTest, Buffer, Instances, PacketTest, Rule, RuleKind, Rules, Side, TagScope, Transform,
 };
@@ -34,14 +34,12 @@ pub struct Ruleset {
     /// Rules of events of the flow's application.
     pub(super) application_events: Box<[u32]>,
     pub(super) events: Events,
-    pub(super) guess: Guess,
-    /// The names of flows' bits and integers, by number.
-    names: [Box<[Box<str>]>; 2],
     /// Whether a rule's alerts are followed by packets of a host.
     pub(super) tags_hosts: bool,
     /// By application, then by side.
     transactions: [[TransactionRules; 2]; APPS],
     matchers: Box<[Arc<Matcher>]>,
+    names: NameLists,
 }
 
 /// With what rules are compiled.
@@ -51,20 +49,8 @@ pub struct Compile<'c> {
     pub events: &'c [&'c str],
     /// The folder where compiled patterns are kept from run to run; `None`: they are compiled each time.
     pub cache: Option<&'c Path>,
-    /// Which action goes before which.
-    pub action_order: ActionOrder,
-    /// Whether alerts of packets and streams are tied to a transaction.
-    pub guess: Guess,
-}
-
-/// Whether alerts of packets and streams are tied to a transaction: `detect.guess-applayer-tx` of a suricata.yaml.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Guess {
-    /// They are not; but of UDP, those of rules of its application.
-    #[default]
-    No,
-    /// To the only one that is open on their side.
-    OnlyOne,
+    /// The actions in the order in which their rules are evaluated.
+    pub order: ActionOrder,
 }
 
 /// A rule's parts that were prepared.
@@ -120,7 +106,7 @@ impl Ruleset {
 
     pub(super) fn compile_for(mut rules: Vec<Rule>, with: &Compile<'_>, engine: Engine) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        rules.sort_by_cached_key(|rule| order::key(rule, with.action_order));
+        rules.sort_by_cached_key(|rule| order::key(rule, with.order));
         let rules: Vec<Arc<Rule>> = rules.into_iter().map(Arc::new).collect();
         let mut names = Names::default();
         let mut compiler = Compiler::new(engine, with.cache);
@@ -156,10 +142,9 @@ impl Ruleset {
             tags_hosts: rules.iter().any(|r| r.tag.is_some_and(|t| t.scope != TagScope::Session)),
             transactions,
             prepared,
-            guess: with.guess,
-            names: names.by_number(),
             rules: rules.into(),
             matchers: compiler.into_matchers().into(),
+            names: names.into_lists(),
         }
     }
 
@@ -167,6 +152,21 @@ impl Ruleset {
     /// without a copy of what the rule says.
     pub fn rule(&self, index: u32) -> Option<&Arc<Rule>> {
         self.rules.get(usize::try_from(index).ok()?)
+    }
+
+    /// The names of the bits that are set in a flow.
+    pub fn bits_of<'r>(&'r self, state: &'r FlowState) -> impl Iterator<Item = &'r str> {
+        let bits = state.set_bits(self.id);
+        bits.filter_map(|bit| self.names.bits.get(bit).map(AsRef::as_ref))
+    }
+
+    /// The names and values of a flow's integers.
+    pub fn integers_of<'r>(&'r self, state: &'r FlowState) -> impl Iterator<Item = (&'r str, u32)> {
+        let integers = state.integers(self.id).iter();
+        integers.filter_map(|(number, value)| {
+            let name = self.names.integers.get(usize::try_from(*number).ok()?)?;
+            Some((name.as_ref(), *value))
+        })
     }
 
     /// How many there are.
@@ -177,26 +177,6 @@ impl Ruleset {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
-    }
-
-    /// The bits that are set in a flow (`flowbits`), for who logs them.
-    pub fn flow_bits<'r>(&'r self, state: &'r FlowState) -> impl Iterator<Item = &'r str> {
-        let [names, _] = &self.names;
-        let is_mine = state.is_of(self.id);
-        let set = (0..).zip(names).filter(move |(bit, _)| is_mine && state.bit(*bit));
-        set.map(|(_, name)| &**name)
-    }
-
-    /// The integers that a flow has (`flowint`), for who logs them.
-    pub fn flow_integers<'r>(
-        &'r self,
-        state: &'r FlowState,
-    ) -> impl Iterator<Item = (&'r str, u32)> {
-        let [_, names] = &self.names;
-        let is_mine = state.is_of(self.id);
-        (0..).zip(names).filter_map(move |(integer, name)| {
-            Some((&**name, state.integer(integer).filter(|_| is_mine)?))
-        })
     }
 
     /// A rule with what was prepared of it.

@@ -104,7 +104,7 @@ alert udp any any -> any any (content:"a"; flowint:n,=,7; sid:3;)
     let mut watch = Watch::new(text);
     watch.of_flow(&Crafted::udp(b"a"), UP);
     let rules = watch.detector.ruleset();
-    assert_eq!(rules.flow_bits(&watch.state).collect::<Vec<_>>(), ["one"]);
-    assert_eq!(rules.flow_integers(&watch.state).collect::<Vec<_>>(), [("n", 7)]);
-    assert_eq!(ruleset(text).flow_bits(&watch.state).count(), 0);
+    assert_eq!(rules.bits_of(&watch.state).collect::<Vec<_>>(), ["one"]);
+    assert_eq!(rules.integers_of(&watch.state).collect::<Vec<_>>(), [("n", 7)]);
+    assert_eq!(ruleset(text).bits_of(&watch.state).count(), 0);
 }

@@ -234,15 +234,3 @@ alert dns any any -> any any (content:"example"; dns.query; content:"example.org
     assert_eq!(watch.sids(), [1, 2, 4, 5]);
     assert_eq!(watch.matches.told[0].transaction, Some(0));
 }
-
-#[test]
-fn an_alert_of_the_stream_is_tied_to_the_only_transaction_if_that_is_wanted() {
-    let text = r#"alert tcp any any -> any any (content:"/a"; sid:1;)"#;
-    for (guess, expected) in [(Guess::No, None), (Guess::OnlyOne, Some(0))] {
-        let ruleset = ruleset_with(text, |with| with.guess = guess);
-        let mut connection = Connection::of(ruleset, crate::ids::stream::Mode::Inline);
-        connection.send(UP, 0x18, &get("/a"));
-        let told = &connection.watch.matches.told;
-        assert_eq!(told[0].transaction, expected, "{guess:?}");
-    }
-}
