@@ -27,6 +27,10 @@ VIP = "203.0.113.1"
 TO_VIP = f"dst={VIP},dsts=1,dport=80"
 # At most, of an IPv4 flow.
 FLOW_BYTES = 160
+# MiB that an IDS may have for a million connections.
+IDS_MEMORY = 512
+# What the IDS is loaded with: frames, and bytes of payload.
+LOAD = {}
 
 
 # ---- one run ----
@@ -402,7 +406,7 @@ def all_pass(name, list_):
 
 def ids(folder, memory):
     """3,000 rules on web pages, beside what their patterns alone cost; flows that are let go; a million connections."""
-    ids_load.main(folder)
+    LOAD.update(zip(("frames", "payload"), ids_load.main(folder)))
     look = f"""    type: ids
     rules: {folder}/load.rules
     vars: {{ address-groups: {{ HOME_NET: 192.168.0.0/16, EXTERNAL_NET: "!192.168.0.0/16" }} }}
@@ -411,7 +415,7 @@ def ids(folder, memory):
     inspect = write_chain(f"{folder}/ids.yaml", {"inspect": look})
     without = write_chain(f"{folder}/without.yaml", {"edge": firewall(10)})
     bypassed = write_chain(f"{folder}/bypassed.yaml", {"edge": firewall(10), "inspect": look})
-    many = write_chain(f"{folder}/many.yaml", {"inspect": f"{look}    memory: {IDS_MEMORY}MiB\n"})
+    many = write_chain(f"{folder}/many.yaml", {"inspect": f"{look}    memory: {{ flows: {IDS_MEMORY}MiB }}\n"})
     return {
         "pages, 3,000 rules": lambda: nfv(inspect, memory, f"pcap={folder}/load.pcap"),
         "pages, their patterns": lambda: raw_scan(folder),
@@ -421,11 +425,23 @@ def ids(folder, memory):
     }
 
 
+def ids_promises(runs):
+    inspected = mpps(runs["pages, 3,000 rules"]) * LOAD["payload"] / LOAD["frames"] * 8 / 1e3
+    scanned = median(runs["pages, their patterns"], "gbps")
+    yield note(f"inspected {inspected:.1f} Gbit/s of payloads; Vectorscan alone scans {scanned:.1f} for the same patterns")
+    yield least("inspected / scanned by Vectorscan alone", inspected / scanned, 0.7)
+    let_go, without = (median(runs[f"open flows, {name}"], "ns_per_packet") for name in ("let go", "no ids"))
+    yield most("flows let go / no ids: ns", let_go / without, 1.1)
+    size = max(r["flow_bytes"] for r in runs["a million connections"]) * 1e6 / (1 << 20)
+    yield most("memory of a million connections", size, IDS_MEMORY, unit="MiB")
+
+
 def raw_scan(folder):
     """What one thread scans by Vectorscan alone, of the same payloads for the same patterns."""
     words = ["cargo", "bench", "--quiet", "--locked", "--bench", "raw_scan", "--"]
     words += [f"{folder}/load.rules", f"{folder}/load.pcap", str(SECONDS)]
-    return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    result = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    return {**result, "mpps": result["gbps"] * 1e3 / 8 / LOAD["payload"] * LOAD["frames"]}
 
 
 def note(text):
