@@ -1,6 +1,6 @@
 //! What an `ids` has beside its rules, and keeps when they are exchanged: its log, and what detection remembers of hosts.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nfv_core::nf::Purpose;
@@ -117,13 +117,16 @@ impl Beside {
 
 /// A function's hold of what is beside it: the last one that ends it ends the log.
 #[derive(Debug)]
-pub struct Lease(Arc<Beside>);
+pub struct Lease {
+    beside: Arc<Beside>,
+    has_ended: AtomicBool,
+}
 
 impl Lease {
     /// One more.
     pub fn of(beside: &Arc<Beside>) -> Self {
         beside.users.fetch_add(1, Ordering::Relaxed);
-        Self(beside.clone())
+        Self { beside: beside.clone(), has_ended: AtomicBool::new(false) }
     }
 
     /// No worker uses the function any more.
@@ -131,9 +134,21 @@ impl Lease {
     /// # Errors
     /// What was lost: a sentence.
     pub fn end(&self) -> Result<(), String> {
-        match self.0.users.fetch_sub(1, Ordering::Relaxed) {
-            1 => self.0.end(),
+        if self.has_ended.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        match self.beside.users.fetch_sub(1, Ordering::Relaxed) {
+            1 => self.beside.end(),
             _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Lease {
+    /// Of a function that no worker ever used: the file that has it is wrong elsewhere.
+    fn drop(&mut self) {
+        if let Err(why) = self.end() {
+            tracing::error!("{why}");
         }
     }
 }

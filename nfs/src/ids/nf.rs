@@ -14,7 +14,7 @@ use super::config::{Config, Mode};
 use super::detect::{Compile, Detector, Ruleset};
 use super::inspector::{Answer, Inspector, Seen, Settings};
 use super::output::Output;
-use super::passive::{Analyser, Tap};
+use super::passive::{Analyser, AnalyserLease, Tap};
 use super::reasons;
 use super::rules::{Action, Rule};
 
@@ -94,7 +94,9 @@ pub fn build(
     };
     let (names, counters) = droppers(&config, &lists);
     let events: Vec<&str> = config.rules.events.iter().map(String::as_str).collect();
-    let with = Compile { events: &events, cache: config.cache.as_deref() };
+    let with =
+        Compile { events: &events, cache: config.cache.as_deref(), order: config.action_order };
+    let cpu = config.analyser_cpu;
     let shared = Arc::new(Shared {
         ruleset: Arc::new(Ruleset::compile(config.rules.rules, &with)),
         settings: Arc::new(config.settings),
@@ -108,10 +110,11 @@ pub fn build(
         Mode::Inline => None,
         Mode::Passive => {
             let same = before.filter(|_| goes_on).and_then(|before| before.analyser.clone());
-            match same.map_or_else(|| Analyser::start(&shared), Ok) {
+            match same.map_or_else(|| Analyser::start(&shared, cpu), Ok) {
                 Ok(analyser) => Some(analyser),
                 Err(why) => {
-                    report.error(section.span(), format!("starting the analyser: {why}"));
+                    let at = section.span_of("analyser-cpu");
+                    report.error(at, format!("starting the analyser: {why}"));
                     return None;
                 }
             }
@@ -127,8 +130,8 @@ pub fn build(
             Built::packet(move || Tap::new(&analyser, &shared))
         }
     };
-    let (lease, reopened, leased) = (Lease::of(&beside), beside.clone(), analyser.clone());
-    leased.iter().for_each(|analyser| analyser.lease());
+    let (lease, reopened) = (Lease::of(&beside), beside.clone());
+    let leased = analyser.as_ref().map(AnalyserLease::of);
     let finish = move || {
         leased.iter().for_each(|analyser| analyser.end());
         lease.end()

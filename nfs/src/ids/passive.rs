@@ -22,6 +22,7 @@ use nfv_core::clock::Time;
 use nfv_core::dpdk::SharedPacket;
 use nfv_core::nf::{Burst, Cx, PacketNf, Purpose};
 use nfv_core::packet::packet_hash;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::inspector::{Inspector, Seen};
 use super::nf::Shared;
@@ -51,6 +52,13 @@ pub struct Analyser {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// A function's hold of its analyser: the last one that ends it ends the analyser.
+#[derive(Debug)]
+pub struct AnalyserLease {
+    analyser: Arc<Analyser>,
+    has_ended: AtomicBool,
+}
+
 /// What packets are looked at with.
 #[derive(Debug)]
 struct Looks {
@@ -62,11 +70,11 @@ struct Looks {
 }
 
 impl Analyser {
-    /// Starts one; in a replay without a thread.
+    /// Starts one, on a CPU of its own if there is any; in a replay without a thread.
     ///
     /// # Errors
-    /// The machine has no more threads.
-    pub fn start(shared: &Arc<Shared>) -> std::io::Result<Arc<Self>> {
+    /// The machine has no more threads, or no such CPU.
+    pub fn start(shared: &Arc<Shared>, cpu: Option<usize>) -> std::io::Result<Arc<Self>> {
         let looks = Looks {
             shared: shared.clone(),
             inspector: shared.inspector(),
@@ -85,22 +93,23 @@ impl Analyser {
         if shared.purpose == Purpose::Run {
             let own = this.clone();
             let thread = std::thread::Builder::new().name("ids-analyser".into());
-            let thread = thread.spawn(move || own.run())?;
+            let (told, pinned) = std::sync::mpsc::channel();
+            let thread = thread.spawn(move || {
+                let result = pin(cpu);
+                let is_there = result.is_ok();
+                let _ = told.send(result);
+                if is_there {
+                    own.run();
+                }
+            })?;
+            pinned.recv().unwrap_or(Ok(()))?;
             *this.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         }
         Ok(this)
     }
 
-    /// One more function has it.
-    pub fn lease(&self) {
-        self.users.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// No worker uses a function any more that had it; the last one ends it: what waits is looked at, and all flows end.
-    pub fn end(&self) {
-        if self.users.fetch_sub(1, Ordering::Relaxed) != 1 {
-            return;
-        }
+    /// What waits is looked at, and all flows end.
+    fn end(&self) {
         self.stops.store(true, Ordering::Release);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -161,6 +170,30 @@ impl Analyser {
         let half = WAITING_MAX / 2;
         let room = WAITING_MAX - self.queue.len().min(WAITING_MAX);
         ALL * room.min(half) as u64 / half as u64
+    }
+}
+
+impl AnalyserLease {
+    /// One more.
+    pub fn of(analyser: &Arc<Analyser>) -> Self {
+        analyser.users.fetch_add(1, Ordering::Relaxed);
+        Self { analyser: analyser.clone(), has_ended: AtomicBool::new(false) }
+    }
+
+    /// No worker uses the function any more.
+    pub fn end(&self) {
+        if !self.has_ended.swap(true, Ordering::Relaxed)
+            && self.analyser.users.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            self.analyser.end();
+        }
+    }
+}
+
+impl Drop for AnalyserLease {
+    /// Of a function that no worker ever used: the file that has it is wrong elsewhere.
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -241,6 +274,14 @@ impl PacketNf for Tap {
     fn end(&mut self, now: Time) {
         self.analyser.now.fetch_max(now.0, Ordering::Relaxed);
     }
+}
+
+/// Has this thread run on one CPU.
+fn pin(cpu: Option<usize>) -> std::io::Result<()> {
+    let Some(cpu) = cpu.filter(|cpu| *cpu < CpuSet::MAX_CPU) else { return Ok(()) };
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 /// Hashes of flows over all 32 bits: those of NICs differ in few of them where addresses do.

@@ -17,6 +17,12 @@ pub const KEYS: &[Key] = &[
         help: "whether rules drop packets, or look at copies beside the chain",
     },
     Key {
+        name: "analyser-cpu",
+        shape: Shape::Integer { min: 0, max: 1023 },
+        need: Need::Optional,
+        help: "passive: the CPU of the analyser's thread; without it, that of the main lcore",
+    },
+    Key {
         name: "vars",
         shape: Shape::Record(&Table { what: "the variables of rules", groups: &[VARS] }),
         need: Need::Optional,
@@ -120,7 +126,7 @@ const MEMORY: &[Key] = &[
     size("applications", "what is known of requests, responses and handshakes"),
     size("fragments", "fragments that wait for others"),
     size("detection", "thresholds, and bits of hosts; of all workers together"),
-    size("log", "records that wait for the log's thread; of all workers together"),
+    size("log", "records that wait for the log's thread"),
 ];
 
 const LOG: &[Key] = &[

@@ -80,10 +80,9 @@ impl FlowState {
     /// Whether it is as a new one: then the flow needs none, and the next call is given a new one. So a flow in which
     /// detection keeps nothing costs nothing.
     pub fn is_blank(&self) -> bool {
-        let Self { bits, integers, begun, marks, counts, tag, asked_application, passes, .. } =
-            self;
+        let Self { bits, integers, begun, marks, counts, tag, passes, .. } = self;
         let is_empty = integers.is_empty() && begun.is_empty() && marks.is_empty();
-        let is_unmarked = !passes && tag.is_none() && *asked_application == [false; 2];
+        let is_unmarked = !passes && tag.is_none() && self.asked_application == [false; 2];
         is_empty && is_unmarked && counts.is_empty() && bits.iter().all(|word| *word == 0)
     }
 
@@ -97,6 +96,19 @@ impl FlowState {
 
     pub(super) fn bit(&self, bit: u32) -> bool {
         self.bits.get(bit as usize / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    }
+
+    /// The bits that are set, by number, if they are of this ruleset.
+    pub(super) fn set_bits(&self, ruleset: u64) -> impl Iterator<Item = usize> + '_ {
+        let words: &[u64] = if self.ruleset == ruleset { &self.bits } else { &[] };
+        let is_set =
+            |bit: usize| words.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1);
+        (0..words.len() * 64).filter(move |bit| is_set(*bit))
+    }
+
+    /// The integers, by number, if they are of this ruleset.
+    pub(super) fn integers(&self, ruleset: u64) -> &[(u32, u32)] {
+        if self.ruleset == ruleset { &self.integers } else { &[] }
     }
 
     pub(super) fn set_bit(&mut self, bit: u32, to: Wanted) {

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::flow::FlowState;
 use super::groups::Groups;
 use super::header::Header;
 use super::matcher::{Compiler, Engine, Matcher, MatcherScratch};
-use super::order;
+use super::order::{self, ActionOrder};
 use super::patterns::{Gathered, Patterns};
 use super::program::{Program, fast_pattern};
-use super::state::{Asked, Left, Names};
+use super::state::{Asked, Left, NameLists, Names};
 use crate::ids::rules::{
     App, AppTest, Buffer, Instances, PacketTest, Rule, RuleKind, Rules, Side, TagScope, Transform,
 };
@@ -38,6 +39,7 @@ pub struct Ruleset {
     /// By application, then by side.
     transactions: [[TransactionRules; 2]; APPS],
     matchers: Box<[Arc<Matcher>]>,
+    names: NameLists,
 }
 
 /// With what rules are compiled.
@@ -47,6 +49,8 @@ pub struct Compile<'c> {
     pub events: &'c [&'c str],
     /// The folder where compiled patterns are kept from run to run; `None`: they are compiled each time.
     pub cache: Option<&'c Path>,
+    /// The actions in the order in which their rules are evaluated.
+    pub order: ActionOrder,
 }
 
 /// A rule's parts that were prepared.
@@ -79,6 +83,14 @@ pub(super) struct BufferPatterns {
     pub instances: Instances,
 }
 
+/// [`BufferPatterns`] while they are gathered.
+struct Making<'t> {
+    buffer: Buffer,
+    transforms: &'t [Transform],
+    program: (u32, usize),
+    gathered: Gathered,
+}
+
 /// Events by name, and their rules.
 #[derive(Debug, Default)]
 pub(super) struct Events {
@@ -102,7 +114,7 @@ impl Ruleset {
 
     pub(super) fn compile_for(mut rules: Vec<Rule>, with: &Compile<'_>, engine: Engine) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        rules.sort_by_cached_key(order::key);
+        rules.sort_by_cached_key(|rule| order::key(rule, with.order));
         let rules: Vec<Arc<Rule>> = rules.into_iter().map(Arc::new).collect();
         let mut names = Names::default();
         let mut compiler = Compiler::new(engine, with.cache);
@@ -140,6 +152,7 @@ impl Ruleset {
             prepared,
             rules: rules.into(),
             matchers: compiler.into_matchers().into(),
+            names: names.into_lists(),
         }
     }
 
@@ -147,6 +160,21 @@ impl Ruleset {
     /// without a copy of what the rule says.
     pub fn rule(&self, index: u32) -> Option<&Arc<Rule>> {
         self.rules.get(usize::try_from(index).ok()?)
+    }
+
+    /// The names of the bits that are set in a flow.
+    pub fn bits_of<'r>(&'r self, state: &'r FlowState) -> impl Iterator<Item = &'r str> {
+        let bits = state.set_bits(self.id);
+        bits.filter_map(|bit| self.names.bits.get(bit).map(AsRef::as_ref))
+    }
+
+    /// The names and values of a flow's integers.
+    pub fn integers_of<'r>(&'r self, state: &'r FlowState) -> impl Iterator<Item = (&'r str, u32)> {
+        let integers = state.integers(self.id).iter();
+        integers.filter_map(|(number, value)| {
+            let name = self.names.integers.get(usize::try_from(*number).ok()?)?;
+            Some((name.as_ref(), *value))
+        })
     }
 
     /// How many there are.
@@ -187,7 +215,7 @@ impl TransactionRules {
         compiler: &mut Compiler,
     ) -> Self {
         // What is looked for in the same bytes belongs together: buffer and transforms.
-        let mut sets: Vec<(Buffer, &[Transform], (u32, usize), Gathered)> = Vec::new();
+        let mut sets: Vec<Making<'_>> = Vec::new();
         let (mut bare, mut events) = (Vec::new(), Vec::new());
         for ((number, rule), ready) in (0..).zip(rules).zip(prepared) {
             let is_one = rule.kind == RuleKind::Transaction
@@ -200,22 +228,25 @@ impl TransactionRules {
                 .and_then(|(inspect, pattern)| Some((rule.inspects.get(inspect)?, pattern)));
             match fast {
                 Some((inspect, pattern)) if inspect.buffer.is_of_transactions() => {
-                    let transforms: &[Transform] = &inspect.transforms;
-                    let is_same = |set: &&mut (Buffer, &[Transform], _, _)| {
-                        (set.0, set.1) == (inspect.buffer, transforms)
-                    };
-                    let program = ready
-                        .programs
+                    let (buffer, transforms) = (inspect.buffer, &*inspect.transforms);
+                    let place = sets
                         .iter()
-                        .position(|p| p.buffer == inspect.buffer && *p.transforms == *transforms);
-                    match sets.iter_mut().find(is_same) {
-                        Some(set) => set.3.add(pattern, number),
-                        None => {
-                            let mut gathered = Gathered::default();
-                            gathered.add(pattern, number);
-                            let whose = (number, program.unwrap_or(0));
-                            sets.push((inspect.buffer, transforms, whose, gathered));
-                        }
+                        .position(|set| (set.buffer, set.transforms) == (buffer, transforms));
+                    let place = place.unwrap_or_else(|| {
+                        let is_its =
+                            |p: &Program| p.buffer == buffer && *p.transforms == *transforms;
+                        let program = ready.programs.iter().position(is_its).unwrap_or(0);
+                        let gathered = Gathered::default();
+                        sets.push(Making {
+                            buffer,
+                            transforms,
+                            program: (number, program),
+                            gathered,
+                        });
+                        sets.len() - 1
+                    });
+                    if let Some(set) = sets.get_mut(place) {
+                        set.gathered.add(pattern, number);
                     }
                 }
                 Some((inspect, _)) if inspect.buffer == Buffer::Payload => {}
@@ -225,11 +256,11 @@ impl TransactionRules {
                 _ => bare.push(number),
             }
         }
-        let set = |(buffer, _, program, gathered): (Buffer, _, _, Gathered)| BufferPatterns {
-            buffer,
-            program,
-            patterns: gathered.compile(compiler),
-            instances: buffer.info().instances,
+        let set = |made: Making<'_>| BufferPatterns {
+            buffer: made.buffer,
+            program: made.program,
+            patterns: made.gathered.compile(compiler),
+            instances: made.buffer.info().instances,
         };
         Self { sets: sets.into_iter().map(set).collect(), bare: bare.into(), events: events.into() }
     }

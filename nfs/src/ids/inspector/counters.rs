@@ -1,6 +1,9 @@
 //! What is counted; the names are those of Suricata's statistics where it has the same.
 
 use nfv_core::nf::Named;
+use nfv_core::packet::protocol::TCP;
+
+use crate::ids::app::Protocol;
 
 /// Something that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +40,24 @@ pub enum Counter {
     AppsShed,
     TransactionsShed,
     Records,
+    Fragments4,
+    Fragments6,
+    Reassembled4,
+    Reassembled6,
+    FragmentsOverlap,
+    FragmentsTimeout,
+    FragmentsShed,
+    AppHttp,
+    AppTls,
+    AppSsh,
+    AppDnsTcp,
+    AppDnsUdp,
+    AppOther,
+    AppFailed,
 }
 
 /// The counters of a worker.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Counters([u64; COUNT]);
 
 impl Counter {
@@ -79,7 +96,34 @@ impl Counter {
             help: "transactions given up because a flow had too many",
         },
         Named { name: "eve.records", help: "records that were made" },
+        Named { name: "defrag.ipv4.fragments", help: "fragments of IPv4" },
+        Named { name: "defrag.ipv6.fragments", help: "fragments of IPv6" },
+        Named { name: "defrag.ipv4.reassembled", help: "datagrams of IPv4 that became whole" },
+        Named { name: "defrag.ipv6.reassembled", help: "datagrams of IPv6 that became whole" },
+        Named { name: "defrag.overlaps", help: "fragments that overlapped others" },
+        Named { name: "defrag.timeouts", help: "datagrams that were waited for too long" },
+        Named { name: "defrag.memcap", help: "datagrams that made room for others" },
+        Named { name: "app_layer.flow.http", help: "flows that speak HTTP" },
+        Named { name: "app_layer.flow.tls", help: "flows that speak TLS" },
+        Named { name: "app_layer.flow.ssh", help: "flows that speak SSH" },
+        Named { name: "app_layer.flow.dns_tcp", help: "flows that speak DNS over TCP" },
+        Named { name: "app_layer.flow.dns_udp", help: "flows that speak DNS over UDP" },
+        Named { name: "app_layer.flow.other", help: "flows that speak what is known by name only" },
+        Named { name: "app_layer.flow.failed", help: "flows that speak nothing that is known" },
     ];
+
+    /// The flows of an application; DNS has two, by what carries it.
+    pub(super) fn of_app(protocol: Protocol, carrier: u8) -> Self {
+        match protocol {
+            Protocol::Http => Self::AppHttp,
+            Protocol::Tls => Self::AppTls,
+            Protocol::Ssh => Self::AppSsh,
+            Protocol::Dns if carrier == TCP => Self::AppDnsTcp,
+            Protocol::Dns => Self::AppDnsUdp,
+            Protocol::Failed => Self::AppFailed,
+            _ => Self::AppOther,
+        }
+    }
 }
 
 impl Counters {
@@ -101,4 +145,10 @@ impl Counters {
     }
 }
 
-const COUNT: usize = 30;
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; COUNT])
+    }
+}
+
+const COUNT: usize = 44;

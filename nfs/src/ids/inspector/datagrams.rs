@@ -22,6 +22,7 @@ use std::collections::{HashMap, VecDeque};
 use nfv_core::clock::Time;
 use nfv_core::packet::{AddressBytes, L3};
 
+use super::counters::{Counter, Counters};
 use super::decode::{Ip, Piece, Remarks};
 use crate::ids::stream::{HostPolicies, OverlapPolicy};
 
@@ -47,22 +48,6 @@ pub(super) struct Datagrams {
     next: u64,
     /// Which piece each unit of a datagram is of; of the one that is laid out.
     owners: Vec<u16>,
-    pub counters: Counters,
-}
-
-/// What was counted.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counters {
-    /// Fragments.
-    pub fragments: u64,
-    /// Datagrams that became whole.
-    pub reassembled: u64,
-    /// Datagrams that were waited for too long.
-    pub timeouts: u64,
-    /// Datagrams that made room for others.
-    pub shed: u64,
-    /// Fragments that overlapped others.
-    pub overlaps: u64,
 }
 
 /// What the fragments of a datagram have in common.
@@ -118,7 +103,6 @@ impl Datagrams {
             held: 0,
             next: 0,
             owners: Vec::new(),
-            counters: Counters::default(),
         }
     }
 
@@ -137,9 +121,11 @@ impl Datagrams {
         (vlans, depth): ([u16; 3], u8),
         now: Time,
         remarks: &mut Remarks,
+        counters: &mut Counters,
     ) -> Option<Vec<u8>> {
         let piece = ip.piece?;
-        self.counters.fragments += 1;
+        let is_ipv6 = ip.kind == L3::Ipv6;
+        counters.add(if is_ipv6 { Counter::Fragments6 } else { Counter::Fragments4 }, 1);
         let names = Names::of(ip.kind);
         let start = u32::from(piece.offset);
         let end = start + ip.rest_length;
@@ -152,18 +138,17 @@ impl Datagrams {
             return None;
         }
         if piece.has_more && !ip.rest_length.is_multiple_of(UNIT) {
-            if ip.kind == L3::Ipv6 {
+            if is_ipv6 {
                 remarks.add("ipv6.frag_invalid_length");
             }
             remarks.add(names.ignored);
             return None;
         }
-        let is_ipv6 = ip.kind == L3::Ipv6;
         let (AddressBytes(src), AddressBytes(dst)) = (ip.src, ip.dst);
         let protocol = if is_ipv6 { 0 } else { piece.next };
         let key = Key { src, dst, id: piece.id, vlans, protocol, is_ipv6, depth };
-        self.expire(now);
-        self.make_room(ip.rest.len() + PIECE_COST, &key);
+        self.expire(now, counters);
+        self.make_room(ip.rest.len() + PIECE_COST, &key, counters);
         if !self.open.contains_key(&key) {
             self.begin(key, ip, now);
         }
@@ -175,7 +160,7 @@ impl Datagrams {
         }
         let overlaps = datagram.add(ip, piece, start..end);
         if overlaps {
-            self.counters.overlaps += 1;
+            counters.add(Counter::FragmentsOverlap, 1);
             remarks.add(names.overlap);
         }
         self.held = (self.held + datagram.bytes()).saturating_sub(before);
@@ -184,7 +169,8 @@ impl Datagrams {
         }
         let datagram = self.open.remove(&key)?;
         self.held = self.held.saturating_sub(datagram.bytes() + DATAGRAM_COST);
-        self.counters.reassembled += 1;
+        let reassembled = if is_ipv6 { Counter::Reassembled6 } else { Counter::Reassembled4 };
+        counters.add(reassembled, 1);
         datagram.laid_out(ip.kind, &mut self.owners)
     }
 
@@ -217,7 +203,7 @@ impl Datagrams {
     }
 
     /// Gives up what was waited for too long.
-    pub fn expire(&mut self, now: Time) {
+    pub fn expire(&mut self, now: Time, counters: &mut Counters) {
         let timeout = u64::from(self.settings.timeout) * 1_000_000_000;
         while let Some((key, number)) = self.ages.front().copied() {
             match self.open.get(&key) {
@@ -225,7 +211,7 @@ impl Datagrams {
                     if now.since(datagram.since) <= timeout {
                         return;
                     }
-                    self.counters.timeouts += 1;
+                    counters.add(Counter::FragmentsTimeout, 1);
                     self.forget(&key);
                 }
                 _ => {}
@@ -235,7 +221,7 @@ impl Datagrams {
     }
 
     /// Gives up the oldest until there is room, but not the one that is to have it.
-    fn make_room(&mut self, more: usize, but: &Key) {
+    fn make_room(&mut self, more: usize, but: &Key, counters: &mut Counters) {
         while self.held + more > self.settings.bytes {
             let Some((key, number)) = self.ages.pop_front() else { return };
             let is_open = self.open.get(&key).is_some_and(|datagram| datagram.number == number);
@@ -244,7 +230,7 @@ impl Datagrams {
                 return;
             }
             if is_open {
-                self.counters.shed += 1;
+                counters.add(Counter::FragmentsShed, 1);
                 self.forget(&key);
             }
         }

@@ -49,13 +49,14 @@ impl Inspector {
         }
         flow.stream().and_then(|id| self.streams.view(id)).is_some_and(|view| {
             let is_open = view.state.is_established() && view.state != TcpState::Closed;
-            is_open || flow.app.is_some()
+            is_open || flow.app.is_some() || view.told != [0; 2]
         })
     }
 
     fn head_of_end(&self, flow: &Flow) -> Head {
         let mut head = Head::at(self.now);
         head.flow_id = Some(flow.id());
+        head.variables = self.variables_of(flow);
         head.in_iface = self.settings.ports.get(usize::from(flow.port)).cloned();
         head.vlan = vlans_of(flow);
         head.source = PacketSource::FlowTimeout;

@@ -47,8 +47,13 @@ impl Inspector {
                 && ip.piece.is_some()
                 && !decoded.remarks.is_invalid()
             {
-                let whole =
-                    self.datagrams.add(&ip, (tags, place.depth), seen.time, &mut decoded.remarks);
+                let whole = self.datagrams.add(
+                    &ip,
+                    (tags, place.depth),
+                    seen.time,
+                    &mut decoded.remarks,
+                    &mut self.counters,
+                );
                 remarked.push((places.len() - 1, decoded.remarks));
                 let Some(whole) = whole else { break };
                 places.push(of_datagram(&place, datagrams.len(), whole.len(), ip.kind));

@@ -41,16 +41,20 @@ impl Inspector {
         }
         let Some(outcome) = outcome else { return self.look_at_packet(level, recorder) };
         self.note(&mut look, level, segment, &outcome);
-        self.settle(&look, level, recorder);
+        self.settle(&mut look, level, recorder);
         self.tell_stream_events(&look, level, &outcome.events, recorder);
         let is_dropped = self.is_refused(&outcome);
-        let mut verdict = self.look(look, level, recorder);
+        let mut verdict = match look.rewrite {
+            Some(rewrite) => self.look_rewritten(look, &rewrite, level, recorder),
+            None => self.look(look, level, recorder),
+        };
         if is_dropped && !verdict.answer.is_drop() {
             self.tell_drop(Some(&look), level, DropReason::StreamError, None, recorder);
             verdict.answer = Answer::Drop;
         }
         let deep = outcome.is_done && self.settings.bypass != Bypass::Never;
-        if deep || self.may_be_let_go(look.flow) {
+        // Where packets are dropped one by one, each is looked at.
+        if !verdict.answer.is_drop() && (deep || self.may_be_let_go(look.flow)) {
             self.let_go(look.flow);
             if verdict.answer == Answer::Pass {
                 verdict.answer = Answer::Bypass;
@@ -181,7 +185,7 @@ impl Inspector {
     }
 
     /// Has what waits taken, as far as transactions become free, and turns the flow if its client is its server.
-    pub(super) fn settle(&mut self, look: &Look, level: &Level<'_>, recorder: &mut impl Recorder) {
+    fn settle(&mut self, look: &mut Look, level: &Level<'_>, recorder: &mut impl Recorder) {
         for _ in 0..WAITS_MAX {
             if !self.news.is_waiting() {
                 break;
@@ -197,17 +201,22 @@ impl Inspector {
             self.news.give_up();
         }
         if self.news.is_swapped {
-            self.turn(look.flow);
+            self.turn(look);
         }
         if self.news.is_encrypted {
+            // What came before is not encrypted, and is looked at now, as no window is shown any more.
+            for side in [Side::ToServer, Side::ToClient] {
+                self.look_at_last(look, side, level, recorder);
+            }
             self.note_encrypted(look.flow);
         }
     }
 
-    /// Has a flow's ends change places.
-    fn turn(&mut self, number: u32) {
+    /// Has a flow's ends change places, and so the way that its packet goes.
+    fn turn(&mut self, look: &mut Look) {
         self.news.is_swapped = false;
-        let Some(flow) = self.flows.get_mut(number) else { return };
+        look.side = look.side.opposite();
+        let Some(flow) = self.flows.get_mut(look.flow) else { return };
         flow.turn();
         if let Some(id) = flow.stream() {
             self.streams.turn(id);
@@ -225,9 +234,9 @@ impl Inspector {
     }
 
     /// Gives a datagram to its flow's application.
-    pub(super) fn datagram(&mut self, number: u32, side: Side, payload: &[u8]) {
+    pub(super) fn datagram(&mut self, look: &mut Look, payload: &[u8]) {
         self.news.clear();
-        let Some(flow) = self.flows.get_mut(number) else { return };
+        let Some(flow) = self.flows.get_mut(look.flow) else { return };
         if payload.is_empty() || flow.has(flow::NO_APP) {
             return;
         }
@@ -236,6 +245,9 @@ impl Inspector {
         if flow.app.is_none() {
             let app = App::udp(ports);
             if app.is_ignored() {
+                if flow.protocols == [None; 2] {
+                    self.counters.add(Counter::AppFailed, 1);
+                }
                 flow.protocols = [Some(Protocol::Failed), None];
                 flow.mark(flow::NO_APP);
                 return;
@@ -243,11 +255,11 @@ impl Inspector {
             flow.app = Some(Box::new(app));
         }
         let Some(app) = flow.app.as_deref_mut() else { return };
-        let progress = app.feed(side, Input::Bytes(payload), &self.settings.apps);
+        let progress = app.feed(look.side, Input::Bytes(payload), &self.settings.apps);
         self.news.note(progress);
         self.news.fed += payload.len() as u64;
         if self.news.is_swapped {
-            self.turn(number);
+            self.turn(look);
         }
     }
 

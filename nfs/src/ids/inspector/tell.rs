@@ -17,7 +17,8 @@ use crate::ids::buffer::Side;
 use crate::ids::detect::{Match, Origin};
 use crate::ids::eve::{
     Alert, AlertAction, Anomaly, AppNames, Application, Body, DropReason, DropRecord, DroppedFlows,
-    FlowSummary, Head, PacketSource, Payload, PayloadFrom, Place, Record, Tunnel,
+    FlowSummary, Head, PacketSource, Payload, PayloadFrom, Place, Record, Rejects, TaggedPacket,
+    Tunnel, Variables, Verdict as Fate,
 };
 use crate::ids::rules::{Action, Rule};
 use crate::ids::stream::Events;
@@ -57,6 +58,42 @@ impl Inspector {
         self.matches.told = told;
     }
 
+    /// What becomes of the packet at hand.
+    fn fate(&self, ends: &Ends<'_>) -> Fate {
+        let is_passive = self.is_passive();
+        match self.matches.action {
+            Some((_, Action::Reject(to))) => {
+                let is_tcp = match ends {
+                    Ends::Packet(level) | Ends::Level { level, .. } => {
+                        matches!(level.decoded.upper, Upper::Tcp { .. })
+                    }
+                    Ends::Flow { .. } => true,
+                };
+                let by = if is_tcp { Rejects::TcpReset } else { Rejects::IcmpProhibited };
+                Fate::Reject { to, by, is_dropped: !is_passive }
+            }
+            Some((_, Action::Drop)) if !is_passive => Fate::Drop,
+            Some((_, Action::Pass)) => Fate::Pass,
+            _ => Fate::Alert,
+        }
+    }
+
+    /// Tells a packet that a rule wants after its match.
+    pub(super) fn tell_tagged(
+        &mut self,
+        look: Option<&Look>,
+        ends: &Ends<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        let Ends::Packet(level) = ends else { return };
+        if !self.settings.records.alert.as_ref().is_some_and(|alert| alert.tagged_packets) {
+            return;
+        }
+        let head = self.head(look.map(|look| look.flow), ends, Way::Packet);
+        let packet = TaggedPacket { frame: level.seen.frame.into() };
+        self.tell(head, Body::Packet(Box::new(packet)), recorder);
+    }
+
     fn tell_alert(
         &mut self,
         found: &Match,
@@ -74,14 +111,20 @@ impl Inspector {
         let flow = look.and_then(|look| self.flows.get(look.flow));
         let mut alert = Alert::of(rule, action);
         alert.side = look.map(|look| look.side);
+        let mut told_in = found.transaction;
         if let Some(flow) = flow {
             alert.apps = apps_of(flow);
             alert.flow = settings.metadata.then(|| summary_of(flow));
-            let transaction =
-                found.transaction.and_then(|id| flow.app.as_ref()?.transactions().get(id));
+            // A datagram has its message in it; of a stream the only open transaction is a guess.
+            let is_sure = !flow.is_tcp() && rule.protocol.is_some();
+            let guess = self.guess.filter(|_| is_sure || settings.guess_transaction);
+            told_in = found.transaction.or(guess);
+            alert.is_guessed = found.transaction.is_none() && guess.is_some() && !is_sure;
+            let transaction = told_in.and_then(|id| flow.app.as_ref()?.transactions().get(id));
             alert.application = transaction
                 .and_then(|tx| Application::of(tx, Place::Alert, &self.settings.records));
         }
+        alert.verdict = settings.verdict.then(|| self.fate(ends));
         if settings.wants_payload() {
             alert.payload = self.payload_of(found, look, ends, settings.payload_buffer_size);
         }
@@ -92,7 +135,7 @@ impl Inspector {
             alert.tunnel = tunnel_of(level).map(Box::new);
         }
         let mut head = self.head(look.map(|look| look.flow), ends, Way::Packet);
-        head.transaction = found.transaction;
+        head.transaction = told_in;
         self.tell(head, Body::Alert(Box::new(alert)), recorder);
     }
 
@@ -123,9 +166,16 @@ impl Inspector {
             Side::ToClient => crate::ids::stream::Side::Server,
         };
         let mut bytes = Vec::new();
-        self.streams.each_held(id, side, |_, held| {
-            let room = most.saturating_sub(bytes.len());
-            bytes.extend_from_slice(held.get(..room).unwrap_or(held));
+        let mut next = None;
+        self.streams.each_held(id, side, |offset, held| {
+            let missing = next.map_or(0, |next| offset.saturating_sub(next));
+            next = Some(offset + held.len() as u64);
+            let gap = format!("[{missing} bytes missing]");
+            let gap = if missing > 0 { gap.as_bytes() } else { b"" };
+            for part in [gap, held] {
+                let room = most.saturating_sub(bytes.len());
+                bytes.extend_from_slice(part.get(..room).unwrap_or(part));
+            }
         });
         if bytes.is_empty()
             && let Ends::Packet(level) = ends
@@ -181,6 +231,7 @@ impl Inspector {
         let protocol = decoded.ip.as_ref().map_or(0, |ip| ip.protocol);
         let mut dropped = DropRecord::of(network, upper, protocol, reason);
         dropped.side = look.map(|look| look.side);
+        dropped.verdict = settings.verdict.then_some(Fate::Drop);
         dropped.rule = rule.filter(|_| settings.alerts).map(|rule| (rule, AlertAction::Blocked));
         let ends = Ends::Packet(level);
         let head = self.head(look.map(|look| look.flow), &ends, Way::Packet);
@@ -319,11 +370,24 @@ impl Inspector {
         };
         if let Some(flow) = flow {
             head.flow_id = Some(flow.id());
+            head.variables = self.variables_of(flow);
             if way == Way::Flow {
                 set_ends(&mut head, Some(flow), Side::ToServer);
             }
         }
         head
+    }
+
+    /// What rules keep with a flow, if it is wanted and there is something.
+    pub(super) fn variables_of(&self, flow: &Flow) -> Option<Arc<Variables>> {
+        let state = flow.state.as_deref().filter(|_| self.settings.records.metadata)?;
+        let ruleset = self.detector.ruleset();
+        let variables = Variables {
+            bits: ruleset.bits_of(state).map(Into::into).collect(),
+            numbers: ruleset.integers_of(state).map(|(name, n)| (name.into(), n.into())).collect(),
+        };
+        let is_empty = variables.bits.is_empty() && variables.numbers.is_empty();
+        (!is_empty).then(|| Arc::new(variables))
     }
 
     fn head_of_packet(&self, level: &Level<'_>) -> Head {

@@ -16,7 +16,7 @@ use super::{Answer, Recorder, Seen, Verdict};
 use crate::ids::app::event::Event as AppEvent;
 use crate::ids::blocklist::Blocklists;
 use crate::ids::detect::{Detector, FlowState, Matches};
-use crate::ids::eve::{DropReason, PacketSource};
+use crate::ids::eve::{DropReason, FlowEnd, PacketSource};
 use crate::ids::stream::Streams;
 
 /// One worker's IDS.
@@ -38,6 +38,8 @@ pub struct Inspector {
     pub(super) app_events: Vec<AppEvent>,
     /// Transactions at hand.
     pub(super) ids: Vec<u64>,
+    /// The transaction that a rule is told with which matched in none.
+    pub(super) guess: Option<u64>,
     /// The second that timeouts were last looked for in.
     second: u64,
     pub(super) now: Time,
@@ -85,6 +87,7 @@ impl Inspector {
             blank: FlowState::default(),
             app_events: Vec::new(),
             ids: Vec::new(),
+            guess: None,
             second: 0,
             now: Time::default(),
             dropped: None,
@@ -198,13 +201,20 @@ impl Inspector {
 
     /// A packet of a flow.
     fn in_flow(&mut self, level: &Level<'_>, recorder: &mut impl Recorder) -> Verdict {
-        let Some((number, from)) = self.flow_of(level, recorder) else {
+        let Some((mut number, mut from)) = self.flow_of(level, recorder) else {
             return self.look_at_packet(level, recorder);
         };
+        if self.begins_anew(number, level) {
+            self.end(number, FlowEnd::TcpReuse, recorder);
+            match self.flow_of(level, recorder) {
+                Some(found) => (number, from) = found,
+                None => return self.look_at_packet(level, recorder),
+            }
+        }
         if self.is_let_go(number, from, level) {
             return Verdict { answer: Answer::Bypass, rewrite: None };
         }
-        let look = self.enter(number, from, level);
+        let mut look = self.enter(number, from, level);
         if let Some(verdict) = self.decided(&look, level, recorder) {
             return verdict;
         }
@@ -216,7 +226,7 @@ impl Inspector {
         match &level.decoded.upper {
             Upper::Tcp { segment, .. } => self.tcp(look, level, segment, recorder),
             Upper::Udp { payload, .. } => {
-                self.datagram(look.flow, look.side, payload);
+                self.datagram(&mut look, payload);
                 self.look(look, level, recorder)
             }
             _ => self.look(look, level, recorder),
@@ -231,6 +241,7 @@ impl Inspector {
         counters.add(Counter::Invalid, u64::from(decoded.remarks.is_invalid()));
         let is_tagged = decoded.vlans.iter().any(|vlan| *vlan != NO_VLAN);
         counters.add(Counter::Vlan, u64::from(is_tagged && level.depth == 0));
+        counters.add(Counter::Nsh, u64::from(decoded.has_nsh));
         let Some(ip) = decoded.ip else { return };
         let version = if ip.kind == L3::Ipv6 { Counter::Ipv6 } else { Counter::Ipv4 };
         counters.add(version, 1);
@@ -247,12 +258,13 @@ impl Inspector {
     /// Ends flows whose time is up: a few at each packet, once a second is over.
     fn expire_some(&mut self, recorder: &mut impl Recorder) {
         let second = self.now.0 / 1_000_000_000;
-        let is_full = self.flows.len() + 64 > self.flows.most();
+        let is_full = self.flows.len() + 64 > self.flows.most()
+            || self.streams.len() + 64 > self.streams.most();
         if second == self.second && !is_full {
             return;
         }
         for _ in 0..EXPIRED_MAX {
-            if !self.end_due(recorder) {
+            if !self.end_due(recorder) && !self.end_surplus_stream(recorder) {
                 self.second = second;
                 return;
             }

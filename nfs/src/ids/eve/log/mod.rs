@@ -276,6 +276,7 @@ impl Work {
     fn run(&mut self) {
         let mut flushed = Instant::now();
         let mut told = Instant::now();
+        let mut ended = Instant::now();
         loop {
             // Read before the queues are emptied, so that what was recorded before the end is written.
             let stops = self.shared.stops.load(Ordering::Acquire);
@@ -283,7 +284,9 @@ impl Work {
                 self.flush();
                 self.output.reopen();
             }
-            let had_records = self.output.is_ready() && self.gather();
+            // While a reader is stuck, records stay where they are.
+            let has_room = self.writer.out.len() < FULL;
+            let had_records = self.output.is_ready() && has_room && self.gather();
             if told.elapsed() >= self.writer.stats_interval() || stops {
                 self.writer.write_stats(self.shared.counts());
                 told = Instant::now();
@@ -293,7 +296,11 @@ impl Work {
                 flushed = Instant::now();
             }
             if stops && !had_records {
-                return self.give_up();
+                if self.writer.out.is_empty() || ended.elapsed() >= PATIENCE {
+                    return self.give_up();
+                }
+            } else if !stops {
+                ended = Instant::now();
             }
             if !had_records {
                 std::thread::park_timeout(IDLE);
@@ -327,6 +334,9 @@ impl Work {
 
     /// What is left has nowhere to go.
     fn give_up(&mut self) {
+        let left = self.writer.out.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.shared.written.fetch_sub(left, Ordering::Relaxed);
+        self.shared.lost.fetch_add(left, Ordering::Relaxed);
         for line in self.shared.lines() {
             while line.take().is_some() {
                 self.shared.lost.fetch_add(1, Ordering::Relaxed);
@@ -444,6 +454,9 @@ const FULL: usize = 256 << 10;
 
 /// At the latest after this time.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// How long a reader that is stuck is waited for at the end.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often the thread looks when there was nothing.
 const IDLE: Duration = Duration::from_millis(5);

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ impl Output {
     pub(super) fn open(target: Target) -> Result<Self, LogError> {
         let link = match (link(&target), &target) {
             (Ok(link), _) => Some(link),
+            // A FIFO that nobody reads yet.
+            (Err(source), Target::File(_)) if source.raw_os_error() == Some(libc::ENXIO) => None,
             (Err(source), Target::File(path)) => {
                 return Err(LogError::Open { path: path.clone(), source });
             }
@@ -78,7 +81,8 @@ impl Output {
         }
     }
 
-    /// Writes whole lines and empties them; how many of them were lost.
+    /// Writes whole lines and empties them; how many of them were lost. Who reads a FIFO may take a part only: what it has
+    /// no room for stays in `lines`.
     pub(super) fn write(&mut self, lines: &mut Vec<u8>) -> u64 {
         if lines.is_empty() {
             return 0;
@@ -108,6 +112,10 @@ impl Output {
             }
             Some(Link::Stream(stream)) => write_all(stream, lines),
         };
+        if self.is_file() && matches!(&result, Err(error) if error.kind() == WOULD_BLOCK) {
+            lines.drain(..done);
+            return 0;
+        }
         let rest = lines.get(done..).unwrap_or_default();
         let lost = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
         let last = done.checked_sub(1).and_then(|last| lines.get(last));
@@ -117,6 +125,10 @@ impl Output {
             self.fails(error);
         }
         lost
+    }
+
+    fn is_file(&self) -> bool {
+        matches!(self.link, Some(Link::File(_)))
     }
 
     /// The first error since the last call.
@@ -139,7 +151,10 @@ impl Output {
 fn link(target: &Target) -> io::Result<Link> {
     match target {
         Target::File(path) => {
-            Ok(Link::File(OpenOptions::new().create(true).append(true).open(path)?))
+            // Nobody waits for who reads a FIFO; to a file it is all the same.
+            let mut options = OpenOptions::new();
+            options.create(true).append(true).custom_flags(libc::O_NONBLOCK);
+            Ok(Link::File(options.open(path)?))
         }
         Target::Stream(path) => {
             let stream = UnixStream::connect(path)?;
@@ -184,6 +199,8 @@ fn send(socket: &UnixDatagram, lines: &[u8]) -> Result<u64, (u64, io::Error)> {
     }
     Ok(lost)
 }
+
+const WOULD_BLOCK: io::ErrorKind = io::ErrorKind::WouldBlock;
 
 /// How long a reader may be stuck before it counts as gone.
 const SLOWEST: Duration = Duration::from_secs(1);

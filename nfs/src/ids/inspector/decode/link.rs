@@ -122,6 +122,7 @@ impl<'p> Decoded<'p> {
             self.remarks.fail("nsh.unsupported_type");
         } else {
             step(rest, length, words * 4);
+            self.has_nsh = true;
             match next {
                 1 => return Some(Start::EtherType(0x0800)),
                 2 => return Some(Start::EtherType(0x86dd)),

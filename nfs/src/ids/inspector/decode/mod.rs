@@ -35,6 +35,8 @@ pub(super) struct Decoded<'p> {
     pub carried: Option<Carried<'p>>,
     /// What is odd about it.
     pub remarks: Remarks,
+    /// Whether it had a network service header.
+    pub has_nsh: bool,
 }
 
 /// An IP header, and what is behind it.
@@ -114,6 +116,7 @@ impl<'p> Decoded<'p> {
             upper: Upper::None,
             carried: None,
             remarks: Remarks::default(),
+            has_nsh: false,
         };
         let length = (length as usize).max(bytes.len());
         decoded.link(start, bytes, length, tunnels);

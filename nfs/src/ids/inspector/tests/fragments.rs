@@ -80,7 +80,7 @@ fn a_datagram_that_is_not_whole_in_time_is_given_up() {
     site.now.0 += 61_000_000_000;
     let _ = site.sees(&fragment(&query(), 16, 99, None));
     assert!(site.told.0.is_empty());
-    assert_eq!(site.inspector.datagrams.counters.timeouts, 1);
+    assert_eq!(site.inspector.counters().get(Counter::FragmentsTimeout), 1);
 }
 
 /// What a receiver of this policy reads where fragments of `A`s, `B`s, `C`s ... overlap. In units of 8 bytes: first piece
@@ -104,7 +104,9 @@ fn laid_out(policy: OverlapPolicy) -> String {
         );
         let ip = decoded.ip.expect("a packet");
         let (tags, now) = ((decoded.vlans, 0), site.now);
-        read = site.inspector.datagrams.add(&ip, tags, now, &mut remarks);
+        let inspector = &mut site.inspector;
+        let counters = &mut inspector.counters;
+        read = inspector.datagrams.add(&ip, tags, now, &mut remarks, counters);
     }
     assert_eq!(remarks.names(), ["ipv4.frag_overlap"]);
     let read = read.expect("a whole datagram");
@@ -151,7 +153,7 @@ proptest! {
         for (_, part) in &parts {
             let _ = site.sees(part);
         }
-        let reassembled = site.inspector.datagrams.counters.reassembled;
+        let reassembled = site.inspector.counters().get(Counter::Reassembled4);
         prop_assert_eq!(reassembled, u64::from(is_cut));
         let told = site.ends();
         prop_assert_eq!(told.flows()[0].summary.counts.packets, [1, 0]);
@@ -169,7 +171,7 @@ fn a_flood_of_fragments_keeps_within_its_bytes() {
         let _ = site.sees(&part);
         assert!(site.inspector.datagrams.bytes() <= budget + 4096);
     }
-    assert!(site.inspector.datagrams.counters.shed > 10_000);
+    assert!(site.inspector.counters().get(Counter::FragmentsShed) > 10_000);
     // What is whole at once finds room all the same.
     for (start, end) in [(0, 16), (16, 99)] {
         let _ = site.sees(&fragment(&query(), start, end, None));

@@ -80,7 +80,7 @@ fn an_answer_that_comes_first_turns_the_flow_round() {
     let _ = site.sees(&response());
     let told = site.ends();
     assert_eq!(told.kinds(), ["dns", "flow"]);
-    assert_eq!(told.0[1].head.src, Some(host(1)));
+    assert_eq!((told.0[0].head.src, told.0[1].head.src), (Some(host(1)), Some(host(1))));
     assert_eq!(told.flows()[0].summary.counts.packets, [0, 1]);
 }
 
