@@ -95,6 +95,16 @@ impl FlowState {
         }
     }
 
+    /// Whether its numbers are those of a ruleset.
+    pub(super) fn is_of(&self, ruleset: u64) -> bool {
+        self.ruleset == ruleset
+    }
+
+    /// Whether a rule has left a bit or an integer.
+    pub fn has_left(&self) -> bool {
+        !self.integers.is_empty() || self.bits.iter().any(|word| *word != 0)
+    }
+
     pub(super) fn bit(&self, bit: u32) -> bool {
         self.bits.get(bit as usize / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
     }

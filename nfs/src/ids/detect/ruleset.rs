@@ -20,6 +20,9 @@ use crate::ids::stream::Event as StreamEvent;
 /// Rules, compiled for detection. Shared by all workers, read only.
 #[derive(Debug)]
 pub struct Ruleset {
+    /// The names of the bits and of the integers that rules leave with flows, by their numbers.
+    bits: Box<[Box<str>]>,
+    integers: Box<[Box<str>]>,
     /// Different for each that was ever compiled; not 0.
     pub(super) id: u64,
     /// In the order in which they are evaluated.
@@ -128,7 +131,10 @@ impl Ruleset {
             [Side::ToServer, Side::ToClient]
                 .map(|side| TransactionRules::compile(&rules, &prepared, app, side, &mut compiler))
         });
+        let [bits, integers] = names.by_number();
         Self {
+            bits,
+            integers,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             groups,
             ip_only: of_kind(RuleKind::IpOnly),
@@ -147,6 +153,20 @@ impl Ruleset {
     /// without a copy of what the rule says.
     pub fn rule(&self, index: u32) -> Option<&Arc<Rule>> {
         self.rules.get(usize::try_from(index).ok()?)
+    }
+
+    /// The names of the bits that a flow has set, and its integers, by the rules that set them.
+    pub fn left_in<'r>(
+        &'r self,
+        state: &super::FlowState,
+    ) -> (impl Iterator<Item = &'r str>, impl Iterator<Item = (&'r str, u32)>) {
+        let is_own = state.is_of(self.id);
+        let bits = (0..).zip(&self.bits).filter(move |_| is_own);
+        let integers = (0..).zip(&self.integers).filter(move |_| is_own);
+        (
+            bits.filter(|(number, _)| state.bit(*number)).map(|(_, name)| &**name),
+            integers.filter_map(|(number, name)| Some((&**name, state.integer(number)?))),
+        )
     }
 
     /// How many there are.

@@ -60,6 +60,15 @@ pub(super) enum Operand {
 }
 
 impl Names {
+    /// The names of bits and of integers, by their numbers.
+    pub fn by_number(self) -> [Box<[Box<str>]>; 2] {
+        [self.bits, self.integers].map(|numbers| {
+            let mut names: Vec<(Box<str>, u32)> = numbers.into_iter().collect();
+            names.sort_unstable_by_key(|(_, number)| *number);
+            names.into_iter().map(|(name, _)| name).collect()
+        })
+    }
+
     /// What a rule asks.
     pub fn asked(&mut self, rule: &Rule) -> Box<[Asked]> {
         let bits = |names: &mut Self, store, list: &[Box<str>], wanted| match store {

@@ -56,6 +56,7 @@ impl Inspector {
     fn head_of_end(&self, flow: &Flow) -> Head {
         let mut head = Head::at(self.now);
         head.flow_id = Some(flow.id());
+        head.variables = self.variables_of(flow);
         head.in_iface = self.settings.ports.get(usize::from(flow.port)).cloned();
         head.vlan = vlans_of(flow);
         head.source = PacketSource::FlowTimeout;

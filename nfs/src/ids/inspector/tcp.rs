@@ -4,14 +4,14 @@ use nfv_core::packet::checksum::Sum;
 use nfv_core::packet::protocol;
 
 use super::counters::Counter;
-use super::decode::Ip;
+use super::decode::{Decoded, Ip, Start};
 use super::feed::{Feed, News, way_of};
-use super::flow::{self, FlowPhase};
+use super::flow::{self, Flow, FlowPhase};
 use super::look::Look;
 use super::rewrite::Rewrite;
 use super::settings::{Bypass, Checksums, Invalid};
 use super::worker::{Level, address};
-use super::{Answer, Inspector, Recorder, Verdict};
+use super::{Answer, Inspector, Recorder, Seen, Verdict};
 use crate::ids::app::{App, Input, Limits, Pickup, Ports, Protocol};
 use crate::ids::buffer::Side;
 use crate::ids::eve::{DropReason, FlowEnd};
@@ -44,7 +44,10 @@ impl Inspector {
         self.settle(&mut look, level, recorder);
         self.tell_stream_events(&look, level, &outcome.events, recorder);
         let is_dropped = self.is_refused(&outcome);
-        let mut verdict = self.look(look, level, recorder);
+        let mut verdict = match look.rewrite {
+            Some(rewrite) => self.look_rewritten(look, &rewrite, level, recorder),
+            None => self.look(look, level, recorder),
+        };
         if is_dropped && !verdict.answer.is_drop() {
             self.tell_drop(Some(&look), level, DropReason::StreamError, None, recorder);
             verdict.answer = Answer::Drop;
@@ -57,6 +60,24 @@ impl Inspector {
             }
         }
         verdict
+    }
+
+    /// Looks at a packet as it will leave: with the bytes that passed before.
+    #[cold]
+    fn look_rewritten(
+        &mut self,
+        look: Look,
+        rewrite: &Rewrite,
+        level: &Level<'_>,
+        recorder: &mut impl Recorder,
+    ) -> Verdict {
+        let mut frame = level.seen.frame.to_vec();
+        self.rewrite(rewrite, &mut frame);
+        let seen = Seen { frame: &frame, ..*level.seen };
+        let tunnels = &self.settings.tunnels;
+        let decoded = Decoded::of(Start::Ethernet, &frame, seen.wire_length, tunnels);
+        let level = Level { seen: &seen, decoded: &decoded, ..*level };
+        self.look(look, &level, recorder)
     }
 
     /// Inline: whether a segment is dropped because no receiver would take it.
@@ -156,12 +177,7 @@ impl Inspector {
         if let Some(flags) = flow.tcp_flags.get_mut(look.side.index()) {
             *flags |= segment.flags.0;
         }
-        let [up, down] = self.news.gaps;
-        for (side, gap) in [(Side::ToServer, up), (Side::ToClient, down)] {
-            if gap {
-                flow.mark(flow::one_of(flow::GAPS, side));
-            }
-        }
+        note_gaps(flow, &self.news);
         look.tcp = Some(outcome.state);
         look.is_in_stream = outcome.verdict == Taken::Taken && !segment.payload.is_empty();
         if flow.phase != FlowPhase::Bypassed {
@@ -272,6 +288,7 @@ impl Inspector {
             news: &mut self.news,
         };
         let _ = self.streams.finish(id, &mut feed);
+        note_gaps(flow, &self.news);
         Some(id)
     }
 }
@@ -283,6 +300,18 @@ fn is_sum_right(ip: &Ip<'_>) -> bool {
     }
     let (src, dst) = (address(ip.kind, ip.src), address(ip.kind, ip.dst));
     Sum::of_pseudo_header(src, dst, protocol::TCP, ip.rest_length).plus(Sum::of(ip.rest)).is_right()
+}
+
+/// Notes of which sides bytes are missing.
+pub(super) fn note_gaps(flow: &mut Flow, news: &News) {
+    for side in [Side::ToServer, Side::ToClient] {
+        if news.gaps.get(side.index()).is_some_and(|gap| *gap) {
+            flow.mark(flow::one_of(flow::GAPS, side));
+        }
+        if news.headless.get(side.index()).is_some_and(|headless| *headless) {
+            flow.mark(flow::one_of(flow::HEADLESS, side));
+        }
+    }
 }
 
 /// Tells an application that nothing more comes.

@@ -18,7 +18,7 @@ use crate::ids::detect::{Match, Origin};
 use crate::ids::eve::{
     Alert, AlertAction, Anomaly, AppNames, Application, Body, DropReason, DropRecord, DroppedFlows,
     FlowSummary, Head, PacketSource, Payload, PayloadFrom, Place, Record, Rejects, TaggedPacket,
-    Tunnel, Verdict as Fate,
+    Tunnel, Variables, Verdict as Fate,
 };
 use crate::ids::rules::{Action, Rule};
 use crate::ids::stream::Events;
@@ -111,11 +111,11 @@ impl Inspector {
         let flow = look.and_then(|look| self.flows.get(look.flow));
         let mut alert = Alert::of(rule, action);
         alert.side = look.map(|look| look.side);
+        let id = found.transaction.or_else(|| only_transaction(flow?));
         if let Some(flow) = flow {
             alert.apps = apps_of(flow);
             alert.flow = settings.metadata.then(|| summary_of(flow));
-            let transaction =
-                found.transaction.and_then(|id| flow.app.as_ref()?.transactions().get(id));
+            let transaction = id.and_then(|id| flow.app.as_ref()?.transactions().get(id));
             alert.application = transaction
                 .and_then(|tx| Application::of(tx, Place::Alert, &self.settings.records));
         }
@@ -130,7 +130,7 @@ impl Inspector {
             alert.tunnel = tunnel_of(level).map(Box::new);
         }
         let mut head = self.head(look.map(|look| look.flow), ends, Way::Packet);
-        head.transaction = found.transaction;
+        head.transaction = id;
         self.tell(head, Body::Alert(Box::new(alert)), recorder);
     }
 
@@ -160,8 +160,18 @@ impl Inspector {
             Side::ToServer => crate::ids::stream::Side::Client,
             Side::ToClient => crate::ids::stream::Side::Server,
         };
+        let is_headless = self
+            .flows
+            .get(look.flow)
+            .is_some_and(|flow| flow.has(flow::one_of(flow::HEADLESS, look.side)));
         let mut bytes = Vec::new();
-        self.streams.each_held(id, side, |_, held| {
+        let mut next = is_headless.then_some(0);
+        self.streams.each_held(id, side, |offset, held| {
+            let missing = next.map_or(0, |next: u64| offset.saturating_sub(next));
+            next = Some(offset + held.len() as u64);
+            if missing > 0 && bytes.len() < most {
+                bytes.extend_from_slice(format!("[{missing} bytes missing]").as_bytes());
+            }
             let room = most.saturating_sub(bytes.len());
             bytes.extend_from_slice(held.get(..room).unwrap_or(held));
         });
@@ -358,11 +368,27 @@ impl Inspector {
         };
         if let Some(flow) = flow {
             head.flow_id = Some(flow.id());
+            head.variables = self.variables_of(flow);
             if way == Way::Flow {
                 set_ends(&mut head, Some(flow), Side::ToServer);
             }
         }
         head
+    }
+
+    /// What rules keep with a flow, if that is wanted and there is something.
+    pub(super) fn variables_of(&self, flow: &Flow) -> Option<Arc<Variables>> {
+        let state = flow.state.as_deref().filter(|state| state.has_left())?;
+        if !self.settings.records.metadata {
+            return None;
+        }
+        let (bits, numbers) = self.detector.ruleset().left_in(state);
+        let variables = Variables {
+            bits: bits.map(Box::from).collect(),
+            numbers: numbers.map(|(name, value)| (name.into(), u64::from(value))).collect(),
+        };
+        let is_empty = variables.bits.is_empty() && variables.numbers.is_empty();
+        (!is_empty).then(|| Arc::new(variables))
     }
 
     fn head_of_packet(&self, level: &Level<'_>) -> Head {
@@ -447,6 +473,13 @@ fn tunnel_of(level: &Level<'_>) -> Option<Tunnel> {
         pcap_cnt: level.seen.place,
         source,
     })
+}
+
+/// The transaction of a flow that has one: a match on bytes is taken to be about it.
+fn only_transaction(flow: &Flow) -> Option<u64> {
+    let mut all = flow.app.as_ref()?.transactions().iter();
+    let first = all.next()?;
+    all.next().is_none().then(|| first.id())
 }
 
 /// Whether a transaction has all that its record says.

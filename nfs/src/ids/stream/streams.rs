@@ -242,7 +242,9 @@ impl Streams {
     fn drop_untaken(&mut self, number: u32) {
         let Some(stream) = self.table.get_mut(number) else { return };
         let client = stream.connection.half_mut(Side::Client);
-        if !client.bytes.is_empty() && client.bytes.next() == client.next {
+        // What was taken is told by now, and may still have to be shown.
+        let is_taken = client.bytes.told() > 0;
+        if !is_taken && !client.bytes.is_empty() && client.bytes.next() == client.next {
             client.bytes.forget(&mut self.store);
         }
     }
