@@ -111,6 +111,58 @@ fn a_replay_leaves_its_records_beside_its_captures() {
     assert_eq!(records(&run.path("eve.json"), "flow").len(), 1, "{all}");
 }
 
+/// A segment between 10.1.0.1:4000, who is the client, and 10.2.0.2:80.
+fn segment(from_client: From, (seq, ack): (u32, u32), flags: &str, payload: &[u8]) -> Vec<u8> {
+    let (client, server) = (([10, 1, 0, 1], 4000), ([10, 2, 0, 2], 80));
+    let (src, dst) = match from_client {
+        From::Client => (client, server),
+        From::Server => (server, client),
+    };
+    let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4(src.0, dst.0, 64)
+        .tcp(src.1, dst.1, seq, 60_000);
+    let builder = if flags.contains('S') { builder.syn() } else { builder };
+    let builder = if flags.contains('A') { builder.ack(ack) } else { builder };
+    let mut frame = Vec::new();
+    builder.write(&mut frame, payload).unwrap();
+    frame
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    Client,
+    Server,
+}
+
+#[test]
+fn a_flow_of_which_enough_was_seen_hides_no_other() {
+    let files = Files::new();
+    files.write("rules", "alert udp any any -> any 9999 (msg:\"seen\"; sid:1;)\n");
+    let chain = files.chain("stream: {depth: 1KiB}");
+    let text = std::fs::read_to_string(&chain).unwrap();
+    let log = files.path("eve.json").display().to_string();
+    std::fs::write(&chain, text.replace(&log, "eve.json")).unwrap();
+    let (client, server) = (From::Client, From::Server);
+    let mut frames = vec![
+        segment(client, (0, 0), "S", b""),
+        segment(server, (0, 1), "SA", b""),
+        segment(client, (1, 1), "A", b""),
+    ];
+    for i in 0..20 {
+        let (sent, heard) = (1 + i * 1000, 1 + i * 1000);
+        frames.push(segment(client, (sent, heard), "A", &[b'c'; 1000]));
+        frames.push(segment(server, (heard, sent + 1000), "A", &[b's'; 1000]));
+    }
+    let most = frames.len();
+    for i in 0..200 {
+        frames.push(Udp { src: ([10, 1, 0, 1], 1000 + i), ..Udp::to([10, 2, 0, 2], 9999) }.frame());
+    }
+    let frames = (0..).zip(frames).map(|(i, frame)| (7_000_000_000 + i * 1000, frame));
+    let run = Replayed::of(&chain, frames).succeeded();
+    assert_eq!(run.sent("wan").len(), most + 200);
+    assert_eq!(records(&run.path("eve.json"), "alert").len(), 200);
+}
+
 #[test]
 fn a_passive_replay_has_the_same_records_every_time_and_all_packets_leave() {
     let files = Files::new();

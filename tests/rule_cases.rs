@@ -72,7 +72,9 @@ const RULES: &str = "alert http any any -> any any (msg:\"a; b\"; content:\"x\\;
     # alert tcp any any -> any any (sid:9;)\n\
     alert tcp any any -> any any (msg:\"m\"; \\\n  lua:x.lua; sid:3;)\n\
     alert smb any any -> any any (sid:4;)\n\
-    alert tcp any any -> any any (content:\"x\"; sid:5;)\n";
+    alert tcp any any -> any any (content:\"x\"; sid:5;)\n\
+    alert http any any => any any (http.method; content:\"x\"; sid:6;)\n\
+    alert tcp any any -> any any (file.data; content:\"x\"; sid:7;)\n";
 
 /// One check.
 fn filter(count: u32, matches: &str) -> String {
@@ -147,12 +149,17 @@ fn only_keywords_protocols_and_records_of_others_are_not_applicable() {
     let skipped = |case: PathBuf| {
         let notes = "seen: 2 rules loaded, 3 skipped, 0 broken\n\
             seen: skipped test.rules:4:3: lua (sid 3)\nseen: skipped test.rules:5:7: smb (sid 4)\n\
-            seen: skipped test.rules:6:1: content (sid 5)\n";
+            seen: skipped test.rules:6:1: content (sid 5)\n\
+            seen: broken test.rules:7:16: a direction is -> or <>\n";
         std::fs::write(case.join("notes"), notes).unwrap();
     };
     bench.case("kind", &filter(1, "{event_type: fileinfo}"));
     skipped(bench.case("keyword", &filter(1, "{event_type: alert, alert.signature_id: 3}")));
     skipped(bench.case("protocol", &filter(1, "{event_type: alert, alert.signature_id: 4}")));
+    skipped(bench.case("direction", &filter(1, "{event_type: alert, alert.signature_id: 6}")));
+    let mail = bench.case("mail", &filter(1, "{event_type: alert, alert.signature_id: 7}"));
+    std::fs::write(mail.join("eve"), "{\"event_type\":\"flow\",\"app_proto\":\"smtp\"}\n").unwrap();
+    bench.case("web", &filter(1, "{event_type: alert, alert.signature_id: 7}"));
     // Its keyword is one that the IDS has to know, whatever it says.
     skipped(bench.case("own-keyword", &filter(1, "{event_type: alert, alert.signature_id: 5}")));
     skipped(bench.case("other-rule", &filter(2, "{event_type: alert, alert.signature_id: 1}")));
@@ -160,11 +167,13 @@ fn only_keywords_protocols_and_records_of_others_are_not_applicable() {
     bench.case("set", "args: [--set app-layer.protocols.http2.enabled=true]\nchecks: []\n");
     bench.case("shell", "checks:\n- shell: {args: cat fast.log | wc -l, expect: 1}\n");
     let said = bench.said(&[]);
-    assert!(said.ends_with("1 passed, 1 failed, 6 not applicable\n"), "{said}");
+    assert!(said.ends_with("1 passed, 2 failed, 8 not applicable\n"), "{said}");
     for line in [
         "not applicable  kind: records of kind fileinfo\n",
         "not applicable  keyword: keyword lua\n",
         "not applicable  protocol: protocol smb\n",
+        "not applicable  direction: direction =>\n",
+        "not applicable  mail: protocol smtp\n",
         "not applicable  feature: feature QA_SIMULATION: Suricata is told to fail\n",
         "not applicable  set: protocol http2\n",
         "not applicable  shell: a log fast.log\n",

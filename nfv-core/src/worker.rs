@@ -441,7 +441,7 @@ impl Own {
                 Step::Function { at, reroutes, changes_follow, let_go } => {
                     let Some(function) = plan.functions.get(*at) else { continue };
                     if let Some(cell) = let_go
-                        && self.passes_by(function, *cell, burst)
+                        && self.passes_by(function, *cell, burst, now)
                     {
                         continue;
                     }

@@ -17,8 +17,8 @@
 //!        checksums       check    `check`: packets with wrong checksums are of no stream | `ignore`
 //!        bypass          on       `on` | `off`: flows past their depth, or encrypted, pass without being looked at
 //!        stream          none     `{midstream: false, async-oneside: false, depth: 1MiB, hosts: {linux: 10.0.0.0/8}}`
-//!        memory          none     `{flows: 128MiB, streams: 256MiB, applications: 128MiB, fragments: 32MiB}` of each worker;
-//!                                 `{detection: 32MiB, log: 64MiB}` of all together
+//!        memory          none     `{flows: 128MiB, streams: 256MiB, applications: 128MiB, fragments: 32MiB, log: 64MiB}` of
+//!                                 each worker, `{detection: 32MiB}` of all together
 //!        log             eve.json `FILE` or `{file: FILE, socket: PATH, types: [alert, drop, flow, http, dns, tls, ssh,
 //!                                 anomaly, stats], community-id: false, community-id-seed: 0, payload: false}`
 //!        blocklists      none     `[{file: FILE, kind: address | prefix | port | domain, action: drop | alert}]`
@@ -52,8 +52,10 @@
 //! `reject` sends TCP a reset, and others an ICMP error "administratively prohibited": at most 1,000 a second and worker.
 //!
 //! In a chain that keeps flows (a stateful firewall, a NAT), packets of bypassed flows pass by a bit that lies with the flow,
-//! and cost the chain next to nothing; but what begins or ends a connection is always looked at. Only one `ids` of a chain
-//! does so. In other chains they cost a look-up.
+//! and cost the chain next to nothing; but what begins or ends a connection is always looked at, and of each flow a packet
+//! every half a minute. What passes by is not in flow records. Only one `ids` of a chain does so; in other chains bypassed
+//! packets cost a look-up. In the middle of a chain an `ids` cuts it, as any NF does that sees packets: before or behind its
+//! flow NFs it does not.
 //!
 //! A blocklist has an address, prefix, port, range of ports or domain a line, up to 1,000,000; `#` and `;` begin comments. A
 //! flow's first packet is looked up by both addresses and by the port that it asks for, a domain wherever DNS asks for it, TLS

@@ -94,7 +94,8 @@ pub fn build(
     };
     let (names, counters) = droppers(&config, &lists);
     let events: Vec<&str> = config.rules.events.iter().map(String::as_str).collect();
-    let with = Compile { events: &events, cache: config.cache.as_deref() };
+    let with =
+        Compile { events: &events, cache: config.cache.as_deref(), order: config.action_order };
     let cpu = config.analyser_cpu;
     let shared = Arc::new(Shared {
         ruleset: Arc::new(Ruleset::compile(config.rules.rules, &with)),

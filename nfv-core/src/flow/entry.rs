@@ -4,6 +4,7 @@ use zerocopy::FromZeros;
 
 use super::key::{Address, FlowKey, Scope, Tuple};
 use super::tcp::TcpTrack;
+use crate::clock::Time;
 
 /// A flow.
 #[derive(Clone, Copy, Debug, FromZeros)]
@@ -42,8 +43,20 @@ pub struct Entry<A> {
     pub kept: [u8; KEPT],
 }
 
+/// A term in which flows are let go: with the next one, each has a packet looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LetGoTerm(u32);
+
+impl LetGoTerm {
+    /// That of a time: half a minute. Three of them take turns.
+    pub fn of(now: Time) -> Self {
+        let turn = now.0 / 30_000_000_000 % 3 + 1;
+        Self((turn as u32) << LET_GO.trailing_zeros())
+    }
+}
+
 /// In [`Entry::paths`], of which there are far fewer.
-const LET_GO: u32 = 1 << 31;
+const LET_GO: u32 = 3 << 30;
 
 /// Bytes that all NFs of a piece may keep with a flow.
 pub const KEPT: usize = 32;
@@ -99,21 +112,21 @@ impl<A: Address> Entry<A> {
         path & !LET_GO
     }
 
-    /// Whether the packet NF of its chain that may let flows go needs no more of this side's packets. A flow that is decided
-    /// again has not been let go.
+    /// Whether the packet NF of its chain that may let flows go has let this side's packets go in a term. A flow that is
+    /// decided again has not been let go.
     #[inline(always)]
-    pub fn is_let_go(&self, side: Side) -> bool {
+    pub fn is_let_go(&self, side: Side, term: LetGoTerm) -> bool {
         let [first, answer] = self.paths;
         let path = if side == Side::First { first } else { answer };
-        path & LET_GO != 0
+        path & LET_GO == term.0
     }
 
-    /// Says so.
+    /// Says so; `None`: it has not.
     #[inline]
-    pub fn let_go(&mut self, side: Side, is_let_go: bool) {
+    pub fn let_go(&mut self, side: Side, term: Option<LetGoTerm>) {
         let [first, answer] = &mut self.paths;
         let path = if side == Side::First { first } else { answer };
-        *path = *path & !LET_GO | if is_let_go { LET_GO } else { 0 };
+        *path = *path & !LET_GO | term.map_or(0, |term| term.0);
     }
 
     /// Whether a flag is set.

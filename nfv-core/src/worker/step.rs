@@ -16,8 +16,9 @@ impl Own {
         function: &Function,
         cell: CellId,
         burst: &mut Burst,
+        now: Time,
     ) -> bool {
-        let gone = self.flows.as_ref().map_or(0, |flows| flows.let_go(burst));
+        let gone = self.flows.as_ref().map_or(0, |flows| flows.let_go(burst, now));
         if gone == 0 {
             return false;
         }
@@ -70,8 +71,10 @@ impl Own {
                 let before = burst.are_let_go();
                 nf.process(burst, &mut cx);
                 if let (Some(flows), Some(_)) = (&mut self.flows, function.built.lets_go) {
-                    flows.note_let_go(burst, before, burst.are_let_go());
+                    flows.note_let_go(burst, (before, burst.are_let_go()), now);
                 }
+                // The bits are of this function's packets: in the next burst, other packets are at their places.
+                burst.set_let_go(0);
             }
             (Nf::Packet(_), Instance::Slice(_)) => {}
         }

@@ -126,7 +126,7 @@ const MEMORY: &[Key] = &[
     size("applications", "what is known of requests, responses and handshakes"),
     size("fragments", "fragments that wait for others"),
     size("detection", "thresholds, and bits of hosts; of all workers together"),
-    size("log", "records that wait for the log's thread; of all workers together"),
+    size("log", "records that wait for the log's thread"),
 ];
 
 const LOG: &[Key] = &[

@@ -54,6 +54,10 @@ impl LogConfig {
             (None, path) => file(path.unwrap_or_else(|| PathBuf::from(FILE))),
         };
         let mut settings = eve_log(yaml, words);
+        let guess = words.told(yaml.flag("detect.guess-applayer-tx"));
+        if let (Some(guess), Some(alert)) = (guess, &mut settings.alert) {
+            alert.guess_transaction = guess;
+        }
         if let Some(log) = own {
             if log.has("types") {
                 let types: Vec<String> =
@@ -171,6 +175,7 @@ fn alert(kind: &mut EveKind<'_, '_, '_>) -> AlertSettings {
         http_body_printable: kind.flag("http-body-printable", usual.http_body_printable),
         tagged_packets: kind.flag("tagged-packets", usual.tagged_packets),
         verdict: kind.flag("verdict", usual.verdict),
+        guess_transaction: usual.guess_transaction,
     }
 }
 

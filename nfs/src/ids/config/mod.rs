@@ -19,6 +19,7 @@ pub use self::rule_files::{RuleFiles, Stamps};
 pub use self::streams::Memory;
 use self::suricata_yaml::{BadWord, SuricataYaml};
 use super::blocklist::{Kind, ListAction, Wanted};
+use super::detect::ActionOrder;
 use super::inspector::{Bypass, Checksums, Settings};
 use super::stream;
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub blocklists: Vec<Wanted>,
     /// Where compiled patterns are kept.
     pub cache: Option<PathBuf>,
+    /// The actions in the order in which their rules are evaluated: `action-order` of a `suricata.yaml`.
+    pub action_order: ActionOrder,
 }
 
 /// Whether rules drop packets.
@@ -87,6 +90,10 @@ impl Config {
         let blocklists = blocklists(section);
         let mut stamps = Stamps::default();
         blocklists.iter().for_each(|list| stamps.add(&list.path));
+        let action_order = match yaml.has("action-order") {
+            true => ActionOrder::of(yaml.words("action-order")),
+            false => ActionOrder::default(),
+        };
         let rules = RuleFiles::read(section, &yaml, &mut stamps, report)?;
         if report.has_errors() {
             return None;
@@ -101,6 +108,7 @@ impl Config {
             log,
             rules,
             cache: section.text("database-cache").map(PathBuf::from),
+            action_order,
         })
     }
 }

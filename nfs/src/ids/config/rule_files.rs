@@ -10,7 +10,7 @@ use nfv_core::chain::section::Section;
 use super::SuricataYaml;
 use crate::ids::detect;
 use crate::ids::inspector::HEADER_EVENTS;
-use crate::ids::rules::{Classes, NotLoaded, Rules, Setup, Source, Variables};
+use crate::ids::rules::{BadVariable, Classes, NotLoaded, Rules, Setup, Source, Variables};
 
 /// What came of the files of rules.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ fn variables(section: &Section<'_>, yaml: &SuricataYaml, report: &mut Report) ->
         }
     }
     let (variables, wrong) = Variables::new(&addresses, &ports);
-    for bad in wrong {
+    for bad in roots(wrong) {
         // Where the chain file says it; else the suricata.yaml does.
         let own = section.record("vars").and_then(|own| {
             let groups = ["address-groups", "port-groups"].map(|key| own.lists::<String>(key));
@@ -128,6 +128,25 @@ fn variables(section: &Section<'_>, yaml: &SuricataYaml, report: &mut Report) ->
         report.error(at, bad.to_string());
     }
     variables
+}
+
+/// Those that are wrong by themselves: one that names another is wrong because of that.
+fn roots(wrong: Vec<BadVariable>) -> Vec<BadVariable> {
+    let names = |bad: &BadVariable, other: &str| {
+        let after = bad.value.split('$').skip(1);
+        let name = |rest: &str| {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            rest.get(..end.unwrap_or(rest.len())) == Some(other)
+        };
+        after.into_iter().any(name)
+    };
+    // Circles have no beginning: all of theirs are told.
+    let mut told: Vec<&BadVariable> =
+        wrong.iter().filter(|bad| !wrong.iter().any(|other| names(bad, &other.name))).collect();
+    if told.is_empty() {
+        told = wrong.iter().collect();
+    }
+    told.into_iter().cloned().collect()
 }
 
 /// The groups of a `suricata.yaml`: a text each, or a list.
@@ -205,3 +224,33 @@ const PORTS: &[(&str, &str)] = &[
     ("TEREDO_PORTS", "3544"),
     ("SIP_PORTS", "[5060, 5061]"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(pairs: &[(&str, &str)]) -> Vec<String> {
+        let pairs: Vec<_> = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        roots(Variables::new(&pairs, &[]).1).into_iter().map(|bad| bad.name).collect()
+    }
+
+    #[test]
+    fn of_variables_that_name_a_wrong_one_the_wrong_one_is_told() {
+        let all =
+            [("HOME", "10.0.0.0/99"), ("HOME_NET", "::/0"), ("OUT", "!$HOME"), ("A", "[$OUT]")];
+        assert_eq!(told(&all), ["HOME"]);
+        assert_eq!(told(&[("A", "$B"), ("B", "$A")]), ["A", "B"]);
+        assert_eq!(told(&[("A", "$NOWHERE")]), ["A"]);
+    }
+
+    #[test]
+    fn a_file_that_is_written_again_is_no_longer_what_was_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut stamps = Stamps::default();
+        stamps.add(file.path());
+        stamps.add(Path::new("/nowhere"));
+        assert!(stamps.are_current());
+        std::fs::write(file.path(), "more").unwrap();
+        assert!(!stamps.are_current());
+    }
+}

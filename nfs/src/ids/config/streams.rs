@@ -22,7 +22,7 @@ pub struct Memory {
     pub fragments: usize,
     /// Of all workers, for thresholds and bits of hosts.
     pub detection: usize,
-    /// Of all workers, for records that wait to be written.
+    /// Of a worker, for records that wait to be written.
     pub log: usize,
 }
 
@@ -52,7 +52,9 @@ pub(super) fn read(yaml: &SuricataYaml, memory: &Memory, words: &mut Words<'_, '
     // Connections of the stream engine take as much again as flows.
     let flows = memory.flows / 2;
     settings.budget = Budget { flows, apps: memory.applications };
-    settings.streams.budget = stream::Budget { connections: flows, bytes: memory.streams };
+    let connections = words.told(yaml.size("stream.memcap"));
+    let connections = connections.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(flows);
+    settings.streams.budget = stream::Budget { connections, bytes: memory.streams };
     settings.datagrams.bytes = memory.fragments;
     settings.datagrams.hosts = settings.streams.hosts.clone();
     let timeout = words.told(yaml.number("defrag.timeout"));

@@ -95,18 +95,21 @@ impl FlowState {
         }
     }
 
-    /// Whether its numbers are those of a ruleset.
-    pub(super) fn is_of(&self, ruleset: u64) -> bool {
-        self.ruleset == ruleset
-    }
-
-    /// Whether a rule has left a bit or an integer.
-    pub fn has_left(&self) -> bool {
-        !self.integers.is_empty() || self.bits.iter().any(|word| *word != 0)
-    }
-
     pub(super) fn bit(&self, bit: u32) -> bool {
         self.bits.get(bit as usize / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    }
+
+    /// The bits that are set, by number, if they are of this ruleset.
+    pub(super) fn set_bits(&self, ruleset: u64) -> impl Iterator<Item = usize> + '_ {
+        let words: &[u64] = if self.ruleset == ruleset { &self.bits } else { &[] };
+        let is_set =
+            |bit: usize| words.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1);
+        (0..words.len() * 64).filter(move |bit| is_set(*bit))
+    }
+
+    /// The integers, by number, if they are of this ruleset.
+    pub(super) fn integers(&self, ruleset: u64) -> &[(u32, u32)] {
+        if self.ruleset == ruleset { &self.integers } else { &[] }
     }
 
     pub(super) fn set_bit(&mut self, bit: u32, to: Wanted) {

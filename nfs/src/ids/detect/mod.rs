@@ -47,6 +47,7 @@ pub use self::event::events;
 pub use self::flow::FlowState;
 pub use self::inspect::Detector;
 pub use self::memory::{MEMORY_MIN, Memory};
+pub use self::order::ActionOrder;
 pub use self::ruleset::{Compile, Ruleset};
 pub use self::subject::{FlowFacts, Origin, Packet, Subject};
 use super::rules::Action;

@@ -7,13 +7,38 @@ use std::cmp::Reverse;
 
 use crate::ids::rules::{Action, Effect, Rule, StateTest, Store};
 
+/// The actions in the order in which their rules are evaluated: the place of pass, drop, reject and alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActionOrder([u8; 4]);
+
+impl ActionOrder {
+    /// By their words, the first one first; those that are not named come behind.
+    pub fn of<'w>(words: impl Iterator<Item = &'w str>) -> Self {
+        let mut places = [4, 5, 6, 7];
+        for (place, word) in (0..4).zip(words) {
+            let known = ["pass", "drop", "reject", "alert"].iter().position(|known| *known == word);
+            if let Some(known) = known.and_then(|known| places.get_mut(known)) {
+                *known = place;
+            }
+        }
+        Self(places)
+    }
+}
+
+impl Default for ActionOrder {
+    fn default() -> Self {
+        Self([0, 1, 2, 3])
+    }
+}
+
 /// Rules sort by this.
-pub(super) fn key(rule: &Rule) -> impl Ord + use<> {
+pub(super) fn key(rule: &Rule, order: ActionOrder) -> impl Ord + use<> {
+    let ActionOrder([pass, drop, reject, alert]) = order;
     let action = match rule.action {
-        Action::Pass => 0,
-        Action::Drop => 1,
-        Action::Reject(_) => 2,
-        Action::Alert => 3,
+        Action::Pass => pass,
+        Action::Drop => drop,
+        Action::Reject(_) => reject,
+        Action::Alert => alert,
     };
     let bits = |of: fn(Store) -> bool| {
         let asks = rule.state.iter().any(|test| match test {

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::flow::FlowState;
 use super::groups::Groups;
 use super::header::Header;
 use super::matcher::{Compiler, Engine, Matcher, MatcherScratch};
-use super::order;
+use super::order::{self, ActionOrder};
 use super::patterns::{Gathered, Patterns};
 use super::program::{Program, fast_pattern};
-use super::state::{Asked, Left, Names};
+use super::state::{Asked, Left, NameLists, Names};
 use crate::ids::rules::{
     App, AppTest, Buffer, Instances, PacketTest, Rule, RuleKind, Rules, Side, TagScope, Transform,
 };
@@ -20,9 +21,6 @@ use crate::ids::stream::Event as StreamEvent;
 /// Rules, compiled for detection. Shared by all workers, read only.
 #[derive(Debug)]
 pub struct Ruleset {
-    /// The names of the bits and of the integers that rules leave with flows, by their numbers.
-    bits: Box<[Box<str>]>,
-    integers: Box<[Box<str>]>,
     /// Different for each that was ever compiled; not 0.
     pub(super) id: u64,
     /// In the order in which they are evaluated.
@@ -41,6 +39,7 @@ pub struct Ruleset {
     /// By application, then by side.
     transactions: [[TransactionRules; 2]; APPS],
     matchers: Box<[Arc<Matcher>]>,
+    names: NameLists,
 }
 
 /// With what rules are compiled.
@@ -50,6 +49,8 @@ pub struct Compile<'c> {
     pub events: &'c [&'c str],
     /// The folder where compiled patterns are kept from run to run; `None`: they are compiled each time.
     pub cache: Option<&'c Path>,
+    /// The actions in the order in which their rules are evaluated.
+    pub order: ActionOrder,
 }
 
 /// A rule's parts that were prepared.
@@ -105,7 +106,7 @@ impl Ruleset {
 
     pub(super) fn compile_for(mut rules: Vec<Rule>, with: &Compile<'_>, engine: Engine) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        rules.sort_by_cached_key(order::key);
+        rules.sort_by_cached_key(|rule| order::key(rule, with.order));
         let rules: Vec<Arc<Rule>> = rules.into_iter().map(Arc::new).collect();
         let mut names = Names::default();
         let mut compiler = Compiler::new(engine, with.cache);
@@ -131,10 +132,7 @@ impl Ruleset {
             [Side::ToServer, Side::ToClient]
                 .map(|side| TransactionRules::compile(&rules, &prepared, app, side, &mut compiler))
         });
-        let [bits, integers] = names.by_number();
         Self {
-            bits,
-            integers,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             groups,
             ip_only: of_kind(RuleKind::IpOnly),
@@ -146,6 +144,7 @@ impl Ruleset {
             prepared,
             rules: rules.into(),
             matchers: compiler.into_matchers().into(),
+            names: names.into_lists(),
         }
     }
 
@@ -155,18 +154,19 @@ impl Ruleset {
         self.rules.get(usize::try_from(index).ok()?)
     }
 
-    /// The names of the bits that a flow has set, and its integers, by the rules that set them.
-    pub fn left_in<'r>(
-        &'r self,
-        state: &super::FlowState,
-    ) -> (impl Iterator<Item = &'r str>, impl Iterator<Item = (&'r str, u32)>) {
-        let is_own = state.is_of(self.id);
-        let bits = (0..).zip(&self.bits).filter(move |_| is_own);
-        let integers = (0..).zip(&self.integers).filter(move |_| is_own);
-        (
-            bits.filter(|(number, _)| state.bit(*number)).map(|(_, name)| &**name),
-            integers.filter_map(|(number, name)| Some((&**name, state.integer(number)?))),
-        )
+    /// The names of the bits that are set in a flow.
+    pub fn bits_of<'r>(&'r self, state: &'r FlowState) -> impl Iterator<Item = &'r str> {
+        let bits = state.set_bits(self.id);
+        bits.filter_map(|bit| self.names.bits.get(bit).map(AsRef::as_ref))
+    }
+
+    /// The names and values of a flow's integers.
+    pub fn integers_of<'r>(&'r self, state: &'r FlowState) -> impl Iterator<Item = (&'r str, u32)> {
+        let integers = state.integers(self.id).iter();
+        integers.filter_map(|(number, value)| {
+            let name = self.names.integers.get(usize::try_from(*number).ok()?)?;
+            Some((name.as_ref(), *value))
+        })
     }
 
     /// How many there are.

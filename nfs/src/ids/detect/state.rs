@@ -18,6 +18,13 @@ pub(super) struct Names {
     integers: HashMap<Box<str>, u32>,
 }
 
+/// The names by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct NameLists {
+    pub bits: Box<[Box<str>]>,
+    pub integers: Box<[Box<str>]>,
+}
+
 /// A question about what earlier matches left.
 #[derive(Debug)]
 pub(super) enum Asked {
@@ -60,15 +67,6 @@ pub(super) enum Operand {
 }
 
 impl Names {
-    /// The names of bits and of integers, by their numbers.
-    pub fn by_number(self) -> [Box<[Box<str>]>; 2] {
-        [self.bits, self.integers].map(|numbers| {
-            let mut names: Vec<(Box<str>, u32)> = numbers.into_iter().collect();
-            names.sort_unstable_by_key(|(_, number)| *number);
-            names.into_iter().map(|(name, _)| name).collect()
-        })
-    }
-
     /// What a rule asks.
     pub fn asked(&mut self, rule: &Rule) -> Box<[Asked]> {
         let bits = |names: &mut Self, store, list: &[Box<str>], wanted| match store {
@@ -114,6 +112,16 @@ impl Names {
                 }
             })
             .collect()
+    }
+
+    /// The names by their numbers.
+    pub fn into_lists(self) -> NameLists {
+        let list = |names: HashMap<Box<str>, u32>| {
+            let mut names: Vec<_> = names.into_iter().collect();
+            names.sort_unstable_by_key(|(_, number)| *number);
+            names.into_iter().map(|(name, _)| name).collect()
+        };
+        NameLists { bits: list(self.bits), integers: list(self.integers) }
     }
 
     fn bit(&mut self, name: &str) -> u32 {

@@ -19,6 +19,8 @@ pub struct Alert {
     pub rule: Arc<Rule>,
     /// What became of the packet because of it.
     pub action: AlertAction,
+    /// `tx_guessed`: it matched outside of transactions, and the head's is the only one that was open.
+    pub is_guessed: bool,
     /// Which way the packet went; `None`: it has no flow.
     pub side: Option<Side>,
     /// What the flow speaks.
@@ -118,6 +120,7 @@ impl Alert {
         Self {
             rule: Arc::clone(rule),
             action,
+            is_guessed: false,
             side: None,
             apps: AppNames::default(),
             flow: None,
@@ -143,6 +146,7 @@ impl Alert {
     pub(super) fn write(&self, head: &Head, settings: &Settings, o: &mut Object<'_>) {
         let default = AlertSettings::default();
         let wanted = settings.alert.as_ref().unwrap_or(&default);
+        o.mark("tx_guessed", self.is_guessed);
         write_rule(&self.rule, self.action, head, wanted.metadata, o);
         if let Some(tunnel) = &self.tunnel {
             tunnel.write(o);

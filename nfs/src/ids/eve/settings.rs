@@ -50,6 +50,8 @@ pub struct AlertSettings {
     pub tagged_packets: bool,
     /// `verdict`
     pub verdict: bool,
+    /// `detect.guess-applayer-tx`: what matched outside of transactions is told with the only one that is open.
+    pub guess_transaction: bool,
 }
 
 /// `drop`
@@ -234,6 +236,7 @@ impl Default for AlertSettings {
             http_body_printable: false,
             tagged_packets: true,
             verdict: false,
+            guess_transaction: false,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What is counted; the names are those of Suricata's statistics where it has the same.
 
 use nfv_core::nf::Named;
+use nfv_core::packet::protocol::TCP;
+
+use crate::ids::app::Protocol;
 
 /// Something that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,13 @@ pub enum Counter {
     FragmentsOverlap,
     FragmentsTimeout,
     FragmentsShed,
+    AppHttp,
+    AppTls,
+    AppSsh,
+    AppDnsTcp,
+    AppDnsUdp,
+    AppOther,
+    AppFailed,
 }
 
 /// The counters of a worker.
@@ -93,7 +103,27 @@ impl Counter {
         Named { name: "defrag.overlaps", help: "fragments that overlapped others" },
         Named { name: "defrag.timeouts", help: "datagrams that were waited for too long" },
         Named { name: "defrag.memcap", help: "datagrams that made room for others" },
+        Named { name: "app_layer.flow.http", help: "flows that speak HTTP" },
+        Named { name: "app_layer.flow.tls", help: "flows that speak TLS" },
+        Named { name: "app_layer.flow.ssh", help: "flows that speak SSH" },
+        Named { name: "app_layer.flow.dns_tcp", help: "flows that speak DNS over TCP" },
+        Named { name: "app_layer.flow.dns_udp", help: "flows that speak DNS over UDP" },
+        Named { name: "app_layer.flow.other", help: "flows that speak what is known by name only" },
+        Named { name: "app_layer.flow.failed", help: "flows that speak nothing that is known" },
     ];
+
+    /// The flows of an application; DNS has two, by what carries it.
+    pub(super) fn of_app(protocol: Protocol, carrier: u8) -> Self {
+        match protocol {
+            Protocol::Http => Self::AppHttp,
+            Protocol::Tls => Self::AppTls,
+            Protocol::Ssh => Self::AppSsh,
+            Protocol::Dns if carrier == TCP => Self::AppDnsTcp,
+            Protocol::Dns => Self::AppDnsUdp,
+            Protocol::Failed => Self::AppFailed,
+            _ => Self::AppOther,
+        }
+    }
 }
 
 impl Counters {
@@ -121,4 +151,4 @@ impl Default for Counters {
     }
 }
 
-const COUNT: usize = 37;
+const COUNT: usize = 44;

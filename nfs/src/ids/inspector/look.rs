@@ -3,13 +3,14 @@
 use nfv_core::clock::Time;
 
 use super::counters::Counter;
-use super::decode::Upper;
+use super::decode::{Decoded, Start, Upper};
 use super::flow;
 use super::rewrite::Rewrite;
 use super::tcp::end_both;
 use super::tell::Ends;
 use super::worker::{Level, PASS, address};
-use super::{Answer, Inspector, Recorder, Verdict};
+use super::{Answer, Inspector, Recorder, Seen, Verdict};
+use crate::ids::app::Stage;
 use crate::ids::buffer::Side;
 use crate::ids::detect::{FlowFacts, Packet, Subject};
 use crate::ids::eve::DropReason;
@@ -89,6 +90,22 @@ impl Inspector {
         verdict
     }
 
+    /// The same of a packet that is to say what passed before, with the bytes that it will have.
+    pub(super) fn look_rewritten(
+        &mut self,
+        look: Look,
+        rewrite: &Rewrite,
+        level: &Level<'_>,
+        recorder: &mut impl Recorder,
+    ) -> Verdict {
+        let mut frame = level.seen.frame.to_vec();
+        self.rewrite(rewrite, &mut frame);
+        let seen = Seen { frame: &frame, ..*level.seen };
+        let tunnels = &self.settings.tunnels;
+        let decoded = Decoded::of(Start::Ethernet, seen.frame, seen.wire_length, tunnels);
+        self.look(look, &Level { seen: &seen, decoded: &decoded, ..*level }, recorder)
+    }
+
     /// Evaluates rules on what is new of a direction, with a packet of no content: before more of it is taken.
     pub(super) fn look_at_rest(
         &mut self,
@@ -97,8 +114,29 @@ impl Inspector {
         level: &Level<'_>,
         recorder: &mut impl Recorder,
     ) {
+        self.look_aside(&Look { is_ending: false, ..*look }, side, level, recorder);
+    }
+
+    /// Evaluates rules on all that a direction has before nothing more of it is shown.
+    pub(super) fn look_at_last(
+        &mut self,
+        look: &Look,
+        side: Side,
+        level: &Level<'_>,
+        recorder: &mut impl Recorder,
+    ) {
+        self.look_aside(&Look { is_ending: true, ..*look }, side, level, recorder);
+    }
+
+    fn look_aside(
+        &mut self,
+        look: &Look,
+        side: Side,
+        level: &Level<'_>,
+        recorder: &mut impl Recorder,
+    ) {
         let Some(packet) = self.empty_packet(look.flow, side, level.seen.time) else { return };
-        let look = Look { side, is_ending: false, rewrite: None, ..*look };
+        let look = Look { side, rewrite: None, ..*look };
         self.evaluate(&look, packet);
         let ends = Ends::Level { level, side };
         let verdict = self.answer(Some(&look), &ends, recorder);
@@ -213,6 +251,7 @@ impl Inspector {
             stream_events: look.events,
             app_events: &self.app_events,
         };
+        self.guess = guess_of(subject.app.as_deref(), look.side);
         self.detector.inspect(&mut subject, &mut self.matches);
         // What it keeps with the flow gets a place there once there is something.
         if flow.state.is_none() && !self.blank.is_blank() {
@@ -288,7 +327,10 @@ impl Inspector {
             if !app.transactions().is_empty() {
                 app.transactions_mut().collect();
             }
-            flow.protocols = [app.protocol(), app.original()];
+            let [was, _] = std::mem::replace(&mut flow.protocols, [app.protocol(), app.original()]);
+            if let (None, Some(protocol)) = (was, app.protocol()) {
+                self.counters.add(Counter::of_app(protocol, flow.key.protocol), 1);
+            }
             if app.is_ignored() && app.transactions().is_empty() {
                 flow.transactions += app.transactions().count();
                 flow.app = None;
@@ -297,6 +339,14 @@ impl Inspector {
         }
         self.weigh(number);
     }
+}
+
+/// The only transaction of a side that is not looked at yet, if there is no other: that of a rule which matches outside of
+/// transactions, most likely.
+fn guess_of(app: Option<&crate::ids::app::App>, side: Side) -> Option<u64> {
+    let transactions = app?.transactions();
+    let open = transactions.iter().find(|tx| tx.inspected(side) < Stage::Complete)?;
+    (open.id() + 1 == transactions.count()).then(|| open.id())
 }
 
 /// Says of all transactions that nobody evaluates rules on them.

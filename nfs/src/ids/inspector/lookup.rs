@@ -96,6 +96,20 @@ impl Inspector {
         );
     }
 
+    /// Whether a packet begins a connection where one was that is not looked at any more, and that has come to its end: its
+    /// bytes are others.
+    #[inline]
+    pub(super) fn begins_anew(&self, number: u32, level: &Level<'_>) -> bool {
+        let Upper::Tcp { segment, .. } = &level.decoded.upper else { return false };
+        if segment.flags.0 & (SYN | ACK | RST) != SYN {
+            return false;
+        }
+        self.flows.get(number).is_some_and(|flow| {
+            let [up, down] = flow.tcp_flags;
+            flow.phase == FlowPhase::Bypassed && (up | down) & (FIN | RST) != 0
+        })
+    }
+
     /// Whether a packet is of a flow that is not looked at any more: then it is counted, and that is all.
     #[inline]
     pub(super) fn is_let_go(&mut self, number: u32, from: End, level: &Level<'_>) -> bool {
@@ -105,6 +119,11 @@ impl Inspector {
         }
         let side = flow.side_of(from);
         flow.count(side, level.length, level.seen.time);
+        if let Upper::Tcp { segment, .. } = &level.decoded.upper
+            && let Some(flags) = flow.tcp_flags.get_mut(side.index())
+        {
+            *flags |= segment.flags.0;
+        }
         self.counters.add(Counter::Bypassed, 1);
         self.flows.touch(number);
         true
@@ -274,3 +293,7 @@ const ESP: u8 = 50;
 const UNREACHABLE: u8 = 3;
 /// No type of an answer.
 pub(super) const NO_ANSWER: u8 = 255;
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;

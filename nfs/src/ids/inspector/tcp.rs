@@ -4,14 +4,14 @@ use nfv_core::packet::checksum::Sum;
 use nfv_core::packet::protocol;
 
 use super::counters::Counter;
-use super::decode::{Decoded, Ip, Start};
+use super::decode::Ip;
 use super::feed::{Feed, News, way_of};
 use super::flow::{self, Flow, FlowPhase};
 use super::look::Look;
 use super::rewrite::Rewrite;
 use super::settings::{Bypass, Checksums, Invalid};
 use super::worker::{Level, address};
-use super::{Answer, Inspector, Recorder, Seen, Verdict};
+use super::{Answer, Inspector, Recorder, Verdict};
 use crate::ids::app::{App, Input, Limits, Pickup, Ports, Protocol};
 use crate::ids::buffer::Side;
 use crate::ids::eve::{DropReason, FlowEnd};
@@ -53,31 +53,14 @@ impl Inspector {
             verdict.answer = Answer::Drop;
         }
         let deep = outcome.is_done && self.settings.bypass != Bypass::Never;
-        if deep || self.may_be_let_go(look.flow) {
+        // Where packets are dropped one by one, each is looked at.
+        if !verdict.answer.is_drop() && (deep || self.may_be_let_go(look.flow)) {
             self.let_go(look.flow);
             if verdict.answer == Answer::Pass {
                 verdict.answer = Answer::Bypass;
             }
         }
         verdict
-    }
-
-    /// Looks at a packet as it will leave: with the bytes that passed before.
-    #[cold]
-    fn look_rewritten(
-        &mut self,
-        look: Look,
-        rewrite: &Rewrite,
-        level: &Level<'_>,
-        recorder: &mut impl Recorder,
-    ) -> Verdict {
-        let mut frame = level.seen.frame.to_vec();
-        self.rewrite(rewrite, &mut frame);
-        let seen = Seen { frame: &frame, ..*level.seen };
-        let tunnels = &self.settings.tunnels;
-        let decoded = Decoded::of(Start::Ethernet, &frame, seen.wire_length, tunnels);
-        let level = Level { seen: &seen, decoded: &decoded, ..*level };
-        self.look(look, &level, recorder)
     }
 
     /// Inline: whether a segment is dropped because no receiver would take it.
@@ -216,6 +199,10 @@ impl Inspector {
             self.turn(look);
         }
         if self.news.is_encrypted {
+            // What came before is not encrypted, and is looked at now, as no window is shown any more.
+            for side in [Side::ToServer, Side::ToClient] {
+                self.look_at_last(look, side, level, recorder);
+            }
             self.note_encrypted(look.flow);
         }
     }
@@ -253,6 +240,9 @@ impl Inspector {
         if flow.app.is_none() {
             let app = App::udp(ports);
             if app.is_ignored() {
+                if flow.protocols == [None; 2] {
+                    self.counters.add(Counter::AppFailed, 1);
+                }
                 flow.protocols = [Some(Protocol::Failed), None];
                 flow.mark(flow::NO_APP);
                 return;

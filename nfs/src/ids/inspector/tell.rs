@@ -111,11 +111,16 @@ impl Inspector {
         let flow = look.and_then(|look| self.flows.get(look.flow));
         let mut alert = Alert::of(rule, action);
         alert.side = look.map(|look| look.side);
-        let id = found.transaction.or_else(|| only_transaction(flow?));
+        let mut told_in = found.transaction;
         if let Some(flow) = flow {
             alert.apps = apps_of(flow);
             alert.flow = settings.metadata.then(|| summary_of(flow));
-            let transaction = id.and_then(|id| flow.app.as_ref()?.transactions().get(id));
+            // A datagram has its message in it; of a stream the only open transaction is a guess.
+            let is_sure = !flow.is_tcp() && rule.protocol.is_some();
+            let guess = self.guess.filter(|_| is_sure || settings.guess_transaction);
+            told_in = found.transaction.or(guess);
+            alert.is_guessed = found.transaction.is_none() && guess.is_some() && !is_sure;
+            let transaction = told_in.and_then(|id| flow.app.as_ref()?.transactions().get(id));
             alert.application = transaction
                 .and_then(|tx| Application::of(tx, Place::Alert, &self.settings.records));
         }
@@ -130,7 +135,7 @@ impl Inspector {
             alert.tunnel = tunnel_of(level).map(Box::new);
         }
         let mut head = self.head(look.map(|look| look.flow), ends, Way::Packet);
-        head.transaction = id;
+        head.transaction = told_in;
         self.tell(head, Body::Alert(Box::new(alert)), recorder);
     }
 
@@ -167,13 +172,14 @@ impl Inspector {
         let mut bytes = Vec::new();
         let mut next = is_headless.then_some(0);
         self.streams.each_held(id, side, |offset, held| {
-            let missing = next.map_or(0, |next: u64| offset.saturating_sub(next));
+            let missing = next.map_or(0, |next| offset.saturating_sub(next));
             next = Some(offset + held.len() as u64);
-            if missing > 0 && bytes.len() < most {
-                bytes.extend_from_slice(format!("[{missing} bytes missing]").as_bytes());
+            let gap = format!("[{missing} bytes missing]");
+            let gap = if missing > 0 { gap.as_bytes() } else { b"" };
+            for part in [gap, held] {
+                let room = most.saturating_sub(bytes.len());
+                bytes.extend_from_slice(part.get(..room).unwrap_or(part));
             }
-            let room = most.saturating_sub(bytes.len());
-            bytes.extend_from_slice(held.get(..room).unwrap_or(held));
         });
         if bytes.is_empty()
             && let Ends::Packet(level) = ends
@@ -376,16 +382,13 @@ impl Inspector {
         head
     }
 
-    /// What rules keep with a flow, if that is wanted and there is something.
+    /// What rules keep with a flow, if it is wanted and there is something.
     pub(super) fn variables_of(&self, flow: &Flow) -> Option<Arc<Variables>> {
-        let state = flow.state.as_deref().filter(|state| state.has_left())?;
-        if !self.settings.records.metadata {
-            return None;
-        }
-        let (bits, numbers) = self.detector.ruleset().left_in(state);
+        let state = flow.state.as_deref().filter(|_| self.settings.records.metadata)?;
+        let ruleset = self.detector.ruleset();
         let variables = Variables {
-            bits: bits.map(Box::from).collect(),
-            numbers: numbers.map(|(name, value)| (name.into(), u64::from(value))).collect(),
+            bits: ruleset.bits_of(state).map(Into::into).collect(),
+            numbers: ruleset.integers_of(state).map(|(name, n)| (name.into(), n.into())).collect(),
         };
         let is_empty = variables.bits.is_empty() && variables.numbers.is_empty();
         (!is_empty).then(|| Arc::new(variables))
@@ -473,13 +476,6 @@ fn tunnel_of(level: &Level<'_>) -> Option<Tunnel> {
         pcap_cnt: level.seen.place,
         source,
     })
-}
-
-/// The transaction of a flow that has one: a match on bytes is taken to be about it.
-fn only_transaction(flow: &Flow) -> Option<u64> {
-    let mut all = flow.app.as_ref()?.transactions().iter();
-    let first = all.next()?;
-    all.next().is_none().then(|| first.id())
 }
 
 /// Whether a transaction has all that its record says.

@@ -16,7 +16,7 @@ use super::{Answer, Recorder, Seen, Verdict};
 use crate::ids::app::event::Event as AppEvent;
 use crate::ids::blocklist::Blocklists;
 use crate::ids::detect::{Detector, FlowState, Matches};
-use crate::ids::eve::{DropReason, PacketSource};
+use crate::ids::eve::{DropReason, FlowEnd, PacketSource};
 use crate::ids::stream::Streams;
 
 /// One worker's IDS.
@@ -38,6 +38,8 @@ pub struct Inspector {
     pub(super) app_events: Vec<AppEvent>,
     /// Transactions at hand.
     pub(super) ids: Vec<u64>,
+    /// The transaction that a rule is told with which matched in none.
+    pub(super) guess: Option<u64>,
     /// The second that timeouts were last looked for in.
     second: u64,
     pub(super) now: Time,
@@ -85,6 +87,7 @@ impl Inspector {
             blank: FlowState::default(),
             app_events: Vec::new(),
             ids: Vec::new(),
+            guess: None,
             second: 0,
             now: Time::default(),
             dropped: None,
@@ -198,9 +201,16 @@ impl Inspector {
 
     /// A packet of a flow.
     fn in_flow(&mut self, level: &Level<'_>, recorder: &mut impl Recorder) -> Verdict {
-        let Some((number, from)) = self.flow_of(level, recorder) else {
+        let Some((mut number, mut from)) = self.flow_of(level, recorder) else {
             return self.look_at_packet(level, recorder);
         };
+        if self.begins_anew(number, level) {
+            self.end(number, FlowEnd::TcpReuse, recorder);
+            match self.flow_of(level, recorder) {
+                Some(found) => (number, from) = found,
+                None => return self.look_at_packet(level, recorder),
+            }
+        }
         if self.is_let_go(number, from, level) {
             return Verdict { answer: Answer::Bypass, rewrite: None };
         }

@@ -47,7 +47,7 @@ pub fn ruleset(text: &str) -> Arc<Ruleset> {
 pub fn ruleset_by(text: &str, engine: Engine) -> Arc<Ruleset> {
     let names = names();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let with = Compile { events: &names, cache: None };
+    let with = Compile { events: &names, ..Compile::default() };
     Arc::new(Ruleset::compile_for(rules(text).rules, &with, engine))
 }
 
