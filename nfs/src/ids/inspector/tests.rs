@@ -7,6 +7,7 @@ mod fragments;
 mod inline;
 mod limits;
 mod records;
+mod told;
 mod tunnels;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
