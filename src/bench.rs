@@ -352,7 +352,7 @@ impl Bench {
                 _ => std::hint::spin_loop(),
             }
         }
-        self.worker.end();
+        self.worker.end(clock.now());
         self.io.latency
     }
 

@@ -227,7 +227,7 @@ fn run((by, nics): (By, Nics), seed: u64, pool: Mempool) -> Result<u32, String> 
         polls: 0,
     };
     let result = run.talk(by, 400_000);
-    run.workers.iter_mut().for_each(Worker::end);
+    run.workers.iter_mut().for_each(|worker| worker.end(Time(0)));
     mates.empty();
     let totals = plan.ledger.totals(&cells);
     if result.is_ok() {

@@ -22,6 +22,7 @@ mod moves;
 mod output;
 mod routed;
 mod sort;
+mod step;
 mod tagged;
 mod tunnel;
 
@@ -44,11 +45,11 @@ pub use self::moves::{Held, Hold, Left, Parcel};
 use self::tagged::TagCounts;
 use crate::account::{CellId, Cells};
 use crate::burst::{Burst, Refused, Routing, Verdict};
-use crate::chain::compile::{Entry, Function, Plan, Program, ProgramId, Step};
+use crate::chain::compile::{Entry, Plan, Program, ProgramId, Step};
 use crate::clock::Time;
-use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, ReserveError, cycles};
+use crate::dpdk::{Mempool, Packet, Packets, ReserveError};
 use crate::flow::{Asked, FlowRef, ShardSet};
-use crate::nf::{Answer, Cx, NO_RULE, Nf, OUTBOX_MAX, PortIndex, Shard};
+use crate::nf::{Answer, Nf, OUTBOX_MAX, PortIndex, Shard};
 use crate::packet::Headers;
 
 /// Where packets come from and go to: one queue pair a port, or captures.
@@ -156,6 +157,8 @@ struct Own {
     turn: u32,
     /// When it looked at the ports last, if there were packets then.
     busy_since: Option<Time>,
+    /// When the packet NFs' timers were looked at.
+    ticked: Time,
 }
 
 impl Worker {
@@ -211,6 +214,7 @@ impl Worker {
             turn: 0,
             polls_to_sum: POLLS_TO_SUM,
             busy_since: None,
+            ticked: now,
             kernel,
             cells,
             pool,
@@ -224,8 +228,9 @@ impl Worker {
     }
 
     /// Ends what waits: no packet is under way then.
-    pub fn end(&mut self) {
+    pub fn end(&mut self, now: Time) {
         self.desk.close();
+        self.own.instances.iter_mut().for_each(|instance| instance.end(now));
         self.own.end_fragments(&self.plan);
         self.own.end_hold(&self.plan);
         self.settle();
@@ -258,6 +263,7 @@ impl Worker {
             flows.expire_all(&self.plan, &self.own.cells, now);
         }
         self.own.expire_fragments(&self.plan, now);
+        self.own.tick(&self.plan, io, now);
         self.own.dispatch(&self.plan, port, &mut burst, io, now);
         self.own.inbox = Some(burst);
     }
@@ -299,6 +305,7 @@ impl Own {
             self.polls_to_sum = POLLS_TO_SUM;
             self.add_up(plan);
             self.expire_fragments(plan, now);
+            self.tick(plan, io, now);
         }
         self.busy_since = (seen > 0).then_some(now);
         seen
@@ -428,18 +435,24 @@ impl Own {
         burst.in_port = port;
         burst.direction = program.direction;
         burst.routing = Routing::None;
-        for step in program.steps.get(from..).unwrap_or_default() {
+        for (number, step) in program.steps.iter().enumerate().skip(from) {
             if burst.is_empty() {
                 break;
             }
             match step {
                 Step::Piece(piece) => self.piece(plan, *piece, burst, now),
-                Step::Function { at, reroutes } => {
+                Step::Function { at, reroutes, changes_follow, let_go } => {
                     let Some(function) = plan.functions.get(*at) else { continue };
+                    if let Some(cell) = let_go
+                        && self.passes_by(function, *cell, burst, now)
+                    {
+                        continue;
+                    }
                     if function.kind.profile.routes {
                         self.check_headers(plan, burst);
                     }
-                    self.step(plan, function, *at, reroutes, burst, now);
+                    let own = (*at, reroutes.as_slice(), *changes_follow);
+                    self.step(plan, function, own, (id, number), burst, now);
                     if matches!(burst.routing, Routing::Decided | Routing::DecidedWithDetours) {
                         self.forward(plan, program.to, burst, now);
                     }
@@ -447,13 +460,7 @@ impl Own {
             }
         }
         self.end(plan, program, burst, io);
-        if !self.outbox.is_empty() {
-            let mut outbox = std::mem::take(&mut self.outbox);
-            for (to, packet) in outbox.drain(..) {
-                self.queue(plan, to, packet, io);
-            }
-            self.outbox = outbox;
-        }
+        self.send_outbox(plan, io);
     }
 
     /// Sends what is left of a burst where its program ends.
@@ -508,57 +515,6 @@ impl Own {
                 self.drop(packet, plan.cells.refused.plus(why as usize));
             }
             _ => packet.free(),
-        });
-    }
-
-    /// One function on a burst: its answers are carried out and counted.
-    #[inline]
-    fn step(
-        &mut self,
-        plan: &Plan,
-        function: &Function,
-        at: usize,
-        reroutes: &[Option<ProgramId>],
-        burst: &mut Burst,
-        now: Time,
-    ) {
-        let Some(instance) = self.instances.get_mut(at) else { return };
-        let cells = &function.cells;
-        self.cells.add(cells.packets, burst.len() as u64);
-        self.cells.add(cells.bytes, burst.bytes());
-        let start = cycles();
-        match (&function.built.nf, instance) {
-            (Nf::Flow(nf), Instance::Slice(slice)) => {
-                let mut rules = [NO_RULE; BURST_MAX];
-                nf.decide_burst(burst, slice.as_mut(), &mut rules, now);
-                for rule in rules.iter().take(burst.len()).filter(|r| **r != NO_RULE) {
-                    self.cells.add(cells.rules.plus(*rule as usize), 1);
-                }
-            }
-            (_, Instance::Packet(nf)) => {
-                let mut cx = Cx {
-                    now,
-                    cells: &self.cells,
-                    counters: cells.counters,
-                    created: plan.cells.created,
-                    consumed: plan.cells.consumed,
-                    pool: &self.pool,
-                    outbox: &mut self.outbox,
-                };
-                nf.process(burst, &mut cx);
-            }
-            (Nf::Packet(_), Instance::Slice(_)) => {}
-        }
-        self.cells.add(cells.cycles, cycles().wrapping_sub(start));
-        let port = burst.in_port;
-        if let Some(flows) = self.flows.as_ref().filter(|_| !function.kind.answers.is_empty()) {
-            for mut slot in burst.slots().filter(|s| *s.verdict != Verdict::Next) {
-                flows.undo(&mut slot);
-            }
-        }
-        burst.settle(|packet, headers, verdict| {
-            let Verdict::Drop(reason) = verdict else { return packet.free() };
-            self.refuse(plan, (function, reroutes), reason, (packet, headers), port, now);
         });
     }
 
