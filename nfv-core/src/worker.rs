@@ -450,9 +450,6 @@ impl Own {
                     }
                     let own = (*at, reroutes.as_slice(), *changes_follow);
                     self.step(plan, function, own, (id, number), burst, now);
-                    if let_go.is_some() {
-                        burst.set_let_go(0);
-                    }
                     if matches!(burst.routing, Routing::Decided | Routing::DecidedWithDetours) {
                         self.forward(plan, program.to, burst, now);
                     }
