@@ -20,6 +20,8 @@ pub(super) struct News {
     pub fed: u64,
     /// Bytes of the sides are missing.
     pub gaps: [bool; 2],
+    /// Of those, the first ones.
+    pub headless: [bool; 2],
     /// What was not taken.
     waiting: Vec<u8>,
     /// Its parts, in order.
@@ -57,6 +59,7 @@ impl News {
         self.is_encrypted = false;
         self.fed = 0;
         self.gaps = [false; 2];
+        self.headless = [false; 2];
         self.waiting.clear();
         self.parts.clear();
         if self.waiting.capacity() > WAITING_KEPT {
@@ -139,8 +142,13 @@ impl Feed<'_> {
         }
     }
 
-    fn miss(&mut self, from: stream::Side, length: u64) {
+    fn miss(&mut self, from: stream::Side, offset: Option<u64>, length: u64) {
         let side = way_of(from);
+        if offset == Some(0)
+            && let Some(headless) = self.news.headless.get_mut(side.index())
+        {
+            *headless = true;
+        }
         if let Some(gap) = self.news.gaps.get_mut(side.index()) {
             *gap = true;
         }
@@ -163,19 +171,19 @@ impl Feed<'_> {
 }
 
 impl Sink for Feed<'_> {
-    fn data(&mut self, _: StreamId, from: stream::Side, _: u64, bytes: &[u8]) {
+    fn data(&mut self, _: StreamId, from: stream::Side, offset: u64, bytes: &[u8]) {
         let missing = self.late.as_mut().and_then(|late| late.get_mut(from.index()));
         let missing = missing.map_or(0, std::mem::take);
         if missing > 0 {
-            self.miss(from, missing);
+            self.miss(from, offset.checked_sub(missing), missing);
         }
         self.give(way_of(from), Input::Bytes(bytes));
     }
 
-    fn gap(&mut self, _: StreamId, from: stream::Side, _: u64, length: u64) {
+    fn gap(&mut self, _: StreamId, from: stream::Side, offset: u64, length: u64) {
         match self.late.as_mut().and_then(|late| late.get_mut(from.index())) {
             Some(missing) => *missing += length,
-            None => self.miss(from, length),
+            None => self.miss(from, Some(offset), length),
         }
     }
 }

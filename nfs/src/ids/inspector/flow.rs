@@ -27,7 +27,7 @@ pub(super) struct Flow {
     /// Where it hangs in the table.
     pub links: Links,
     /// What was decided, and what was seen: [`DROPPED`] and others.
-    pub marks: u16,
+    pub marks: u32,
     /// How far it is.
     pub phase: FlowPhase,
     /// Flags of its segments, by side.
@@ -111,10 +111,11 @@ impl Flow {
         self.swap(SEEN);
         self.swap(GAPS);
         self.swap(DROP_TOLD);
+        self.swap(HEADLESS);
     }
 
     /// Has a pair of marks change places.
-    fn swap(&mut self, both: u16) {
+    fn swap(&mut self, both: u32) {
         let set = self.marks & both;
         let first = 1 << both.trailing_zeros();
         if set == first || set == both & !first {
@@ -123,17 +124,17 @@ impl Flow {
     }
 
     #[inline]
-    pub fn has(&self, mark: u16) -> bool {
+    pub fn has(&self, mark: u32) -> bool {
         self.marks & mark != 0
     }
 
     #[inline]
-    pub fn mark(&mut self, mark: u16) {
+    pub fn mark(&mut self, mark: u32) {
         self.marks |= mark;
     }
 
     #[inline]
-    pub fn unmark(&mut self, mark: u16) {
+    pub fn unmark(&mut self, mark: u32) {
         self.marks &= !mark;
     }
 
@@ -230,30 +231,32 @@ impl Slot for Flow {
 
 /// The mark of a pair that is of a side.
 #[inline]
-pub(super) fn one_of(both: u16, side: Side) -> u16 {
+pub(super) fn one_of(both: u32, side: Side) -> u32 {
     (1 << both.trailing_zeros()) << side.index()
 }
 
-const CLIENT_IS_HIGH: u16 = 1;
+const CLIENT_IS_HIGH: u32 = 1;
 /// Its packets are dropped.
-pub(super) const DROPPED: u16 = 1 << 1;
+pub(super) const DROPPED: u32 = 1 << 1;
 /// Its packets are not evaluated.
-pub(super) const PASSED: u16 = 1 << 2;
+pub(super) const PASSED: u32 = 1 << 2;
 /// A rule matched.
-pub(super) const ALERTED: u16 = 1 << 3;
+pub(super) const ALERTED: u32 = 1 << 3;
 /// Nobody is to be given its bytes.
-pub(super) const NO_APP: u16 = 1 << 4;
+pub(super) const NO_APP: u32 = 1 << 4;
 /// The rest of it is encrypted.
-pub(super) const ENCRYPTED: u16 = 1 << 5;
+pub(super) const ENCRYPTED: u32 = 1 << 5;
 /// A pair: packets of the sides were seen.
-pub(super) const SEEN: u16 = 3 << 6;
+pub(super) const SEEN: u32 = 3 << 6;
 /// A pair: bytes of the sides are missing.
-pub(super) const GAPS: u16 = 3 << 8;
+pub(super) const GAPS: u32 = 3 << 8;
 /// A pair: a drop of the side was told.
-pub(super) const DROP_TOLD: u16 = 3 << 10;
+pub(super) const DROP_TOLD: u32 = 3 << 10;
 /// Its stream ended, and its application knows.
-pub(super) const TOLD_END: u16 = 1 << 12;
+pub(super) const TOLD_END: u32 = 1 << 12;
 /// It was looked up in blocklists; which way round it says so turns with them.
-pub(super) const LOOKED_UP: u16 = 1 << 15;
+pub(super) const LOOKED_UP: u32 = 1 << 15;
 /// It was met in its middle.
-pub(super) const MIDSTREAM: u16 = 1 << 13;
+pub(super) const MIDSTREAM: u32 = 1 << 13;
+/// A pair: the first bytes of the sides are missing.
+pub(super) const HEADLESS: u32 = 3 << 16;

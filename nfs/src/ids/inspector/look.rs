@@ -279,7 +279,8 @@ impl Inspector {
             if self.matches.passes_flow {
                 flow.mark(flow::PASSED);
             }
-            if drops && self.matches.drops_flow && !is_passive {
+            // Passive, its packets go on, and nobody looks at them any more either.
+            if drops && self.matches.drops_flow {
                 flow.mark(flow::DROPPED);
             }
         }

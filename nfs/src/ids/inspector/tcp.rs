@@ -6,7 +6,7 @@ use nfv_core::packet::protocol;
 use super::counters::Counter;
 use super::decode::Ip;
 use super::feed::{Feed, News, way_of};
-use super::flow::{self, FlowPhase};
+use super::flow::{self, Flow, FlowPhase};
 use super::look::Look;
 use super::rewrite::Rewrite;
 use super::settings::{Bypass, Checksums, Invalid};
@@ -160,12 +160,7 @@ impl Inspector {
         if let Some(flags) = flow.tcp_flags.get_mut(look.side.index()) {
             *flags |= segment.flags.0;
         }
-        let [up, down] = self.news.gaps;
-        for (side, gap) in [(Side::ToServer, up), (Side::ToClient, down)] {
-            if gap {
-                flow.mark(flow::one_of(flow::GAPS, side));
-            }
-        }
+        note_gaps(flow, &self.news);
         look.tcp = Some(outcome.state);
         look.is_in_stream = outcome.verdict == Taken::Taken && !segment.payload.is_empty();
         if flow.phase != FlowPhase::Bypassed {
@@ -283,6 +278,7 @@ impl Inspector {
             news: &mut self.news,
         };
         let _ = self.streams.finish(id, &mut feed);
+        note_gaps(flow, &self.news);
         Some(id)
     }
 }
@@ -294,6 +290,18 @@ fn is_sum_right(ip: &Ip<'_>) -> bool {
     }
     let (src, dst) = (address(ip.kind, ip.src), address(ip.kind, ip.dst));
     Sum::of_pseudo_header(src, dst, protocol::TCP, ip.rest_length).plus(Sum::of(ip.rest)).is_right()
+}
+
+/// Notes of which sides bytes are missing.
+pub(super) fn note_gaps(flow: &mut Flow, news: &News) {
+    for side in [Side::ToServer, Side::ToClient] {
+        if news.gaps.get(side.index()).is_some_and(|gap| *gap) {
+            flow.mark(flow::one_of(flow::GAPS, side));
+        }
+        if news.headless.get(side.index()).is_some_and(|headless| *headless) {
+            flow.mark(flow::one_of(flow::HEADLESS, side));
+        }
+    }
 }
 
 /// Tells an application that nothing more comes.

@@ -165,8 +165,12 @@ impl Inspector {
             Side::ToServer => crate::ids::stream::Side::Client,
             Side::ToClient => crate::ids::stream::Side::Server,
         };
+        let is_headless = self
+            .flows
+            .get(look.flow)
+            .is_some_and(|flow| flow.has(flow::one_of(flow::HEADLESS, look.side)));
         let mut bytes = Vec::new();
-        let mut next = None;
+        let mut next = is_headless.then_some(0);
         self.streams.each_held(id, side, |offset, held| {
             let missing = next.map_or(0, |next| offset.saturating_sub(next));
             next = Some(offset + held.len() as u64);
