@@ -197,6 +197,17 @@ alert http any any -> any any (sid:6;)
 }
 
 #[test]
+fn a_flow_that_was_upgraded_is_still_one_of_http() {
+    let text = "alert http any any -> any any (flow:to_server; sid:1;)";
+    let mut connection = Connection::new(text);
+    connection.up(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
+    connection
+        .down(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
+    assert_eq!(connection.send(UP, 0x18, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), [1]);
+    assert_eq!(connection.app.protocol(), Some(crate::ids::app::Protocol::Http2));
+}
+
+#[test]
 fn events_of_a_transaction_are_told_once() {
     let text = "alert http any any -> any any (flow:to_server; app-layer-event:http.missing_host_header; sid:1;)";
     let mut connection = Connection::new(text);
