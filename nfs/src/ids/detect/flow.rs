@@ -20,6 +20,8 @@ pub struct FlowState {
     pub(super) tag: Option<Tagged>,
     /// By side: the rules that ask for the flow's application alone were asked.
     pub(super) asked_application: [bool; 2],
+    /// The rules of the application that the flow had before an upgrade were asked once more.
+    pub(super) asked_former: bool,
     /// A `pass` rule matched that is one of the whole flow.
     pub(super) passes: bool,
 }
@@ -83,6 +85,7 @@ impl FlowState {
         let Self { bits, integers, begun, marks, counts, tag, passes, .. } = self;
         let is_empty = integers.is_empty() && begun.is_empty() && marks.is_empty();
         let is_unmarked = !passes && tag.is_none() && self.asked_application == [false; 2];
+        let is_unmarked = is_unmarked && !self.asked_former;
         is_empty && is_unmarked && counts.is_empty() && bits.iter().all(|word| *word == 0)
     }
 

@@ -110,6 +110,8 @@ impl Detector {
         let view = streams.as_ref().and_then(|(streams, id)| streams.view(*id));
         // The numbers that bytes have used; SYN's is one.
         let sizes = view.map(|view| view.sent.map(|sent| sent.wrapping_add(1)));
+        let former = app.as_ref().and_then(|app| app.original());
+        let former = former.filter(|_| !std::mem::replace(&mut state.asked_former, true));
         let scene = Scene {
             ruleset,
             memory,
@@ -117,6 +119,7 @@ impl Detector {
             flow: *flow,
             side,
             application: app.as_ref().and_then(|app| app.protocol()),
+            former,
             around: Around { events: &events, sizes },
         };
         let [sport, dport] = [packet.sport, packet.dport];

@@ -21,6 +21,8 @@ pub(super) struct Scene<'a> {
     pub side: Side,
     /// What the flow speaks, if that is known.
     pub application: Option<Protocol>,
+    /// What it spoke before: on the packet on which an upgrade was found.
+    pub former: Option<Protocol>,
     pub around: Around<'a>,
 }
 
@@ -32,10 +34,13 @@ impl Scene<'_> {
         if rule.kind == RuleKind::Packet && !is_of_wire(self.packet) {
             return false;
         }
-        if let Some(app) = rule.protocol
-            && self.application.and_then(application_of) != Some(app)
-        {
-            return false;
+        if let Some(app) = rule.protocol {
+            let is = |spoken: Option<Protocol>| spoken.and_then(application_of) == Some(app);
+            // One packet may bring both the first word and the upgrade. Bytes are of the new application.
+            let was = rule.inspects.is_empty() && is(self.former);
+            if !is(self.application) && !was {
+                return false;
+            }
         }
         ready.header.matches(self.packet)
             && self.flow_is_so(rule)

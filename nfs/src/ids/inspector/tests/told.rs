@@ -22,7 +22,7 @@ impl Site {
 
     fn alerts(&self) -> Vec<(&Record, &Alert)> {
         let alert = |record| match record {
-            record @ Record { body: Body::Alert(alert), .. } => Some((record, &**alert)),
+            record @ Record { body: Body::Alert(alert), .. } => Some((record, alert)),
             _ => None,
         };
         self.told.0.iter().filter_map(alert).collect()
@@ -114,4 +114,22 @@ fn actions_are_in_the_order_that_is_asked_for() {
     assert_eq!(answer(ActionOrder::default()), Answer::Pass);
     assert_eq!(answer(ActionOrder::of(["drop", "pass"].into_iter())), Answer::Drop);
     assert_eq!(answer(ActionOrder::of(["alert", "pass", "drop"].into_iter())), Answer::Pass);
+}
+
+#[test]
+fn a_rule_of_an_application_is_asked_even_if_one_packet_brings_it_and_its_end() {
+    let rules = "alert http any any -> any any (sid:1;)\nalert http any any -> any any (content:\"PRI\"; sid:2;)\n";
+    let mut site = Site::with(rules, ActionOrder::default(), |_| ());
+    let mut talk = Talk::open(&mut site, 80);
+    let request = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\n\r\n";
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n";
+    site.sees(&talk.frame(Client, "ap", request));
+    talk.sent(Client, request.len());
+    // It acknowledges the request.
+    talk.says(&mut site, Server, answer);
+    talk.says(&mut site, Client, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    site.ends();
+    let sids: Vec<_> = site.alerts().iter().map(|(_, alert)| alert.rule.sid).collect();
+    assert!(sids.contains(&1), "{sids:?}");
+    assert!(!sids.contains(&2), "{sids:?}");
 }
