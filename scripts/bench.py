@@ -27,6 +27,10 @@ VIP = "203.0.113.1"
 TO_VIP = f"dst={VIP},dsts=1,dport=80"
 # At most, of an IPv4 flow.
 FLOW_BYTES = 160
+# MiB that an IDS may have for a million connections.
+IDS_MEMORY = 512
+# What the IDS is loaded with: frames, and bytes of payload.
+LOAD = {}
 
 
 # ---- one run ----
@@ -70,6 +74,16 @@ def nfv(chain, memory, traffic=None, lcores=ONE, established=False, attack=None)
     if established:
         result["flow_bytes"] = (sizes[1] - sizes[0]) / result["flows"]["opened"]
     return result
+
+
+def given(chain, memory):
+    """Rules a second of the first port's NIC, as nfv plan measures them; none of those that its driver does not do."""
+    words = [NFV, "plan", *ONE, "--no-pci", *memory, "--", chain, "--install", "--json"]
+    run = subprocess.run(words, env={**os.environ, "NFV_LOG": "error"}, capture_output=True, text=True)
+    if run.returncode != 0:
+        return {"refused": [[run.stderr.strip().splitlines()[-1], 0]], "rules": 0}
+    port = json.loads(run.stdout)["ports"][0]
+    return {**port["rules_per_second"], "refused": port["refused"], "rules": len(port["rules"])}
 
 
 def busy_ns(pid):
@@ -322,10 +336,16 @@ def denying_chain(path, firewalls, rules=1000):
 def offload(folder, memory):
     """Chains of 1,000 rules behind an emulated NIC, in one firewall and in eight; and an attack that the last rule denies."""
     one, eight = denying_chain(f"{folder}/one.yaml", 1), denying_chain(f"{folder}/eight.yaml", 8)
+    devices = {"emulated mlx5": "emulated,profile=mlx5,queues=1", "Linux' tap": "net_tap0,iface=nfvbench0"}
+    chains = {name: f"{folder}/given-{at}.yaml" for at, name in enumerate(devices)}
+    for name, path in chains.items():
+        with open(one) as known, open(path, "w") as file:
+            file.write(known.read().replace("emulated,profile=any,queues=1", devices[name]))
     return {
         "1 firewall": lambda: nfv(one, memory),
         "8 firewalls": lambda: nfv(eight, memory),
         "8, attacked": lambda: nfv(eight, memory, attack="udp,dport=9"),
+        **{f"given, {name}": lambda path=path: given(path, memory) for name, path in chains.items()},
     }
 
 
@@ -346,6 +366,12 @@ def offload_promises(runs):
     yield most("attack of 90 %: busy time of the worker", 100 * (attack / good - 1), 5.0, unit="%")
     yield least("the same without offload", 100 * (without / good - 1), 100.0, unit="%")
     yield all_pass("offload", runs["1 firewall"] + runs["8 firewalls"])
+    for name in (name for name in runs if name.startswith("given, ")):
+        one = runs[name][0]
+        kinds = ((kind, [run[kind] for run in runs[name] if run.get(kind)]) for kind in ("given", "changed", "taken_back"))
+        paces = ", ".join(f"{statistics.median(all):.0f} {kind.replace('_', ' ')}" for kind, all in kinds if all)
+        refused = "".join(f"; {rules} refused: {why}" for why, rules in one["refused"])
+        yield note(f"rules a second, {name.removeprefix('given, ')} ({one['rules']} rules): {paces or 'none'}{refused}")
 
 
 def balance(folder, memory):
@@ -402,7 +428,7 @@ def all_pass(name, list_):
 
 def ids(folder, memory):
     """3,000 rules on web pages, beside what their patterns alone cost; flows that are let go; a million connections."""
-    ids_load.main(folder)
+    LOAD.update(zip(("frames", "payload"), ids_load.main(folder)))
     look = f"""    type: ids
     rules: {folder}/load.rules
     vars: {{ address-groups: {{ HOME_NET: 192.168.0.0/16, EXTERNAL_NET: "!192.168.0.0/16" }} }}
@@ -411,7 +437,7 @@ def ids(folder, memory):
     inspect = write_chain(f"{folder}/ids.yaml", {"inspect": look})
     without = write_chain(f"{folder}/without.yaml", {"edge": firewall(10)})
     bypassed = write_chain(f"{folder}/bypassed.yaml", {"edge": firewall(10), "inspect": look})
-    many = write_chain(f"{folder}/many.yaml", {"inspect": f"{look}    memory: {IDS_MEMORY}MiB\n"})
+    many = write_chain(f"{folder}/many.yaml", {"inspect": f"{look}    memory: {{ flows: {IDS_MEMORY}MiB }}\n"})
     return {
         "pages, 3,000 rules": lambda: nfv(inspect, memory, f"pcap={folder}/load.pcap"),
         "pages, their patterns": lambda: raw_scan(folder),
@@ -421,11 +447,23 @@ def ids(folder, memory):
     }
 
 
+def ids_promises(runs):
+    inspected = mpps(runs["pages, 3,000 rules"]) * LOAD["payload"] / LOAD["frames"] * 8 / 1e3
+    scanned = median(runs["pages, their patterns"], "gbps")
+    yield note(f"inspected {inspected:.1f} Gbit/s of payloads; Vectorscan alone scans {scanned:.1f} for the same patterns")
+    yield least("inspected / scanned by Vectorscan alone", inspected / scanned, 0.7)
+    let_go, without = (median(runs[f"open flows, {name}"], "ns_per_packet") for name in ("let go", "no ids"))
+    yield most("flows let go / no ids: ns", let_go / without, 1.1)
+    size = max(r["flow_bytes"] for r in runs["a million connections"]) * 1e6 / (1 << 20)
+    yield most("memory of a million connections", size, IDS_MEMORY, unit="MiB")
+
+
 def raw_scan(folder):
     """What one thread scans by Vectorscan alone, of the same payloads for the same patterns."""
     words = ["cargo", "bench", "--quiet", "--locked", "--bench", "raw_scan", "--"]
     words += [f"{folder}/load.rules", f"{folder}/load.pcap", str(SECONDS)]
-    return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    result = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    return {**result, "mpps": result["gbps"] * 1e3 / 8 / LOAD["payload"] * LOAD["frames"]}
 
 
 def note(text):

@@ -11,6 +11,7 @@ RULES = 3_000
 CONNECTIONS = 32
 RESPONSE = 64 << 10
 SEGMENT = 1_460
+HEADERS = 54
 WORDS = """about account after all also any area article back because been before best between both business case change
 city class community company contact could country data day department design develop different early education even
 every example experience family find first follow form free from general get good government great group health help here
@@ -170,13 +171,17 @@ def interleaved(makers):
 
 
 def main(folder):
+    """Returns the frames of the capture, and the bytes of their payloads."""
     with open(f"{folder}/load.rules", "w") as file:
         file.writelines(rule + "\n" for rule in rules())
     random.seed(11)
+    frames, payload = 0, 0
     with open(f"{folder}/load.pcap", "wb") as file:
         file.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1))
         for at, bytes_ in enumerate(interleaved(connection(i) for i in range(CONNECTIONS))):
             file.write(struct.pack("<IIII", 1_700_000_000, at, len(bytes_), len(bytes_)) + bytes_)
+            frames, payload = frames + 1, payload + len(bytes_) - HEADERS
+    return frames, payload
 
 
 if __name__ == "__main__":

@@ -337,6 +337,9 @@ impl Own {
         if let Some(check) = entry.check.get() {
             self.check_tags(check, burst);
         }
+        if let Some(measured) = entry.measured.get() {
+            self.measure(measured, burst);
+        }
         if let Some(routed) = &cells.routed {
             self.sort_out(plan, routed, port, burst);
         }
@@ -450,9 +453,6 @@ impl Own {
                     }
                     let own = (*at, reroutes.as_slice(), *changes_follow);
                     self.step(plan, function, own, (id, number), burst, now);
-                    if let_go.is_some() {
-                        burst.set_let_go(0);
-                    }
                     if matches!(burst.routing, Routing::Decided | Routing::DecidedWithDetours) {
                         self.forward(plan, program.to, burst, now);
                     }

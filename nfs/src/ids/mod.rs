@@ -49,7 +49,8 @@
 //! dropped before anything of it leaves; and where a segment says something else than what passed before it, its bytes
 //! are made the same, so that nobody behind sees what was not looked at.
 //!
-//! `reject` sends TCP a reset, and others an ICMP error "administratively prohibited": at most 1,000 a second and worker.
+//! `reject` sends TCP a reset, and others an ICMP error "administratively prohibited": at most 1,000 a second and worker. Passive, it is
+//! told and nobody hears of it: the packet is gone.
 //!
 //! In a chain that keeps flows (a stateful firewall, a NAT), packets of bypassed flows pass by a bit that lies with the flow,
 //! and cost the chain next to nothing; but what begins or ends a connection is always looked at, and of each flow a packet

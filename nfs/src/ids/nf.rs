@@ -63,16 +63,8 @@ pub fn build(
     around: Surroundings<'_>,
     report: &mut Report,
 ) -> Option<Built> {
-    let config = Config::read(section, around, report)?;
-    let lists = match Blocklists::load(&config.blocklists) {
-        Ok(lists) => lists,
-        Err(wrong) => {
-            for (_, line) in wrong {
-                report.error(section.span_of("blocklists"), line);
-            }
-            return None;
-        }
-    };
+    let mut config = Config::read(section, around, report)?;
+    let lists = std::mem::take(&mut config.blocklists);
     let mut notes = config.rules.notes();
     notes.extend(lists.entries().map(|(rule, n)| format!("{n} entries: {}", rule.msg)));
     let stamps = config.stamps.clone();

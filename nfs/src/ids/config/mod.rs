@@ -18,7 +18,7 @@ pub use self::log::{LogConfig, LogTo};
 pub use self::rule_files::{RuleFiles, Stamps};
 pub use self::streams::Memory;
 use self::suricata_yaml::{BadWord, SuricataYaml};
-use super::blocklist::{Kind, ListAction, Wanted};
+use super::blocklist::{Blocklists, Kind, ListAction, Wanted};
 use super::detect::ActionOrder;
 use super::inspector::{Bypass, Checksums, Settings};
 use super::stream;
@@ -40,8 +40,8 @@ pub struct Config {
     pub rules: RuleFiles,
     /// All files that this was read from.
     pub stamps: Stamps,
-    /// The blocklists, not loaded.
-    pub blocklists: Vec<Wanted>,
+    /// The blocklists.
+    pub blocklists: Blocklists,
     /// Where compiled patterns are kept.
     pub cache: Option<PathBuf>,
     /// The actions in the order in which their rules are evaluated: `action-order` of a `suricata.yaml`.
@@ -87,9 +87,8 @@ impl Config {
         };
         settings.records = log.settings.clone();
         settings.ports = around.ports.iter().map(|name| Arc::from(name.as_str())).collect();
-        let blocklists = blocklists(section);
         let mut stamps = Stamps::default();
-        blocklists.iter().for_each(|list| stamps.add(&list.path));
+        let blocklists = blocklists(section, &mut stamps, report);
         let action_order = match yaml.has("action-order") {
             true => ActionOrder::of(yaml.words("action-order")),
             false => ActionOrder::default(),
@@ -158,7 +157,8 @@ fn suricata_yaml(section: &Section<'_>, report: &mut Report) -> SuricataYaml {
     yaml
 }
 
-fn blocklists(section: &Section<'_>) -> Vec<Wanted> {
+/// Loads the blocklists; reports what is wrong with each where the chain file names it.
+fn blocklists(section: &Section<'_>, stamps: &mut Stamps, report: &mut Report) -> Blocklists {
     let one = |list: &Section<'_>| {
         Some(Wanted {
             path: list.text("file")?.into(),
@@ -173,5 +173,16 @@ fn blocklists(section: &Section<'_>) -> Vec<Wanted> {
             },
         })
     };
-    section.sections("blocklists").iter().filter_map(one).collect()
+    let sections = section.sections("blocklists");
+    let wanted: Option<Vec<Wanted>> = sections.iter().map(one).collect();
+    // What is not there is reported already.
+    let Some(wanted) = wanted else { return Blocklists::default() };
+    wanted.iter().for_each(|list| stamps.add(&list.path));
+    Blocklists::load(&wanted).unwrap_or_else(|wrong| {
+        for (place, line) in wrong {
+            let at = sections.get(place).map_or(section.span(), |list| list.span_of("file"));
+            report.error(at, line);
+        }
+        Blocklists::default()
+    })
 }

@@ -31,8 +31,11 @@ pub(super) fn finish(
             let of_flow = scene.flow.is_some() && is_of_flow(rule.kind, hit.origin);
             match rule.action {
                 Action::Pass => {
-                    matches.passes_flow = of_flow;
-                    if of_flow && let Some(state) = state.as_deref_mut() {
+                    // Where drops go first, what they did stays done.
+                    matches.passes_flow = of_flow && !matches.drops_flow;
+                    if matches.passes_flow
+                        && let Some(state) = state.as_deref_mut()
+                    {
                         state.passes = true;
                     }
                     // What comes behind it in order is not told, and not done.

@@ -80,10 +80,9 @@ impl FlowState {
     /// Whether it is as a new one: then the flow needs none, and the next call is given a new one. So a flow in which
     /// detection keeps nothing costs nothing.
     pub fn is_blank(&self) -> bool {
-        let Self { bits, integers, begun, marks, counts, tag, asked_application, passes, .. } =
-            self;
+        let Self { bits, integers, begun, marks, counts, tag, passes, .. } = self;
         let is_empty = integers.is_empty() && begun.is_empty() && marks.is_empty();
-        let is_unmarked = !passes && tag.is_none() && *asked_application == [false; 2];
+        let is_unmarked = !passes && tag.is_none() && self.asked_application == [false; 2];
         is_empty && is_unmarked && counts.is_empty() && bits.iter().all(|word| *word == 0)
     }
 

@@ -25,7 +25,7 @@ use super::windows::{Windows, side_of};
 use super::{Matches, Origin, Packet, Subject, header};
 use crate::ids::app::{App, Stage};
 use crate::ids::rules::{AppTest, Buffer, Only, Rule, RuleKind, Side};
-use crate::ids::stream::{Mode, StreamId, Streams, TcpState, When};
+use crate::ids::stream::{Mode, Segment, StreamId, Streams, TcpState, When};
 
 /// What one worker needs to match rules.
 #[derive(Debug)]
@@ -240,8 +240,14 @@ fn look(scene: &Scene<'_>, group: &Group, work: &mut Work) {
     group.bare.iter().for_each(|rule| candidates.add(*rule));
 }
 
+/// Whether a packet's payload is seen in the stream, too. That of a SYN that does not open fast is not: its receiver drops it.
 fn is_in_stream(scene: &Scene<'_>) -> bool {
-    scene.flow.is_some_and(|flow| flow.is_in_stream)
+    let Some(flow) = scene.flow.filter(|flow| flow.is_in_stream) else { return false };
+    if flow.tcp != Some(TcpState::SynSent) || scene.packet.payload.is_empty() {
+        return true;
+    }
+    let length = u32::try_from(scene.packet.upper.len()).unwrap_or(u32::MAX);
+    Segment::read(scene.packet.upper, length).is_some_and(|segment| segment.has_fast_open)
 }
 
 /// Evaluates a rule that is none of transactions.

@@ -65,7 +65,7 @@ impl Standing<'_> {
         holds == (test.presence == Presence::Present)
     }
 
-    /// Where a jump ends; `None`: there is no number, or it ends outside of the buffer.
+    /// Where a jump ends; `None`: there is no number, or it ends behind the buffer.
     pub fn byte_jump(&self, jump: &ByteJump) -> Option<usize> {
         let read = self.read(&jump.field)?;
         let value = masked(read.value, jump.field.mask).wrapping_mul(jump.multiplier.into());
@@ -76,7 +76,8 @@ impl Standing<'_> {
             JumpBase::End => self.bytes.len(),
         };
         let far = i64::try_from(base).ok()?.checked_add(i64::try_from(aligned).ok()?)?;
-        let place = far.checked_add(self.value(jump.post_offset))?;
+        // Before the beginning is at the beginning.
+        let place = far.checked_add(self.value(jump.post_offset))?.max(0);
         usize::try_from(place).ok().filter(|place| *place < self.bytes.len())
     }
 

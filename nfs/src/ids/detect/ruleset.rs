@@ -83,6 +83,14 @@ pub(super) struct BufferPatterns {
     pub instances: Instances,
 }
 
+/// [`BufferPatterns`] while they are gathered.
+struct Making<'t> {
+    buffer: Buffer,
+    transforms: &'t [Transform],
+    program: (u32, usize),
+    gathered: Gathered,
+}
+
 /// Events by name, and their rules.
 #[derive(Debug, Default)]
 pub(super) struct Events {
@@ -207,7 +215,7 @@ impl TransactionRules {
         compiler: &mut Compiler,
     ) -> Self {
         // What is looked for in the same bytes belongs together: buffer and transforms.
-        let mut sets: Vec<(Buffer, &[Transform], (u32, usize), Gathered)> = Vec::new();
+        let mut sets: Vec<Making<'_>> = Vec::new();
         let (mut bare, mut events) = (Vec::new(), Vec::new());
         for ((number, rule), ready) in (0..).zip(rules).zip(prepared) {
             let is_one = rule.kind == RuleKind::Transaction
@@ -220,22 +228,25 @@ impl TransactionRules {
                 .and_then(|(inspect, pattern)| Some((rule.inspects.get(inspect)?, pattern)));
             match fast {
                 Some((inspect, pattern)) if inspect.buffer.is_of_transactions() => {
-                    let transforms: &[Transform] = &inspect.transforms;
-                    let is_same = |set: &&mut (Buffer, &[Transform], _, _)| {
-                        (set.0, set.1) == (inspect.buffer, transforms)
-                    };
-                    let program = ready
-                        .programs
+                    let (buffer, transforms) = (inspect.buffer, &*inspect.transforms);
+                    let place = sets
                         .iter()
-                        .position(|p| p.buffer == inspect.buffer && *p.transforms == *transforms);
-                    match sets.iter_mut().find(is_same) {
-                        Some(set) => set.3.add(pattern, number),
-                        None => {
-                            let mut gathered = Gathered::default();
-                            gathered.add(pattern, number);
-                            let whose = (number, program.unwrap_or(0));
-                            sets.push((inspect.buffer, transforms, whose, gathered));
-                        }
+                        .position(|set| (set.buffer, set.transforms) == (buffer, transforms));
+                    let place = place.unwrap_or_else(|| {
+                        let is_its =
+                            |p: &Program| p.buffer == buffer && *p.transforms == *transforms;
+                        let program = ready.programs.iter().position(is_its).unwrap_or(0);
+                        let gathered = Gathered::default();
+                        sets.push(Making {
+                            buffer,
+                            transforms,
+                            program: (number, program),
+                            gathered,
+                        });
+                        sets.len() - 1
+                    });
+                    if let Some(set) = sets.get_mut(place) {
+                        set.gathered.add(pattern, number);
                     }
                 }
                 Some((inspect, _)) if inspect.buffer == Buffer::Payload => {}
@@ -245,11 +256,11 @@ impl TransactionRules {
                 _ => bare.push(number),
             }
         }
-        let set = |(buffer, _, program, gathered): (Buffer, _, _, Gathered)| BufferPatterns {
-            buffer,
-            program,
-            patterns: gathered.compile(compiler),
-            instances: buffer.info().instances,
+        let set = |made: Making<'_>| BufferPatterns {
+            buffer: made.buffer,
+            program: made.program,
+            patterns: made.gathered.compile(compiler),
+            instances: made.buffer.info().instances,
         };
         Self { sets: sets.into_iter().map(set).collect(), bare: bare.into(), events: events.into() }
     }

@@ -102,10 +102,10 @@ impl Scene<'_> {
     }
 }
 
-/// The application that rules can name.
+/// The application that rules can name. `http` is HTTP of any version, as Suricata has it.
 pub(super) fn application_of(protocol: Protocol) -> Option<App> {
     match protocol {
-        Protocol::Http => Some(App::Http),
+        Protocol::Http | Protocol::Http2 => Some(App::Http),
         Protocol::Dns => Some(App::Dns),
         Protocol::Tls => Some(App::Tls),
         Protocol::Ssh => Some(App::Ssh),

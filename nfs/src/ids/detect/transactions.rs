@@ -173,7 +173,7 @@ fn evaluate(
     match goes_on(scene, rule, ready, tx, limits, state, work, &mut begun) {
         Outcome::Holds => {
             // What would come again is to match once.
-            if comes_again(rule) {
+            if known.is_some() || comes_again(rule) {
                 begun.end = End::Done;
                 state.note(begun);
             }

@@ -8,6 +8,7 @@ mod inline;
 mod limits;
 mod records;
 mod rules;
+mod told;
 mod tunnels;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -62,11 +63,11 @@ struct Site {
 
 impl Site {
     fn new(change: impl FnOnce(&mut Settings)) -> Self {
-        Self::with("", change)
+        Self::under("", change)
     }
 
     /// With rules.
-    fn with(text: &str, change: impl FnOnce(&mut Settings)) -> Self {
+    fn under(text: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             budget: Budget { flows: 1 << 20, apps: 4 << 20 },
             streams: stream::Settings {

@@ -242,9 +242,9 @@ impl Streams {
     fn drop_untaken(&mut self, number: u32) {
         let Some(stream) = self.table.get_mut(number) else { return };
         let client = stream.connection.half_mut(Side::Client);
-        // What was taken is told by now, and may still have to be shown.
-        let is_taken = client.bytes.told() > 0;
-        if !is_taken && !client.bytes.is_empty() && client.bytes.next() == client.next {
+        // What was taken is told by now, and may be kept to be shown.
+        let is_untaken = client.bytes.told() == 0 && client.bytes.next() == client.next;
+        if is_untaken && !client.bytes.is_empty() {
             client.bytes.forget(&mut self.store);
         }
     }

@@ -52,6 +52,11 @@ fn a_jump_moves_where_the_next_test_begins() {
             true,
         ),
         ("byte_jump:1,0;", b"\x09ab", false),
+        (
+            r#"content:"b"; byte_jump:0,0,relative,post_offset -9; content:"a"; distance:0; within:1;"#,
+            b"ab",
+            true,
+        ),
     ]);
 }
 

@@ -51,6 +51,13 @@ pub fn ruleset_by(text: &str, engine: Engine) -> Arc<Ruleset> {
     Arc::new(Ruleset::compile_for(rules(text).rules, &with, engine))
 }
 
+/// Rules, compiled otherwise than usual.
+pub fn ruleset_with(text: &str, change: impl FnOnce(&mut Compile<'_>)) -> Arc<Ruleset> {
+    let mut with = Compile::default();
+    change(&mut with);
+    Arc::new(Ruleset::compile(rules(text), &with))
+}
+
 /// Numbers of rules.
 pub type Sids = Vec<u32>;
 
@@ -247,6 +254,8 @@ pub struct Connection {
     /// What each side sends next, and what it expects.
     next: [u32; 2],
     is_first: [bool; 2],
+    /// Options of the next segments; a multiple of four bytes.
+    option: &'static [u8],
     /// All that was told, in order.
     pub told: Sids,
     /// The same of the last packet.
@@ -286,11 +295,20 @@ impl Connection {
 
     /// After a handshake.
     pub fn of(ruleset: Arc<Ruleset>, mode: Mode) -> Self {
+        let mut connection = Self::closed(ruleset, mode);
+        connection.send(UP, 0x02, b"");
+        connection.send(DOWN, 0x12, b"");
+        connection.send(UP, 0x10, b"");
+        connection
+    }
+
+    /// Before it.
+    pub fn closed(ruleset: Arc<Ruleset>, mode: Mode) -> Self {
         let budget = Budget { connections: 1 << 20, bytes: 4 << 20 };
         let settings = Settings { budget, mode, ..Settings::default() };
         let headers = headers();
         let (key, client) = Key::of(&headers, 0);
-        let mut connection = Self {
+        Self {
             watch: Watch::of(ruleset),
             streams: Streams::new(settings),
             key,
@@ -299,13 +317,10 @@ impl Connection {
             time: Time(1_000_000_000_000),
             next: [1000, 2000],
             is_first: [true; 2],
+            option: &[],
             told: Vec::new(),
             last: Vec::new(),
-        };
-        connection.send(UP, 0x02, b"");
-        connection.send(DOWN, 0x12, b"");
-        connection.send(UP, 0x10, b"");
-        connection
+        }
     }
 
     /// Bytes of the client, and their acknowledgement.
@@ -330,6 +345,15 @@ impl Connection {
         self.send_at(side, flags, sequence, payload)
     }
 
+    /// Before a handshake whose SYN brings bytes, and has the option for it or not.
+    pub fn syn(text: &str, option: &'static [u8], payload: &[u8]) -> Self {
+        let mut connection = Self::closed(ruleset(text), Mode::Passive);
+        connection.option = option;
+        connection.send(UP, 0x02, payload);
+        connection.option = &[];
+        connection
+    }
+
     /// One packet with a sequence number of its own.
     pub fn send_at(&mut self, side: Side, flags: u8, sequence: u32, payload: &[u8]) -> Sids {
         let expects = self.next[side.opposite().index()];
@@ -337,6 +361,9 @@ impl Connection {
         crafted.bytes[24..28].copy_from_slice(&sequence.to_be_bytes());
         let expects = if flags & 0x10 != 0 { expects } else { 0 };
         crafted.bytes[28..32].copy_from_slice(&expects.to_be_bytes());
+        crafted.bytes.splice(40..40, self.option.iter().copied());
+        crafted.bytes[32] += (self.option.len() as u8 / 4) << 4;
+        crafted.payload += self.option.len();
         let mut crafted = if side == UP { crafted } else { crafted.back() };
         self.time.0 += 1_000_000;
         crafted.time = self.time;

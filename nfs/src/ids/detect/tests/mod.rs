@@ -2,6 +2,7 @@
 
 mod bytes;
 mod content;
+mod cost;
 mod kit;
 mod packet;
 mod properties;

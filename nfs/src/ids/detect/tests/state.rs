@@ -93,3 +93,18 @@ fn a_flow_in_which_nothing_is_left_is_blank() {
     assert_eq!(watch.of_flow(&Crafted::udp(b"a"), UP), [1]);
     assert!(watch.state.is_blank());
 }
+
+#[test]
+fn what_is_set_in_a_flow_is_known_by_name() {
+    let text = r#"
+alert udp any any -> any any (content:"a"; flowbits:set,one; sid:1;)
+alert udp any any -> any any (content:"b"; flowbits:set,two; sid:2;)
+alert udp any any -> any any (content:"a"; flowint:n,=,7; sid:3;)
+"#;
+    let mut watch = Watch::new(text);
+    watch.of_flow(&Crafted::udp(b"a"), UP);
+    let rules = watch.detector.ruleset();
+    assert_eq!(rules.bits_of(&watch.state).collect::<Vec<_>>(), ["one"]);
+    assert_eq!(rules.integers_of(&watch.state).collect::<Vec<_>>(), [("n", 7)]);
+    assert_eq!(ruleset(text).bits_of(&watch.state).count(), 0);
+}

@@ -140,3 +140,28 @@ fn a_stream_that_no_rule_wants_is_not_kept() {
     assert_eq!(connection.told, NONE);
     assert!(connection.watch.state.is_blank());
 }
+
+#[test]
+fn bytes_of_a_syn_are_of_the_stream_if_it_opens_fast() {
+    let text = r#"
+alert tcp-stream any any -> any any (content:"abcd"; sid:1;)
+alert tcp any any -> any any (content:"ab"; sid:2;)
+alert tcp-pkt any any -> any any (content:"ab"; sid:3;)
+"#;
+    let mut connection = Connection::syn(text, &[34, 4, 1, 2], b"ab");
+    assert_eq!(connection.told, [3]);
+    connection.send(DOWN, 0x12, b"");
+    connection.send(UP, 0x10, b"");
+    connection.up(b"cd").end();
+    connection.told.sort_unstable();
+    assert_eq!(connection.told, [1, 2, 3]);
+}
+
+#[test]
+fn bytes_of_a_syn_that_opens_as_usual_are_looked_at_with_it() {
+    let text = r#"alert tcp any any -> any any (content:"ab"; sid:1;)"#;
+    let mut connection = Connection::syn(text, &[], b"ab");
+    assert_eq!(connection.told, [1]);
+    connection.end();
+    assert_eq!(connection.told, [1]);
+}

@@ -62,6 +62,21 @@ alert http any any -> any any (http.uri; content:"/a"; http.request_body; conten
 }
 
 #[test]
+fn a_rule_that_waited_for_a_buffer_matches_once() {
+    let text = r#"
+alert http any any -> any any (http.stat_code; content:"200"; fast_pattern; http.response_header; content:"first"; sid:1;)
+alert http any any -> any any (http.stat_code; content:"200"; http.response_header; content:"first"; fast_pattern; sid:2;)
+"#;
+    let mut connection = Connection::inline(text);
+    connection.up(&get("/"));
+    for piece in [&b"HTTP/1.1 200 OK\r\n"[..], b"X: first\r\n\r\n", b"a body", b"that goes on"] {
+        connection.down(piece);
+    }
+    connection.end();
+    assert_eq!(connection.told, [1, 2]);
+}
+
+#[test]
 fn a_pattern_across_pieces_of_a_body_matches_once() {
     let text = r#"alert http any any -> any any (file.data; content:"needle"; sid:1;)"#;
     let mut connection = Connection::inline(text);
@@ -169,12 +184,27 @@ alert tcp any any -> any any (app-layer-protocol:http; sid:1;)
 alert tcp any any -> any any (app-layer-protocol:!http; sid:2;)
 alert http any any -> any any (flow:to_server; content:"GET"; sid:3;)
 alert tls any any -> any any (flow:to_server; content:"GET"; sid:4;)
+alert http any any -> any any (flow:to_client; sid:5;)
+alert http any any -> any any (sid:6;)
 "#;
     let mut connection = Connection::new(text);
     connection.up(&get("/a")).up(&get("/b")).end();
     let count = |sid: u32| connection.told.iter().filter(|told| **told == sid).count();
     assert_eq!([1, 2, 4].map(count), [2, 0, 0]);
+    // Each packet once it is known: both directions' second ones, and those of the end.
+    assert_eq!([5, 6].map(count), [3, 5]);
     assert!(count(3) >= 1);
+}
+
+#[test]
+fn a_flow_that_was_upgraded_is_still_one_of_http() {
+    let text = "alert http any any -> any any (flow:to_server; sid:1;)";
+    let mut connection = Connection::new(text);
+    connection.up(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
+    connection
+        .down(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
+    assert_eq!(connection.send(UP, 0x18, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), [1]);
+    assert_eq!(connection.app.protocol(), Some(crate::ids::app::Protocol::Http2));
 }
 
 #[test]

@@ -50,6 +50,19 @@ fn actions_of_rules_of_flows_are_for_the_rest_of_the_flow() {
 }
 
 #[test]
+fn actions_go_in_the_order_that_is_set() {
+    let text = r#"
+pass udp any any -> any any (content:"a"; sid:1;)
+drop udp any any -> any any (content:"a"; sid:2;)
+alert udp any any -> any any (content:"a"; sid:3;)
+"#;
+    let order = ActionOrder::of(["drop", "pass", "reject", "alert"].into_iter());
+    let mut watch = Watch::of(ruleset_with(text, |with| with.order = order));
+    assert_eq!(watch.of_flow(&Crafted::udp(b"a"), UP), [2]);
+    assert_eq!(watch.action(), Some((2, Action::Drop)));
+}
+
+#[test]
 fn at_most_fifteen_alerts_of_a_packet_are_told() {
     let text: String = (1..=20)
         .map(|sid| format!("alert udp any any -> any any (content:\"a\"; sid:{sid};)\n"))

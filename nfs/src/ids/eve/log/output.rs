@@ -44,7 +44,9 @@ impl Output {
 
     /// A new, empty file.
     pub(super) fn create(path: PathBuf) -> Result<Self, LogError> {
-        match File::create(&path) {
+        // Each piece goes to the end: another function may write to the same file.
+        let append = |_| OpenOptions::new().append(true).open(&path);
+        match File::create(&path).and_then(append) {
             Ok(file) => Ok(Self {
                 target: Target::File(path),
                 link: Some(Link::File(file)),

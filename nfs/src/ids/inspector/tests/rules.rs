@@ -22,7 +22,7 @@ alert http any any -> any any (msg:"c"; file.data; content:"hello"; sid:3;)
 
 #[test]
 fn a_request_is_told_on_the_first_packet_of_its_way_behind_its_acknowledgement() {
-    let mut site = Site::with(REQUESTS, |_| ());
+    let mut site = Site::under(REQUESTS, |_| ());
     let mut talk = Talk::open(&mut site, 80);
     let _ = talk.says(&mut site, Client, REQUEST);
     let _ = talk.says(&mut site, Server, ANSWER);
@@ -37,7 +37,7 @@ fn a_request_is_told_on_the_first_packet_of_its_way_behind_its_acknowledgement()
 #[test]
 fn inline_the_packet_that_completes_a_match_is_dropped_and_the_rest_of_its_flow() {
     let rules = r#"drop http any any -> any any (msg:"d"; http.uri; content:"index"; sid:9;)"#;
-    let mut site = Site::with(rules, |settings| settings.streams.mode = Mode::Inline);
+    let mut site = Site::under(rules, |settings| settings.streams.mode = Mode::Inline);
     let mut talk = Talk::open(&mut site, 80);
     let (first, rest) = REQUEST.split_at(30);
     assert_eq!(site.sees(&talk.frame(Client, "ap", first)).answer, Answer::Drop);
@@ -54,7 +54,7 @@ fn inline_the_packet_that_completes_a_match_is_dropped_and_the_rest_of_its_flow(
 #[test]
 fn passive_nothing_is_dropped() {
     let rules = r#"drop http any any -> any any (msg:"d"; http.uri; content:"index"; sid:9;)"#;
-    let mut site = Site::with(rules, |_| ());
+    let mut site = Site::under(rules, |_| ());
     let mut talk = Talk::open(&mut site, 80);
     assert_eq!(talk.says(&mut site, Client, REQUEST).answer, Answer::Pass);
     assert_eq!(talk.says(&mut site, Server, ANSWER).answer, Answer::Pass);
@@ -68,7 +68,7 @@ fn what_passes_is_not_evaluated_and_logged_all_the_same() {
     let rules = r#"pass tcp any any -> any 80 (msg:"p"; sid:1;)
 alert http any any -> any any (msg:"a"; http.uri; content:"index"; sid:2;)
 "#;
-    let mut site = Site::with(rules, |settings| settings.streams.mode = Mode::Inline);
+    let mut site = Site::under(rules, |settings| settings.streams.mode = Mode::Inline);
     let mut talk = Talk::open(&mut site, 80);
     let _ = talk.says(&mut site, Client, REQUEST);
     let _ = talk.says(&mut site, Server, ANSWER);
@@ -82,7 +82,7 @@ fn a_packet_has_no_more_alerts_than_are_told_of_one() {
     let rules: String = (1..=40)
         .map(|sid| format!("alert udp any any -> any 99 (content:\"x\"; sid:{sid};)\n"))
         .collect();
-    let mut site = Site::with(&rules, |_| ());
+    let mut site = Site::under(&rules, |_| ());
     let _ = site.sees(&udp(([10, 0, 0, 1], 1), ([10, 0, 0, 2], 99), b"x"));
     assert_eq!(alerts(&site.told).len(), 15);
     assert_eq!(site.inspector.counters().get(Counter::AlertsSuppressed), 25);
@@ -95,7 +95,7 @@ proptest! {
     fn every_alert_fires_however_a_stream_is_cut(
         cuts in prop::collection::vec(1usize..40, 1..20), keys in prop::collection::vec(any::<u32>(), 60), inline: bool,
     ) {
-        let mut site = Site::with(REQUESTS, |settings| {
+        let mut site = Site::under(REQUESTS, |settings| {
             settings.streams.mode = if inline { Mode::Inline } else { Mode::Passive };
         });
         let mut talk = Talk::open(&mut site, 80);
