@@ -47,6 +47,7 @@ pub enum Counter {
     FragmentsOverlap,
     FragmentsTimeout,
     FragmentsShed,
+    Ethernet,
     AppHttp,
     AppTls,
     AppSsh,
@@ -103,6 +104,7 @@ impl Counter {
         Named { name: "defrag.overlaps", help: "fragments that overlapped others" },
         Named { name: "defrag.timeouts", help: "datagrams that were waited for too long" },
         Named { name: "defrag.memcap", help: "datagrams that made room for others" },
+        Named { name: "decoder.ethernet", help: "frames of Ethernet" },
         Named { name: "app_layer.flow.http", help: "flows that speak HTTP" },
         Named { name: "app_layer.flow.tls", help: "flows that speak TLS" },
         Named { name: "app_layer.flow.ssh", help: "flows that speak SSH" },
@@ -151,4 +153,4 @@ impl Default for Counters {
     }
 }
 
-const COUNT: usize = 44;
+const COUNT: usize = 45;

@@ -7,6 +7,7 @@ mod fragments;
 mod inline;
 mod limits;
 mod records;
+mod rules;
 mod told;
 mod tunnels;
 
@@ -19,7 +20,7 @@ use nfv_core::clock::Time;
 use super::*;
 use crate::ids::detect::{Compile, Detector, Memory, Ruleset};
 use crate::ids::eve::{Body, FlowRecord, Kind};
-use crate::ids::rules::Rules;
+use crate::ids::rules::{Classes, Rules, Setup, Source, Variables};
 use crate::ids::stream;
 
 /// What a recorder was given.
@@ -62,6 +63,11 @@ struct Site {
 
 impl Site {
     fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::under("", change)
+    }
+
+    /// With rules.
+    fn under(text: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             budget: Budget { flows: 1 << 20, apps: 4 << 20 },
             streams: stream::Settings {
@@ -71,7 +77,12 @@ impl Site {
             ..Settings::default()
         };
         change(&mut settings);
-        let ruleset = Arc::new(Ruleset::compile(Rules::default(), &Compile::default()));
+        let setup =
+            Setup { variables: &Variables::default(), classes: &Classes::default(), events: &[] };
+        let source = Source { name: "rules", text: text.as_bytes() };
+        let rules = Rules::read(&[source], &setup);
+        assert!(rules.broken.is_empty() && rules.skipped.is_empty(), "{rules:?}");
+        let ruleset = Arc::new(Ruleset::compile(rules, &Compile::default()));
         let detector = Detector::new(ruleset, Arc::new(Memory::new(1 << 20)));
         Self {
             inspector: Inspector::new(Arc::new(settings), detector),

@@ -126,6 +126,7 @@ impl Inspector {
         self.now = self.now.max(seen.time);
         self.expire_some(recorder);
         self.counters.add(Counter::Bytes, u64::from(seen.wire_length));
+        self.counters.add(Counter::Ethernet, 1);
         let tunnels = &self.settings.tunnels;
         let decoded = Decoded::of(Start::Ethernet, seen.frame, seen.wire_length, tunnels);
         let is_piece = decoded.ip.is_some_and(|ip| ip.piece.is_some());
