@@ -21,10 +21,10 @@ impl Site {
     }
 
     fn alerts(&self) -> Vec<(&Record, &Alert)> {
-        let alert = |record| match record {
-            record @ Record { body: Body::Alert(alert), .. } => Some((record, alert)),
-            _ => None,
-        };
+        fn alert(record: &Record) -> Option<(&Record, &Alert)> {
+            let Body::Alert(alert) = &record.body else { return None };
+            Some((record, alert))
+        }
         self.told.0.iter().filter_map(alert).collect()
     }
 }
@@ -37,7 +37,7 @@ fn what_rules_keep_with_a_flow_is_in_its_records_from_then_on() {
         alert tcp any any -> any any (content:\"GET\"; flowint:seen,+,3; noalert; sid:2;)\n";
     let mut site = Site::with(rules, ActionOrder::default(), |_| ());
     let mut talk = Talk::open(&mut site, 80);
-    talk.says(&mut site, Client, REQUEST);
+    let _ = talk.says(&mut site, Client, REQUEST);
     site.ends();
     let (record, _) = site.alerts()[0];
     let bits = |record: &Record| record.head.variables.as_ref().map(|v| v.bits.clone());
@@ -58,8 +58,8 @@ fn a_match_outside_of_transactions_is_told_with_the_only_open_one_if_that_is_wan
             }
         });
         let mut talk = Talk::open(&mut site, 80);
-        talk.says(&mut site, Client, REQUEST);
-        talk.says(&mut site, Server, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        let _ = talk.says(&mut site, Client, REQUEST);
+        let _ = talk.says(&mut site, Server, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         site.ends();
         let (record, alert) = site.alerts()[0];
         assert_eq!(alert.is_guessed, is_wanted);
@@ -77,8 +77,8 @@ fn a_streams_payload_says_how_much_of_it_is_missing() {
         }
     });
     let talk = Talk::open(&mut site, 9);
-    site.sees(&talk.frame(Client, "ap", b"VERY"));
-    site.sees(&talk.frame_at(Client, "ap", 8, b"DATA"));
+    let _ = site.sees(&talk.frame(Client, "ap", b"VERY"));
+    let _ = site.sees(&talk.frame_at(Client, "ap", 8, b"DATA"));
     site.ends();
     let payload =
         |alert: &Alert| alert.payload.as_ref().map(|Payload { bytes, .. }| bytes.to_vec());
@@ -94,7 +94,7 @@ fn inline_a_packet_is_looked_at_as_it_will_be() {
         settings.streams.mode = stream::Mode::Inline;
     });
     let talk = Talk::open(&mut site, 9);
-    site.sees(&talk.frame(Client, "ap", b"GOOD"));
+    let _ = site.sees(&talk.frame(Client, "ap", b"GOOD"));
     let verdict = site.sees(&talk.frame(Client, "ap", b"EVIL"));
     assert!(verdict.rewrite.is_some());
     site.ends();
@@ -123,13 +123,23 @@ fn a_rule_of_an_application_is_asked_even_if_one_packet_brings_it_and_its_end() 
     let mut talk = Talk::open(&mut site, 80);
     let request = b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\n\r\n";
     let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n";
-    site.sees(&talk.frame(Client, "ap", request));
+    let _ = site.sees(&talk.frame(Client, "ap", request));
     talk.sent(Client, request.len());
     // It acknowledges the request.
-    talk.says(&mut site, Server, answer);
-    talk.says(&mut site, Client, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    let _ = talk.says(&mut site, Server, answer);
+    let _ = talk.says(&mut site, Client, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     site.ends();
     let sids: Vec<_> = site.alerts().iter().map(|(_, alert)| alert.rule.sid).collect();
     assert!(sids.contains(&1), "{sids:?}");
     assert!(!sids.contains(&2), "{sids:?}");
+}
+
+#[test]
+fn a_passive_ids_says_which_flows_it_would_have_dropped() {
+    let mut site =
+        Site::with("drop udp any any -> any 6 (sid:1;)\n", ActionOrder::default(), |_| ());
+    let answer = site.sees(&udp(([10, 0, 0, 1], 5), ([10, 0, 0, 2], 6), b"x")).answer;
+    assert_eq!(answer, Answer::Pass);
+    let flows = site.ends().flows();
+    assert_eq!(flows[0].action, Some(crate::ids::eve::FlowAction::Drop));
 }
