@@ -23,6 +23,9 @@ VERSION = (8, 0, 99)
 # Kinds of records that the IDS writes.
 KINDS = {"alert", "drop", "flow", "http", "dns", "tls", "ssh", "anomaly", "stats", "packet"}
 
+# Applications with files in them that it does not know, by the records of their own.
+MAIL_AND_FILES = {"smtp", "ftp", "ftp_data", "nfs", "smb"}
+
 # What a rule may be made of; a rule that asks for more and is skipped says nothing about the IDS.
 PROTOCOLS = "ip ipv4 ip4 ipv6 ip6 tcp udp icmp icmpv4 icmpv6 tcp-pkt tcp-stream pkthdr http http1 dns tls ssl ssh"
 KEYWORDS = """
@@ -119,7 +122,7 @@ def run_case(folder, out):
         records = read_records(out / "eve.json")
     except ValueError as why:
         return done("failed", str(why))
-    left_out |= rules_of_other_files(records, folder)
+    left_out |= rules_of_other_files(records, case)
     checks = [check(c, records, case, out, left_out) for c in case.checks]
     failed = [c for c in checks if c["result"] == "fails"]
     held = [c for c in checks if c["result"] == "holds"]
@@ -266,14 +269,15 @@ def rules_left_out(text, folder):
     return out
 
 
-def rules_of_other_files(records, folder):
+def rules_of_other_files(records, case):
     """By number: rules about files where all applications that carry some are ones that the IDS does not know."""
     spoken = {record.get("app_proto") for record in records if record.get("event_type") == "flow"}
+    spoken |= {(c.get("filter") or {}).get("match", {}).get("event_type") for c in case.checks} & MAIL_AND_FILES
     others = sorted(spoken - {None, "dns", "tls", "ssh", "failed"})
     if not others or "http" in others:
         return {}
     out = {}
-    for file in folder.glob("*.rules"):
+    for file in case.folder.glob("*.rules"):
         for _, rule in rules_of(file.read_text(errors="replace")):
             sid = re.search(r"\bsid\s*:\s*(\d+)", rule)
             if sid and re.search(r"\bfile[._]data\b", rule):
