@@ -68,9 +68,6 @@ fuzz_target!(|input: &[u8]| {
                 listener = Listener::default();
                 continue;
             }
-            if outcome.is_new {
-                listener = Listener::default();
-            }
             for side in Side::BOTH {
                 while streams.window(id, side, When::Full, |window| assert!(!window.bytes.is_empty())).is_some() {}
             }
