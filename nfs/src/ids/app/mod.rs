@@ -1,6 +1,8 @@
 //! Applications: what the bytes of a flow mean.
 //!
-//!     ordered bytes of a direction --> [ App: guess, then a parser ] --> transactions --> detection, logs
+//! ```text
+//! ordered bytes of a direction --> [ App: guess, then a parser ] --> transactions --> detection, logs
+//! ```
 //!
 //! The owner of a flow keeps one [`App`] with it and feeds it what the stream engine hands out, in order and with gaps told,
 //! or the datagrams of UDP. The App guesses the protocol by the first bytes of either direction and by ports, then has that

@@ -1,6 +1,8 @@
 //! HTTP/1.x and 0.9, as tolerant as the servers and browsers that rules protect.
 //!
-//!     bytes --> line --> headers --> body (chunks taken apart, decompressed) --> exchange
+//! ```text
+//! bytes --> line --> headers --> body (chunks taken apart, decompressed) --> exchange
+//! ```
 //!
 //! Each direction is a state machine that takes bytes as they come and keeps no more than a line, the headers and a window
 //! of the body. Requests and responses meet by their order: the response answers the oldest request that has none. What a

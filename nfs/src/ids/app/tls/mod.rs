@@ -1,6 +1,8 @@
 //! TLS, and SSL before it: the handshake up to where it is encrypted.
 //!
-//!     bytes --> records --> handshake messages --> hellos, certificates --> session
+//! ```text
+//! bytes --> records --> handshake messages --> hellos, certificates --> session
+//! ```
 //!
 //! Records and messages may be cut anywhere, and messages may be spread over records. A message that says something is
 //! gathered up to a limit; all else is counted past. When both sides speak encrypted there is nothing left to read, which
