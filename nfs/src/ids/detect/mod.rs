@@ -78,6 +78,8 @@ pub struct Matches {
     pub is_tagged: bool,
     /// Matches that were not told: because of a threshold, and because there were more than are told of a packet.
     pub untold: [u32; 2],
+    /// Whether there was nothing to evaluate rules on.
+    pub is_quiet: bool,
 }
 
 impl Matches {
@@ -89,5 +91,6 @@ impl Matches {
         self.drops_flow = false;
         self.is_tagged = false;
         self.untold = [0; 2];
+        self.is_quiet = false;
     }
 }
