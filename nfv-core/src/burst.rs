@@ -3,7 +3,7 @@
 use crate::dpdk::{BURST_MAX, Packet, Packets};
 use crate::flow::{FlowRef, FlowRefusal, HopId, Refusal};
 use crate::nf::Lookup;
-use crate::packet::{Headers, Malformed, parse_into};
+use crate::packet::{Headers, Malformed, check, parse_into};
 use crate::port_index::PortIndex;
 
 /// What becomes of a packet after an NF: `Next` unless the NF says otherwise, so none can be forgotten.
@@ -204,7 +204,18 @@ impl Burst {
     ///
     /// Returns the bytes of all that came in.
     #[inline]
-    pub(crate) fn parse(&mut self, mut refused: impl FnMut(Packet, Refused)) -> u64 {
+    pub(crate) fn parse(&mut self, refused: impl FnMut(Packet, Refused)) -> u64 {
+        self.take_in::<true>(refused)
+    }
+
+    /// As [`Burst::parse`], where nobody asks for headers: they are not noted.
+    #[inline]
+    pub(crate) fn check(&mut self, refused: impl FnMut(Packet, Refused)) -> u64 {
+        self.take_in::<false>(refused)
+    }
+
+    #[inline(always)]
+    fn take_in<const NOTES: bool>(&mut self, mut refused: impl FnMut(Packet, Refused)) -> u64 {
         for packet in &self.packets {
             packet.prefetch_data();
         }
@@ -215,13 +226,15 @@ impl Burst {
             let (data, length) = (packet.data(), packet.len());
             bytes += u64::from(length);
             beyond |= u64::from(length) ^ data.len() as u64;
-            if let Err(why) = parse_into(data, length, headers) {
+            let result =
+                if NOTES { parse_into(data, length, headers) } else { check(data, length) };
+            if let Err(why) = result {
                 *wrong = Some(why);
                 any = true;
             }
         }
         if beyond != 0 && self.packets.iter().any(|p| p.segment_count() > 1) {
-            return self.join_segments(&mut refused) + self.parse(refused);
+            return self.join_segments(&mut refused) + self.take_in::<NOTES>(refused);
         }
         self.bytes = bytes;
         if any {

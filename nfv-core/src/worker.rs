@@ -44,7 +44,7 @@ pub use self::mates::Mates;
 pub use self::moves::{Held, Hold, Left, Parcel};
 use self::tagged::TagCounts;
 use crate::account::{CellId, Cells};
-use crate::burst::{Burst, Refused, Routing, Verdict};
+use crate::burst::{Burst, Routing, Verdict};
 use crate::chain::compile::{Entry, Plan, Program, ProgramId, Step};
 use crate::clock::Time;
 use crate::dpdk::{Mempool, Packet, Packets, ReserveError};
@@ -326,13 +326,13 @@ impl Own {
             return;
         };
         self.cells.add(cells.rx_packets, burst.len() as u64);
-        let bytes = burst.parse(|packet, why| {
-            let reason = match why {
-                Refused::Malformed(why) => plan.cells.malformed.plus(why.index()),
-                Refused::Scattered => plan.cells.scattered,
-            };
-            self.drop(packet, reason);
-        });
+        if let Some(program) = self.passage(plan, entry, cells) {
+            let bytes = burst.check(|packet, why| self.drop(packet, plan.cells.refused_by(why)));
+            self.cells.add(cells.rx_bytes, bytes);
+            self.run(plan, program, burst, port, io, now);
+            return self.flush(plan, io);
+        }
+        let bytes = burst.parse(|packet, why| self.drop(packet, plan.cells.refused_by(why)));
         self.cells.add(cells.rx_bytes, bytes);
         if let Some(check) = entry.check.get() {
             self.check_tags(check, burst);

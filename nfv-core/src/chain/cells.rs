@@ -1,6 +1,7 @@
 //! Where things are counted: the cells of the engine, of each port, of each function.
 
 use crate::account::{CellId, Counter, Ledger, Side};
+use crate::burst::Refused;
 use crate::chain::port::{Mode, PortSpec};
 use crate::flow::{FlowRefusal, Refusal};
 use crate::nf::{Built, Kind};
@@ -66,6 +67,16 @@ pub struct EngineCells {
     pub(crate) idle_sleeps: CellId,
     /// Time of the workers' rounds in which there were packets.
     pub(crate) busy_nanoseconds: CellId,
+}
+
+impl EngineCells {
+    /// Where a packet is counted that no parse took.
+    pub(crate) fn refused_by(&self, why: Refused) -> CellId {
+        match why {
+            Refused::Malformed(why) => self.malformed.plus(why.index()),
+            Refused::Scattered => self.scattered,
+        }
+    }
 }
 
 /// Where a port is counted.

@@ -215,13 +215,30 @@ pub fn parse(frame: &[u8], wire_length: u32) -> Result<Headers, Malformed> {
 /// As [`parse`]; `h` then holds what was found until there.
 #[inline(always)]
 pub fn parse_into(frame: &[u8], wire_length: u32, h: &mut Headers) -> Result<(), Malformed> {
-    if usual(frame, wire_length, h) { Ok(()) } else { parse_any(frame, wire_length, h) }
+    if usual(frame, wire_length, |found| *h = found) {
+        return Ok(());
+    }
+    parse_any(frame, wire_length, h)
+}
+
+/// Whether [`parse`] takes a frame, for who does not ask what is in it.
+///
+/// # Errors
+/// As [`parse`].
+/// # Cost
+/// Half of a parse.
+#[inline(always)]
+pub fn check(frame: &[u8], wire_length: u32) -> Result<(), Malformed> {
+    if usual(frame, wire_length, |_| {}) {
+        return Ok(());
+    }
+    parse_any(frame, wire_length, &mut Headers::default())
 }
 
 /// What most packets are, TCP or UDP in IPv4 without tags, options and fragments: one look at fixed places, and every
-/// field written once. False: something is not so, or not right; `h` is as it was.
+/// field told once. False: something is not so, or not right, and nothing was told.
 #[inline(always)]
-fn usual(frame: &[u8], wire_length: u32, h: &mut Headers) -> bool {
+fn usual(frame: &[u8], wire_length: u32, tell: impl FnOnce(Headers)) -> bool {
     let Some(f) = frame.first_chunk::<48>() else { return false };
     // Words as the CPU reads them: the first byte is the lowest.
     let word =
@@ -256,7 +273,7 @@ fn usual(frame: &[u8], wire_length: u32, h: &mut Headers) -> bool {
         }
         _ => return false,
     };
-    *h = Headers {
+    tell(Headers {
         src: AddressBytes(u128::from(half(26)).to_le_bytes()),
         dst: AddressBytes(u128::from(half(30)).to_le_bytes()),
         sport: port(34),
@@ -275,7 +292,7 @@ fn usual(frame: &[u8], wire_length: u32, h: &mut Headers) -> bool {
         icmp_code: 0,
         fragment: Fragment::Whole,
         dont_fragment: middle & 0x40 != 0,
-    };
+    });
     true
 }
 

@@ -3,7 +3,7 @@
 use super::tagged::NOWHERE;
 use super::{Came, Io, Own};
 use crate::burst::Burst;
-use crate::chain::compile::{Choice, Entry, Plan, ProgramId};
+use crate::chain::compile::{Choice, Entry, Plan, PortCells, ProgramId};
 use crate::clock::Time;
 use crate::dpdk::BURST_MAX;
 use crate::flow::{FlowRefusal, is_tracked};
@@ -11,6 +11,21 @@ use crate::packet::{Headers, is_icmp_error};
 use crate::port_index::PortIndex;
 
 impl Own {
+    /// The program that all packets of a port pass as they are, where nobody asks what is in them.
+    #[inline]
+    pub(super) fn passage(
+        &self,
+        plan: &Plan,
+        entry: &Entry,
+        cells: &PortCells,
+    ) -> Option<ProgramId> {
+        let Choice::All(program) = entry.all else { return None };
+        let is_unseen = entry.check.get().is_none() && entry.measured.get().is_none();
+        let is_asked = entry.first.is_some() || entry.tags.is_some() || cells.routed.is_some();
+        let goes_on = plan.programs.get(usize::from(program.0))?.steps.is_empty();
+        (is_unseen && !is_asked && goes_on && self.hold.is_none()).then_some(program)
+    }
+
     /// Takes the packets of a burst to their programs; it is empty then.
     #[inline]
     pub(super) fn sort(
