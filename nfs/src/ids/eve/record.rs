@@ -123,6 +123,10 @@ pub struct Variables {
     pub bits: Vec<Box<str>>,
     /// `flowint`s.
     pub numbers: Vec<(Box<str>, u64)>,
+    /// `flowvars`: what groups of expressions matched.
+    pub of_flow: Vec<(Box<str>, Box<[u8]>)>,
+    /// `pktvars`: the same, of one packet.
+    pub of_packet: Vec<(Box<str>, Box<[u8]>)>,
 }
 
 impl Variables {
@@ -130,7 +134,11 @@ impl Variables {
     pub fn bytes(&self) -> usize {
         let bits: usize = self.bits.iter().map(|bit| bit.len() + size_of::<Box<str>>()).sum();
         let numbers = self.numbers.iter();
-        bits + numbers.map(|(name, _)| name.len() + size_of::<(Box<str>, u64)>()).sum::<usize>()
+        let values = self.of_flow.iter().chain(&self.of_packet);
+        let values = values
+            .map(|(name, value)| name.len() + value.len() + size_of::<(Box<str>, Box<[u8]>)>());
+        bits + values.sum::<usize>()
+            + numbers.map(|(name, _)| name.len() + size_of::<(Box<str>, u64)>()).sum::<usize>()
     }
 }
 
