@@ -328,7 +328,10 @@ impl Own {
         self.cells.add(cells.rx_packets, burst.len() as u64);
         let bytes = burst.parse(|packet, why| {
             let reason = match why {
-                Refused::Malformed(why) => plan.cells.malformed.plus(why.index()),
+                Refused::Malformed(why) => {
+                    self.show_refused(plan, entry, (&packet, port), now);
+                    plan.cells.malformed.plus(why.index())
+                }
                 Refused::Scattered => plan.cells.scattered,
             };
             self.drop(packet, reason);
