@@ -311,6 +311,11 @@ impl Buffer {
     pub fn is_of_transactions(self) -> bool {
         matches!(self.info().origin, Origin::Transaction(_) | Origin::File)
     }
+
+    /// Whether it is a body, which comes in pieces: what was inspected slides out of it.
+    pub fn is_body(self) -> bool {
+        matches!(self, Self::HttpRequestBody | Self::HttpResponseBody | Self::FileData)
+    }
 }
 
 #[cfg(test)]

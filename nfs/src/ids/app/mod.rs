@@ -196,6 +196,8 @@ pub struct Progress {
     pub is_swapped: bool,
     /// The rest of the flow is encrypted, or of no interest: it may bypass.
     pub is_encrypted: bool,
+    /// It holds as much memory as before.
+    pub is_steady: bool,
 }
 
 /// The application of one flow.
@@ -365,6 +367,7 @@ impl App {
             has_news: outcome.has_news || matches!(input, Input::Eof),
             is_swapped: outcome.next == Next::Swapped,
             is_encrypted: outcome.next == Next::Encrypted,
+            is_steady: outcome.is_steady,
         };
         match outcome.next {
             Next::More => {}
@@ -435,13 +438,14 @@ struct Outcome {
     consumed: usize,
     has_news: bool,
     next: Next,
+    is_steady: bool,
 }
 
 impl Outcome {
     /// All of the input was taken, and nothing came of it.
     fn all(input: Input<'_>) -> Self {
         let consumed = if let Input::Bytes(bytes) = input { bytes.len() } else { 0 };
-        Self { consumed, has_news: false, next: Next::More }
+        Self { consumed, has_news: false, next: Next::More, is_steady: false }
     }
 }
 

@@ -63,6 +63,8 @@ pub struct BodyView<'a> {
     pub has_gaps: bool,
     /// Whether more may be kept.
     pub is_growing: bool,
+    /// Whether its bytes lie in the stream as they lie here: not in chunks, not compressed, none missing.
+    pub is_plain: bool,
 }
 
 /// What a protocol knows of a transaction.
@@ -158,7 +160,7 @@ impl Transaction {
         if !self.may_have(buffer, direction) {
             return None;
         }
-        if is_body(buffer) {
+        if buffer.is_body() {
             return Some(self.body(direction)?.bytes).filter(|_| index == 0);
         }
         if buffer.info().instances == Instances::One && index > 0 {
@@ -187,7 +189,7 @@ impl Transaction {
         }
         let stage = self.stage(direction);
         let later_or_never = if stage < Stage::Complete { Ready::Later } else { Ready::Never };
-        if is_body(buffer) {
+        if buffer.is_body() {
             return match self.body(direction) {
                 None => later_or_never,
                 Some(body) if body.is_growing => Ready::Growing,
@@ -218,7 +220,7 @@ impl Transaction {
             Some(Application::Dns) => Some(Protocol::Dns),
             Some(Application::Tls) => Some(Protocol::Tls),
             Some(Application::Ssh) => Some(Protocol::Ssh),
-            None => is_body(buffer).then_some(Protocol::Http),
+            None => buffer.is_body().then_some(Protocol::Http),
         };
         is_of_side && protocol == Some(self.protocol())
     }
@@ -445,9 +447,4 @@ fn needs(buffer: Buffer) -> Stage {
         _ if buffer.app() == Some(Application::Dns) => Stage::Complete,
         _ => Stage::Headers,
     }
-}
-
-/// Whether a buffer is a body, which comes in pieces: what was inspected slides out of it.
-fn is_body(buffer: Buffer) -> bool {
-    matches!(buffer, Buffer::HttpRequestBody | Buffer::HttpResponseBody | Buffer::FileData)
 }

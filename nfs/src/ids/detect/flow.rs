@@ -21,6 +21,8 @@ pub struct FlowState {
     pub(super) counts: Vec<(u32, super::memory::Entry)>,
     /// What is told of it behind an alert.
     pub(super) tag: Option<Tagged>,
+    /// By side: whether the stream was looked at further than transactions were.
+    behind: [bool; 2],
     /// By side: the rules that ask for the flow's application alone were asked.
     pub(super) asked_application: [bool; 2],
     /// The rules of the application that the flow had before an upgrade were asked once more.
@@ -51,6 +53,13 @@ pub(super) enum End {
     Open,
     /// It matched, or cannot any more.
     Done,
+}
+
+/// Whether transactions are looked at later than the stream that they are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    Yes,
+    No,
 }
 
 /// A rule of a side's stream.
@@ -87,11 +96,11 @@ impl FlowState {
     /// Whether it is as a new one: then the flow needs none, and the next call is given a new one. So a flow in which
     /// detection keeps nothing costs nothing.
     pub fn is_blank(&self) -> bool {
-        let Self { bits, integers, captured, begun, marks, counts, tag, passes, .. } = self;
+        let Self { bits, integers, captured, begun, marks, counts, tag, passes, behind, .. } = self;
         let is_empty =
             captured.is_empty() && integers.is_empty() && begun.is_empty() && marks.is_empty();
         let is_unmarked = !passes && tag.is_none() && self.asked_application == [false; 2];
-        let is_unmarked = is_unmarked && !self.asked_former;
+        let is_unmarked = is_unmarked && !self.asked_former && *behind == [false; 2];
         is_empty && is_unmarked && counts.is_empty() && bits.iter().all(|word| *word == 0)
     }
 
@@ -100,6 +109,18 @@ impl FlowState {
     pub(super) fn belong_to(&mut self, ruleset: u64) {
         if self.ruleset != ruleset {
             *self = Self { ruleset, passes: self.passes, ..Self::default() };
+        }
+    }
+
+    /// Whether a side's stream was looked at further than its transactions.
+    pub(super) fn is_behind(&self, side: Side) -> bool {
+        self.behind.get(side.index()).is_some_and(|behind| *behind)
+    }
+
+    /// Notes whether it was.
+    pub(super) fn set_behind(&mut self, side: Side, is_behind: Behind) {
+        if let Some(behind) = self.behind.get_mut(side.index()) {
+            *behind = is_behind == Behind::Yes;
         }
     }
 

@@ -38,6 +38,9 @@ pub(super) struct Group {
     pub packet: Patterns,
     /// Patterns of streams; of others than TCP they are with those of payloads.
     pub stream: Patterns,
+    /// By side: both those of streams and those of bodies, to look for all of them at once where a body lies in the stream as it
+    /// is. `None`: there are none of one kind.
+    with_bodies: [Option<Patterns>; 2],
     /// Rules without a pattern that is looked for in payloads.
     pub bare: Box<[u32]>,
     /// Those of `bare` that look at streams.
@@ -50,6 +53,11 @@ impl Group {
     /// Whether somebody wants to see streams.
     pub fn wants_stream(&self) -> bool {
         !self.stream.is_empty() || !self.bare_stream.is_empty() || self.transactions_look
+    }
+
+    /// Patterns of streams and of bodies together.
+    pub fn with_bodies(&self, side: Side) -> Option<&Patterns> {
+        self.with_bodies.get(side.index())?.as_ref()
     }
 }
 
@@ -83,7 +91,13 @@ impl Groups {
     }
 
     /// Groups rules. `headers` are the rules'.
-    pub fn compile(rules: &[Arc<Rule>], headers: &[Header], compiler: &mut Compiler) -> Self {
+    /// `bodies`: by side, the rules that are looked up by a pattern in a body as it is.
+    pub fn compile(
+        rules: &[Arc<Rule>],
+        headers: &[Header],
+        bodies: &[Gathered; 2],
+        compiler: &mut Compiler,
+    ) -> Self {
         let mut making = Making::default();
         let sides = [Side::ToServer, Side::ToClient];
         let tcp = sides.map(|side| making.ports(TCP, &members(rules, headers, TCP, side)));
@@ -101,7 +115,15 @@ impl Groups {
             (0..=u8::MAX).map(one).collect()
         });
         let sets = making.sets;
-        let groups = sets.iter().map(|(stack, set)| compile_group(rules, *stack, set, compiler));
+        let has = |table: &PortTable, place: usize| {
+            table.0.iter().any(|(_, group)| usize::from(*group) == place)
+        };
+        let groups = sets.iter().enumerate().map(|(place, (stack, set))| {
+            let [up, down] = tcp.each_ref().map(|table| has(table, place));
+            let [to_server, to_client] = bodies;
+            let bodies = [up.then_some(to_server), down.then_some(to_client)];
+            compile_group(rules, *stack, set, bodies, compiler)
+        });
         Self { groups: groups.collect(), tcp, udp, others }
     }
 }
@@ -254,7 +276,13 @@ fn put_together(ranges: &mut [(u16, Vec<u32>)]) {
     }
 }
 
-fn compile_group(rules: &[Arc<Rule>], stack: Stack, set: &[u32], compiler: &mut Compiler) -> Group {
+fn compile_group(
+    rules: &[Arc<Rule>],
+    stack: Stack,
+    set: &[u32],
+    bodies: [Option<&Gathered>; 2],
+    compiler: &mut Compiler,
+) -> Group {
     let (mut packet, mut stream) = (Gathered::default(), Gathered::default());
     let (mut bare, mut bare_stream) = (Vec::new(), Vec::new());
     let mut transactions_look = false;
@@ -287,7 +315,14 @@ fn compile_group(rules: &[Arc<Rule>], stack: Stack, set: &[u32], compiler: &mut 
             }
         }
     }
+    let with_bodies = bodies.map(|bodies| {
+        let bodies = bodies.filter(|bodies| !bodies.is_empty() && !stream.is_empty())?;
+        let mut both = stream.clone();
+        both.add_all(bodies);
+        Some(both.compile(compiler))
+    });
     Group {
+        with_bodies,
         packet: packet.compile(compiler),
         stream: stream.compile(compiler),
         bare: bare.into(),

@@ -22,6 +22,7 @@ use super::patterns::Candidates;
 use super::program::Program;
 use super::ruleset::{Ready, Ruleset};
 use super::scene::Scene;
+use super::transactions::{self, has_plain_body, is_due};
 use super::windows::{Windows, side_of};
 use super::{Matches, Origin, Packet, Subject, header};
 use crate::ids::app::{App, Stage};
@@ -51,6 +52,8 @@ pub(super) struct Work {
     pub captured: Vec<(u32, Captured)>,
     events: Vec<u16>,
     pub transactions: Vec<u64>,
+    /// The patterns of bodies were looked for along with those of the stream.
+    pub looked_at_bodies: bool,
     /// The rules that are looked at in one transaction.
     pub begun_now: Vec<u32>,
 }
@@ -71,6 +74,7 @@ impl Detector {
             captured: Vec::new(),
             events: Vec::new(),
             transactions: Vec::new(),
+            looked_at_bodies: false,
             begun_now: Vec::new(),
         };
         Self { ruleset, memory, work }
@@ -130,14 +134,20 @@ impl Detector {
         };
         let [sport, dport] = [packet.sport, packet.dport];
         let group = ruleset.groups.of(packet.protocol, side, [sport, dport]);
+        let streamed = streams.as_ref().map(|(streams, id)| (&**streams, *id));
+        let has_events = !events.is_empty() || !app_events.is_empty();
+        if !has_events && is_quiet(&scene, group, streamed, app.as_deref(), state, work) {
+            work.events = events;
+            matches.is_quiet = true;
+            return;
+        }
         once(&scene, state, work);
         for event in &events {
             ruleset.events.rules(*event).iter().for_each(|rule| work.candidates.add(*rule));
         }
         if let Some(group) = group {
             if let Some((streams, id)) = streams {
-                let when = when(&scene, streams, app.as_deref());
-                stream(&scene, group, streams, *id, when, state, work);
+                stream(&scene, group, (streams, *id), app.as_deref(), state, work);
             }
             look(&scene, group, work);
         }
@@ -154,7 +164,7 @@ impl Detector {
         }
         work.list = list;
         if let Some(app) = app {
-            super::transactions::inspect(&scene, app, limits, state, work);
+            transactions::inspect(&scene, app, limits, state, work);
         }
         let kept = flow.is_some().then_some(state);
         finish::finish(&scene, kept, &mut work.hits, matches);
@@ -165,6 +175,7 @@ impl Detector {
 
 impl Work {
     fn begin(&mut self) {
+        self.looked_at_bodies = false;
         self.streamed.clear();
         self.list.clear();
         self.windows.clear();
@@ -173,20 +184,46 @@ impl Work {
     }
 }
 
+/// Whether there is nothing that a rule could be about: of most flows every third packet just acknowledges.
+fn is_quiet(
+    scene: &Scene<'_>,
+    group: Option<&Group>,
+    streams: Option<(&Streams, StreamId)>,
+    app: Option<&App>,
+    state: &FlowState,
+    work: &Work,
+) -> bool {
+    let Some(flow) = scene.flow else { return false };
+    let is_empty =
+        scene.packet.payload.is_empty() && group.is_none_or(|group| group.bare.is_empty());
+    let is_turn = flow.is_first_of_side || flow.is_ending || scene.former.is_some();
+    let is_tagged = state.tag.is_some() || scene.ruleset.tags_hosts;
+    is_empty
+        && !is_turn
+        && !is_tagged
+        && !asks_application(scene, state)
+        && !streams.is_some_and(|(streams, id)| streams.has_unseen(id, side_of(scene.side)))
+        && !app.is_some_and(|app| transactions::has_anything(scene, app, work))
+}
+
+/// Whether the rules of the flow's application alone are to be asked.
+fn asks_application(scene: &Scene<'_>, state: &FlowState) -> bool {
+    let is_known = scene.flow.is_some() && scene.application.is_some();
+    let was_asked = state.asked_application.get(scene.side.index()).is_none_or(|asked| *asked);
+    is_known && !scene.ruleset.application.is_empty() && !was_asked
+}
+
 /// Rules that are asked once a flow and direction.
 fn once(scene: &Scene<'_>, state: &mut FlowState, work: &mut Work) {
     let is_first = scene.flow.is_none_or(|flow| flow.is_first_of_side);
     if is_first && is_of_wire(scene.packet) {
         scene.ruleset.ip_only.iter().for_each(|rule| work.candidates.add(*rule));
     }
-    let of_application = &scene.ruleset.application;
-    if scene.flow.is_some()
-        && scene.application.is_some()
-        && !of_application.is_empty()
-        && let Some(asked) = state.asked_application.get_mut(scene.side.index())
-        && !std::mem::replace(asked, true)
-    {
-        of_application.iter().for_each(|rule| work.candidates.add(*rule));
+    if asks_application(scene, state) {
+        if let Some(asked) = state.asked_application.get_mut(scene.side.index()) {
+            *asked = true;
+        }
+        scene.ruleset.application.iter().for_each(|rule| work.candidates.add(*rule));
     }
 }
 
@@ -212,9 +249,8 @@ fn when(scene: &Scene<'_>, streams: &Streams, app: Option<&App>) -> When {
 fn stream(
     scene: &Scene<'_>,
     group: &Group,
-    streams: &mut Streams,
-    id: StreamId,
-    when: When,
+    (streams, id): (&mut Streams, StreamId),
+    app: Option<&App>,
     state: &mut FlowState,
     work: &mut Work,
 ) {
@@ -226,6 +262,12 @@ fn stream(
         }
         return;
     }
+    let when = when(scene, streams, app);
+    // Where all of the stream that was told is shown now, it shows all that is new of a body, too.
+    let patterns = app
+        .filter(|app| when == When::Now && !state.is_behind(side) && has_plain_body(app, side))
+        .filter(|_| scene.flow.is_some_and(|flow| is_due(scene, flow)))
+        .and_then(|_| group.with_bodies(side));
     // Candidates of packets come later, so that those of the stream are known.
     let mut before = std::mem::take(&mut work.list);
     work.candidates.take(&mut before);
@@ -233,8 +275,11 @@ fn stream(
     if scene.is_again && streams.mode() == Mode::Inline && is_in_stream(scene) {
         windows.take_again(scene.packet.payload, group, scratch, candidates);
     }
-    windows.take(streams, id, side, when, group, state, scratch, candidates);
-    work.candidates.take(&mut work.streamed);
+    let patterns_all = (group, patterns.unwrap_or(&group.stream));
+    windows.take(streams, id, side, when, patterns_all, state, scratch, candidates);
+    work.looked_at_bodies = patterns.is_some() && work.windows.are_whole();
+    let Work { candidates, .. } = work;
+    candidates.take(&mut work.streamed);
     work.streamed.iter().chain(&before).for_each(|rule| work.candidates.add(*rule));
     before.clear();
     work.list = before;

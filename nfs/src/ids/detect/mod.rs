@@ -82,6 +82,8 @@ pub struct Matches {
     pub untold: [u32; 2],
     /// What groups of expressions matched, with the rules that keep it: of packets and alerts.
     pub captured: Vec<(u32, Captured)>,
+    /// Whether there was nothing to evaluate rules on.
+    pub is_quiet: bool,
 }
 
 impl Matches {
@@ -94,5 +96,6 @@ impl Matches {
         self.is_tagged = false;
         self.untold = [0; 2];
         self.captured.clear();
+        self.is_quiet = false;
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::matcher::{Compiler, Matcher, MatcherScratch, Pattern};
 
 /// Patterns with their rules, while they are gathered.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Gathered {
     rules: BTreeMap<Pattern, Vec<u32>>,
 }
@@ -15,6 +15,18 @@ impl Gathered {
     /// Adds a rule that is looked up by a pattern.
     pub fn add(&mut self, pattern: Pattern, rule: u32) {
         self.rules.entry(pattern).or_default().push(rule);
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Adds those of another.
+    pub fn add_all(&mut self, other: &Self) {
+        for (pattern, rules) in &other.rules {
+            self.rules.entry(pattern.clone()).or_default().extend(rules);
+        }
     }
 
     /// Compiles them.

@@ -81,6 +81,8 @@ pub(super) struct BufferPatterns {
     pub program: (u32, usize),
     pub patterns: Patterns,
     pub instances: Instances,
+    /// Whether the buffer's bytes are looked at as they are, without a transform.
+    pub is_raw: bool,
 }
 
 /// [`BufferPatterns`] while they are gathered.
@@ -119,7 +121,8 @@ impl Ruleset {
         let mut names = Names::default();
         let mut compiler = Compiler::new(engine, with.cache);
         let headers: Vec<Header> = rules.iter().map(|rule| Header::of(rule)).collect();
-        let groups = Groups::compile(&rules, &headers, &mut compiler);
+        let bodies = [Side::ToServer, Side::ToClient].map(|side| of_bodies(&rules, side));
+        let groups = Groups::compile(&rules, &headers, &bodies, &mut compiler);
         let ready = |(rule, header): (&Arc<Rule>, Header)| Ready {
             header,
             programs: Program::all_of(rule),
@@ -218,10 +221,7 @@ impl TransactionRules {
         let mut sets: Vec<Making<'_>> = Vec::new();
         let (mut bare, mut events) = (Vec::new(), Vec::new());
         for ((number, rule), ready) in (0..).zip(rules).zip(prepared) {
-            let is_one = rule.kind == RuleKind::Transaction
-                && rule.flow.side.is_none_or(|wanted| wanted == side)
-                && may_be_of(rule, app);
-            if !is_one {
+            if !is_looked_at(rule, app, side) {
                 continue;
             }
             let fast = fast_pattern(rule)
@@ -261,9 +261,32 @@ impl TransactionRules {
             program: made.program,
             patterns: made.gathered.compile(compiler),
             instances: made.buffer.info().instances,
+            is_raw: made.transforms.is_empty(),
         };
         Self { sets: sets.into_iter().map(set).collect(), bare: bare.into(), events: events.into() }
     }
+}
+
+/// The rules that are looked up by a pattern in an HTTP body as it is.
+fn of_bodies(rules: &[Arc<Rule>], side: Side) -> Gathered {
+    let mut gathered = Gathered::default();
+    for (number, rule) in (0..).zip(rules).filter(|(_, rule)| is_looked_at(rule, App::Http, side)) {
+        if let Some((inspect, pattern)) = fast_pattern(rule)
+            && let Some(inspect) = rule.inspects.get(inspect)
+            && inspect.buffer.is_body()
+            && inspect.transforms.is_empty()
+        {
+            gathered.add(pattern, number);
+        }
+    }
+    gathered
+}
+
+/// Whether a rule is looked at in an application's transactions, on a side.
+fn is_looked_at(rule: &Rule, app: App, side: Side) -> bool {
+    rule.kind == RuleKind::Transaction
+        && rule.flow.side.is_none_or(|wanted| wanted == side)
+        && may_be_of(rule, app)
 }
 
 /// Whether a rule's transactions may be this application's.

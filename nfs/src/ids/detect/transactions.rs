@@ -2,12 +2,13 @@
 //! and matches once a transaction and side.
 
 use super::engine::{Extent, View};
-use super::flow::{Begun, End, FlowState};
+use super::flow::{Begun, Behind, End, FlowState};
 use super::inspect::{Work, hit, payload};
 use super::program::{Growth, Program};
 use super::ruleset::{BufferPatterns, Ready, TransactionRules};
 use super::scene::{Scene, application_of};
-use super::{Origin, header};
+use super::{FlowFacts, Origin, header};
+use crate::ids::app::http::BODY_WINDOWS;
 use crate::ids::app::{App, Limits, Ready as Availability, Stage, Transaction};
 use crate::ids::rules::{AppTest, Buffer, Instances, Rule, RuleKind, Side};
 
@@ -20,11 +21,12 @@ pub(super) fn inspect(
     work: &mut Work,
 ) {
     let Some(flow) = scene.flow else { return };
-    // Before the handshake is done nobody knows who speaks.
-    if scene.packet.protocol == header::TCP && !flow.is_established && !flow.is_ending {
+    let side = scene.side;
+    if !is_due(scene, flow) {
+        state.set_behind(side, Behind::Yes);
         return;
     }
-    let side = scene.side;
+    state.set_behind(side, Behind::No);
     let mut ids = std::mem::take(&mut work.transactions);
     ids.clear();
     let of_app = |tx: &Transaction| application_of(tx.protocol());
@@ -50,6 +52,27 @@ pub(super) fn inspect(
         app.transactions_mut().mark_inspected(*id, side, limits);
     }
     work.transactions = ids;
+}
+
+/// Whether transactions are looked at: before the handshake is done nobody knows who speaks.
+pub(super) fn is_due(scene: &Scene<'_>, flow: FlowFacts) -> bool {
+    scene.packet.protocol != header::TCP || flow.is_established || flow.is_ending
+}
+
+/// Whether a side has a body whose bytes lie in the stream as they are.
+pub(super) fn has_plain_body(app: &App, side: Side) -> bool {
+    let is_plain = |tx: &Transaction| tx.body(side).is_some_and(|body| body.is_plain);
+    app.transactions().iter().any(is_plain)
+}
+
+/// Whether there is something to look at on a side.
+pub(super) fn has_anything(scene: &Scene<'_>, app: &App, work: &Work) -> bool {
+    let side = scene.side;
+    app.transactions().iter().any(|tx| {
+        let rules = application_of(tx.protocol());
+        let rules = rules.map(|app| scene.ruleset.of_transactions(app, side));
+        has_news(tx, side) || rules.is_some_and(|rules| has_work(rules, tx, side, work))
+    })
 }
 
 /// Whether something of a side was not inspected.
@@ -111,10 +134,13 @@ fn look(scene: &Scene<'_>, set: &BufferPatterns, tx: &Transaction, work: &mut Wo
         if inspected >= body.bytes.len() {
             return;
         }
+        if body.is_plain && set.is_raw && work.looked_at_bodies {
+            return;
+        }
         let from = inspected.saturating_sub(set.patterns.reach());
         return scan(scene, set, body.bytes, from, work);
     }
-    if is_body(set.buffer) || !tx.is_fresh(set.buffer, side) {
+    if set.buffer.is_body() || !tx.is_fresh(set.buffer, side) {
         return;
     }
     for index in 0..INSTANCES_MAX {
@@ -129,13 +155,13 @@ fn look(scene: &Scene<'_>, set: &BufferPatterns, tx: &Transaction, work: &mut Wo
 /// Looks in bytes, from `from` on if no transform needs them all.
 fn scan(scene: &Scene<'_>, set: &BufferPatterns, bytes: &[u8], from: usize, work: &mut Work) {
     let Work { scratch, engine, candidates, .. } = work;
-    let (rule, program) = set.program;
-    let program = scene.ruleset.both(rule).and_then(|(_, ready)| ready.programs.get(program));
-    let Some(program) = program else { return };
-    if program.transforms.is_empty() {
+    if set.is_raw {
         let part = bytes.get(from..).unwrap_or_default();
         return set.patterns.look(part, scratch, candidates);
     }
+    let (rule, program) = set.program;
+    let program = scene.ruleset.both(rule).and_then(|(_, ready)| ready.programs.get(program));
+    let Some(program) = program else { return };
     engine.transformed(program, bytes, |bytes| set.patterns.look(bytes, scratch, candidates));
 }
 
@@ -251,7 +277,7 @@ fn in_buffer(
     if let Some(body) = body_of(buffer, tx, side) {
         let is_whole = availability == Availability::Whole;
         // What may change is answered at the end, or before bytes are given up.
-        let is_full = body.bytes.len() >= limits.body_window.saturating_mul(2);
+        let is_full = body.bytes.len() >= limits.body_window.saturating_mul(BODY_WINDOWS);
         let is_answered = is_whole || (is_full && program.growth == Growth::MayChange);
         let extent = if is_answered { Extent::Whole } else { Extent::Growing };
         let view = View { bytes: body.bytes, start: body.start, extent };
@@ -271,7 +297,7 @@ fn in_buffer(
 /// Whether a rule is a candidate of the same transaction again when there is more of it.
 fn comes_again(rule: &Rule) -> bool {
     let fast = rule.fast_pattern.and_then(|fast| rule.inspects.get(fast.inspect));
-    fast.is_none_or(|inspect| is_body(inspect.buffer) || inspect.buffer == Buffer::Payload)
+    fast.is_none_or(|inspect| inspect.buffer.is_body() || inspect.buffer == Buffer::Payload)
 }
 
 fn body_of<'t>(
@@ -279,13 +305,8 @@ fn body_of<'t>(
     tx: &'t Transaction,
     side: Side,
 ) -> Option<crate::ids::app::BodyView<'t>> {
-    let may_be = is_body(buffer) && tx.buffer(buffer, side).is_some();
+    let may_be = buffer.is_body() && tx.buffer(buffer, side).is_some();
     if may_be { tx.body(side) } else { None }
-}
-
-/// Whether a buffer comes in pieces.
-fn is_body(buffer: Buffer) -> bool {
-    matches!(buffer, Buffer::HttpRequestBody | Buffer::HttpResponseBody | Buffer::FileData)
 }
 
 /// Most instances of a buffer that are looked at.

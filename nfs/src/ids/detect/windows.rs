@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::flow::{FlowState, Mark};
 use super::groups::Group;
 use super::matcher::MatcherScratch;
-use super::patterns::Candidates;
+use super::patterns::{Candidates, Patterns};
 use crate::ids::rules::Side;
 use crate::ids::stream::{self, StreamId, Streams, When, Window};
 
@@ -14,6 +14,10 @@ use crate::ids::stream::{self, StreamId, Streams, When, Window};
 pub(super) struct Windows {
     bytes: Vec<u8>,
     spans: Vec<Span>,
+    /// Whether there were any, kept or not.
+    has_fresh: bool,
+    /// Whether none lacks bytes that were told before it.
+    is_whole: bool,
 }
 
 /// A window.
@@ -40,9 +44,11 @@ impl Windows {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.spans.clear();
+        self.is_whole = true;
+        self.has_fresh = false;
     }
 
-    /// Takes what is new of a stream, and looks its rules up.
+    /// Takes what is new of a stream, and looks its rules up, by the group's patterns or more.
     ///
     /// # Cost
     /// That of the patterns; a copy where there are candidates.
@@ -53,14 +59,14 @@ impl Windows {
         id: StreamId,
         side: Side,
         when: When,
-        group: &Group,
+        (group, patterns): (&Group, &Patterns),
         state: &mut FlowState,
         scratch: &mut MatcherScratch,
         candidates: &mut Candidates,
     ) {
         let from = side_of(side);
         while let Some(()) = streams.window(id, from, when, |window| {
-            self.look(window, side, group, state, scratch, candidates);
+            self.look(window, side, (group, patterns), state, scratch, candidates);
         }) {}
     }
 
@@ -68,16 +74,18 @@ impl Windows {
         &mut self,
         window: Window<'_>,
         side: Side,
-        group: &Group,
+        (group, patterns): (&Group, &Patterns),
         state: &mut FlowState,
         scratch: &mut MatcherScratch,
         candidates: &mut Candidates,
     ) {
         state.pass_marks(side, window.offset);
         // A pattern that ends in fresh bytes may begin before them.
-        let from = window.history.saturating_sub(group.stream.reach());
+        self.has_fresh = true;
+        self.is_whole &= window.is_whole;
+        let from = window.history.saturating_sub(patterns.reach());
         let bytes = window.bytes.get(from..).unwrap_or_default();
-        group.stream.look(bytes, scratch, candidates);
+        patterns.look(bytes, scratch, candidates);
         group.bare_stream.iter().for_each(|rule| candidates.add(*rule));
         // Those whose pattern was in a window before, and is still shown: the rest may be in this one.
         state.marks(side).filter(|mark| mark.from == 0).for_each(|mark| candidates.add(mark.rule));
@@ -108,6 +116,11 @@ impl Windows {
         self.bytes.extend_from_slice(payload);
         let range = begin..self.bytes.len();
         self.spans.push(Span { offset: 0, history: 0, is_again: true, range });
+    }
+
+    /// Whether they show all that was told since the last ones.
+    pub fn are_whole(&self) -> bool {
+        self.has_fresh && self.is_whole
     }
 
     /// Whether there is none.

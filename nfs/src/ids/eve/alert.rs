@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::json::Object;
 use super::line::{address_text, write_end, write_frame};
 use super::protocol::protocol_name;
-use super::record::{Head, PacketSource};
+use super::record::{Head, NamedBytes, PacketSource};
 use super::settings::{AlertSettings, Settings};
 use super::{AppNames, Application, FlowSummary};
 use crate::ids::buffer::Side;
@@ -38,7 +38,7 @@ pub struct Alert {
     /// What the packet came in.
     pub tunnel: Option<Box<Tunnel>>,
     /// `context`: what groups of the rule's expressions matched.
-    pub context: Vec<(Box<str>, Box<[u8]>)>,
+    pub context: Vec<NamedBytes>,
 }
 
 /// `alert.action`
@@ -142,7 +142,11 @@ impl Alert {
             + self.payload.as_ref().map_or(0, |payload| payload.bytes.len())
             + self.packet.as_ref().map_or(0, |packet| packet.len())
             + self.tunnel.as_ref().map_or(0, |_| size_of::<Tunnel>())
-            + self.context.iter().map(|(name, value)| name.len() + value.len() + 32).sum::<usize>()
+            + self
+                .context
+                .iter()
+                .map(|(name, value)| name.len() + value.len() + size_of::<NamedBytes>())
+                .sum::<usize>()
     }
 }
 
@@ -247,7 +251,7 @@ impl Tunnel {
 /// `alert`
 pub(super) fn write_rule(
     rule: &Rule,
-    (action, context): (AlertAction, &[(Box<str>, Box<[u8]>)]),
+    (action, context): (AlertAction, &[NamedBytes]),
     head: &Head,
     with_metadata: bool,
     o: &mut Object<'_>,

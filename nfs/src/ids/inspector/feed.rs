@@ -12,6 +12,8 @@ use crate::ids::stream::{self, Sink, StreamId};
 pub(super) struct News {
     /// Something can be looked at or logged that could not before.
     pub has_news: bool,
+    /// Applications may hold more memory than before.
+    pub has_grown: bool,
     /// The directions turned out to be the other way round.
     pub is_swapped: bool,
     /// The rest is encrypted.
@@ -55,6 +57,7 @@ impl News {
     /// Forgets what was.
     pub fn clear(&mut self) {
         self.has_news = false;
+        self.has_grown = false;
         self.is_swapped = false;
         self.is_encrypted = false;
         self.fed = 0;
@@ -108,6 +111,7 @@ impl News {
 
     pub fn note(&mut self, progress: crate::ids::app::Progress) {
         self.has_news |= progress.has_news;
+        self.has_grown |= !progress.is_steady;
         self.is_swapped ^= progress.is_swapped;
         self.is_encrypted |= progress.is_encrypted;
     }

@@ -74,6 +74,9 @@ impl Inspector {
         let packet = packet_of(level);
         let listed = self.listed_name(&look);
         self.evaluate(&look, packet);
+        if self.matches.is_quiet && !self.news.has_news && self.news.fed == 0 {
+            return PASS;
+        }
         let mut verdict = self.answer(Some(&look), &Ends::Packet(level), recorder);
         if let Some((rule, id)) = listed {
             verdict = self.blocked(&look, level, &rule, Some(id), verdict, recorder);
@@ -323,9 +326,12 @@ impl Inspector {
     /// Frees what of a flow's application nobody needs any more, and counts what is left.
     fn collect(&mut self, number: u32) {
         let Some(flow) = self.flows.get_mut(number) else { return };
+        let mut has_changed = self.news.has_grown || flow.state.is_some();
         if let Some(app) = flow.app.as_deref_mut() {
-            if !app.transactions().is_empty() {
+            let open = app.transactions().len();
+            if open > 0 {
                 app.transactions_mut().collect();
+                has_changed |= app.transactions().len() != open;
             }
             let [was, _] = std::mem::replace(&mut flow.protocols, [app.protocol(), app.original()]);
             if let (None, Some(protocol)) = (was, app.protocol()) {
@@ -335,9 +341,12 @@ impl Inspector {
                 flow.transactions += app.transactions().count();
                 flow.app = None;
                 flow.mark(flow::NO_APP);
+                has_changed = true;
             }
         }
-        self.weigh(number);
+        if has_changed {
+            self.weigh(number);
+        }
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Links {
     list: u8,
     is_used: bool,
     holds: bool,
+    /// The lowest bits of the tick in which it was touched last.
+    touched: u8,
 }
 
 /// By which links.
@@ -159,11 +161,17 @@ impl Flows {
         Some(flow)
     }
 
-    /// Notes that a packet came: it is the least idle one of its lists.
+    /// Notes that a packet came: it is the least idle one of its lists. They are in order to a tick of 17 ms, so that the
+    /// packets of a burst move nothing.
     #[inline]
     pub fn touch(&mut self, number: u32) {
-        let Some(flow) = self.flows.get(number) else { return };
+        let Some(flow) = self.flows.get_mut(number) else { return };
+        let tick = (flow.last.0 >> TICK_BITS) as u8;
+        let was = std::mem::replace(&mut flow.links.touched, tick);
         let (list, links) = (list_of(flow), flow.links);
+        if was == tick && list == usize::from(links.list) {
+            return;
+        }
         let is_last = self.lists.get(list).is_some_and(|ends| ends.last == number);
         if list != usize::from(links.list) || !is_last {
             self.unlink(By::Age, number);
@@ -318,6 +326,8 @@ const PHASES: usize = FlowPhase::Bypassed as usize + 1;
 /// The list of those that hold something.
 const HOLDERS: usize = CLASSES * PHASES;
 const LISTS: usize = HOLDERS + 1;
+/// Bits of a time in nanoseconds within a tick.
+const TICK_BITS: u32 = 24;
 const SECOND: u64 = 1_000_000_000;
 /// Least memory for flows.
 const BYTES_MIN: usize = 64 << 10;

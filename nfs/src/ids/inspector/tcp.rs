@@ -89,10 +89,9 @@ impl Inspector {
         let flow = self.flows.get_mut(look.flow)?;
         let (key, client) = (flow.key.ends, flow.client());
         let from = if look.side == Side::ToServer { client } else { client.other() };
-        let is_turned = flow
-            .stream()
-            .and_then(|id| self.streams.view(id))
-            .is_some_and(|view| view.client != client);
+        let known = flow.stream();
+        let is_turned =
+            known.and_then(|id| self.streams.view(id)).is_some_and(|view| view.client != client);
         let pickup = if flow.has(flow::MIDSTREAM) { Pickup::Midstream } else { Pickup::Start };
         let is_closed = flow.has(flow::NO_APP);
         let mut feed = Feed {
@@ -105,7 +104,8 @@ impl Inspector {
             late: None,
             news: &mut self.news,
         };
-        Some(self.streams.segment(&key, from, segment, level.seen.time, &mut feed))
+        let now = level.seen.time;
+        Some(self.streams.segment_of(known, (&key, from), segment, now, &mut feed))
     }
 
     /// Ends a flow because of the SYN of a new one between its ends, and begins that.

@@ -90,6 +90,8 @@ pub struct Window<'b> {
     pub history: usize,
     /// The bytes.
     pub bytes: &'b [u8],
+    /// Whether all that was told since the last one is in this one or still to be shown.
+    pub is_whole: bool,
 }
 
 impl Bytes {
@@ -456,7 +458,8 @@ impl Bytes {
         self.unseen_offsets = self.unseen_offsets.saturating_sub(skipped + fresh);
         let bytes =
             if is_one { slice(store.bytes(&only), only.seq, begin, seq) } else { &scratch[..] };
-        Some(Window { offset: offset - u64::from(shown), history: shown as usize, bytes })
+        let (offset, history) = (offset - u64::from(shown), shown as usize);
+        Some(Window { offset, history, bytes, is_whole: true })
     }
 
     /// Puts what is held in the place of other bytes from a number on. Returns how many were others.

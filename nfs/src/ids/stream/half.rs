@@ -32,6 +32,8 @@ pub(super) struct Half {
     pub(super) marks: u8,
     /// Urgent bytes that were left out.
     pub(super) urgent: u8,
+    /// Bytes were given up that were told and that no window has shown.
+    pub(super) has_unshown: bool,
 }
 
 impl Half {

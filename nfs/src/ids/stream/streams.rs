@@ -159,10 +159,23 @@ impl Streams {
         now: Time,
         sink: &mut impl Sink,
     ) -> Outcome {
+        self.segment_of(None, (key, from), segment, now, sink)
+    }
+
+    /// The same of a segment whose connection is known, most likely: it is not looked up then.
+    pub fn segment_of(
+        &mut self,
+        known: Option<StreamId>,
+        (key, from): (&Key, End),
+        segment: &Segment<'_>,
+        now: Time,
+        sink: &mut impl Sink,
+    ) -> Outcome {
         let tick = tick(now);
         let mut events = Events::default();
         self.count_flags(segment);
-        let number = self.table.find(key);
+        let is_its = |id: &StreamId| self.table.get(id.0).is_some_and(|s| s.key == *key);
+        let number = known.filter(is_its).map_or_else(|| self.table.find(key), |id| id.0);
         if number == 0 {
             return self.begin(key, from, segment, tick, sink);
         }
@@ -340,10 +353,18 @@ impl Streams {
         }
         let history = self.settings.history;
         let window = half.bytes.window(&self.store, history, &mut self.scratch);
-        let seen = window.map(look);
+        let is_whole = !half.has_unshown;
+        half.has_unshown &= window.is_none();
+        let seen = window.map(|window| look(Window { is_whole, ..window }));
         half.bytes.release(&mut self.store, keep_of(&self.settings, half));
         self.table.set_holding(id.0);
         seen
+    }
+
+    /// Whether a direction has bytes that no window has shown.
+    #[inline]
+    pub fn has_unseen(&self, id: StreamId, side: Side) -> bool {
+        self.table.get(id.0).is_some_and(|stream| stream.connection.half(side).bytes.unseen() > 0)
     }
 
     /// Shows all bytes of a direction that are held, told or not, with their offsets: for who logs them.

@@ -156,12 +156,16 @@ impl Table {
         self.streams.give(number);
     }
 
-    /// Notes that a segment came: it is the least idle one of its phase, and of the holders if it is one.
+    /// Notes that a segment came: it is the least idle one of its phase, and of the holders if it is one. Both lists are in
+    /// order to a tick.
     #[inline]
     pub(super) fn touch(&mut self, number: u32, tick: u32) {
         let Some(stream) = self.streams.get_mut(number) else { return };
         let (old, new) = (phase_of(stream), stream.connection.state.phase());
-        stream.seen = tick;
+        let was = std::mem::replace(&mut stream.seen, tick);
+        if was == tick && old == new {
+            return;
+        }
         set_phase(stream, new);
         let holds = stream.connection.has(HOLDS);
         if old != new || self.ages_of(old).last != number {

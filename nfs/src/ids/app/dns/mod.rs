@@ -108,7 +108,7 @@ impl Dns {
         txs: &mut Transactions,
         limits: &Limits,
     ) -> Outcome {
-        let mut outcome = Outcome { consumed: bytes.len(), has_news: true, next: Next::More };
+        let mut outcome = Outcome { has_news: true, ..Outcome::all(Input::Bytes(bytes)) };
         let mut direction = direction;
         if !self.is_sure {
             if looks_like(bytes, direction.opposite()) {
@@ -135,7 +135,7 @@ impl Dns {
         txs: &mut Transactions,
         limits: &Limits,
     ) -> Outcome {
-        let mut outcome = Outcome { consumed: 0, has_news: false, next: Next::More };
+        let mut outcome = Outcome::all(Input::Bytes(&[]));
         let side = direction.index();
         if std::mem::take(&mut self.is_lost[side])
             && !bytes.get(2..).is_some_and(|header| looks_like(header, direction))

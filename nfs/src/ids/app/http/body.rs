@@ -15,6 +15,8 @@ pub struct Body {
     /// Beyond the limit nothing is kept.
     is_full: bool,
     has_gaps: bool,
+    /// It is sent as it is, in one piece.
+    is_plain: bool,
 }
 
 impl Body {
@@ -27,6 +29,7 @@ impl Body {
             total: self.total,
             has_gaps: self.has_gaps,
             is_growing: is_open && !self.is_full,
+            is_plain: self.is_plain && !self.has_gaps,
         })
     }
 
@@ -49,9 +52,24 @@ impl Body {
     pub(super) fn push(&mut self, bytes: &[u8], limit: u64) {
         let room = limit.saturating_sub(self.total);
         let fits = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+        let needed = self.kept.len() + fits;
+        // Grown by and by, a long body would be copied over and over.
+        if needed > self.kept.capacity()
+            && let Some(room) = ROOMS.iter().find(|room| needed <= **room)
+        {
+            self.kept.reserve_exact(room - self.kept.len());
+        }
         self.kept.extend_from_slice(bytes.get(..fits).unwrap_or_default());
         self.total = self.total.saturating_add(bytes.len() as u64);
         self.is_full |= self.total >= limit;
+        self.is_plain = false;
+    }
+
+    /// More of one that is sent as it is, not in chunks nor compressed: bytes that were told just now.
+    pub(super) fn push_plain(&mut self, bytes: &[u8], limit: u64) {
+        let is_plain = self.is_plain || self.total == 0;
+        self.push(bytes, limit);
+        self.is_plain = is_plain;
     }
 
     /// So many bytes are missing: what was kept does not touch what comes.
@@ -66,15 +84,15 @@ impl Body {
         self.is_full |= self.total >= limit;
     }
 
-    /// It was inspected: only the last `window` bytes stay, for patterns across pieces.
+    /// It was inspected: only the last `window` bytes stay, for patterns across pieces, once there are [`BODY_WINDOWS`] of
+    /// them: moving them costs their length.
     pub(crate) fn slide(&mut self, window: usize) {
         self.inspected = self.start + self.kept.len() as u64;
         let over = self.kept.len().saturating_sub(window);
-        // Moving the rest costs its length: only when as much goes as stays.
-        if over > 0 && over >= window {
+        if over > 0 && over >= (BODY_WINDOWS - 1) * window {
             self.kept.drain(..over);
             self.start += over as u64;
-            self.kept.shrink_to(2 * window);
+            self.kept.shrink_to((BODY_WINDOWS * window).max(LONG));
         }
     }
 
@@ -83,6 +101,13 @@ impl Body {
         self.kept.capacity()
     }
 }
+
+/// A body's bytes slide when there are so many windows of them.
+pub(crate) const BODY_WINDOWS: usize = 3;
+/// Room that a body gets when it has grown out of the one before.
+const ROOMS: [usize; 4] = [2 << 10, 6 << 10, 18 << 10, LONG];
+/// Three windows of 16 KiB, and a segment.
+const LONG: usize = 52 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -94,7 +119,11 @@ mod tests {
         body.push(&[b'a'; 100], 1000);
         body.slide(40);
         let view = body.view(true).unwrap();
-        assert_eq!((view.start, view.bytes.len(), view.inspected), (60, 40, 100));
+        assert_eq!((view.start, view.bytes.len(), view.inspected), (0, 100, 100));
+        body.push(&[b'a'; 20], 1000);
+        body.slide(40);
+        let view = body.view(true).unwrap();
+        assert_eq!((view.start, view.bytes.len(), view.inspected), (80, 40, 120));
         body.push(b"b", 1000);
         assert_eq!(body.view(true).unwrap().bytes.len(), 41);
     }

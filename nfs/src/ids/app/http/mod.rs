@@ -25,6 +25,7 @@ mod response;
 mod tests;
 mod uri;
 
+pub(crate) use body::BODY_WINDOWS;
 pub use body::Body;
 pub use exchange::{Exchange, Message};
 pub use headers::Headers;
@@ -157,6 +158,11 @@ impl Http {
         txs: &mut Transactions,
         limits: &Limits,
     ) -> Outcome {
+        if let Input::Bytes(bytes) = input
+            && let Some(outcome) = self.go_on_in_body(direction, bytes, txs, limits)
+        {
+            return outcome;
+        }
         let mut outcome = Outcome { has_news: true, ..Outcome::all(input) };
         let flow = match (direction, input) {
             (Side::ToServer, Input::Bytes(bytes)) => {
@@ -193,6 +199,40 @@ impl Http {
             Flow::Leave(next) => outcome.next = next,
         }
         outcome
+    }
+
+    /// What most segments are: the middle of a body that is sent as it is. `None`: this one is not.
+    fn go_on_in_body(
+        &mut self,
+        direction: Side,
+        bytes: &[u8],
+        txs: &mut Transactions,
+        limits: &Limits,
+    ) -> Option<Outcome> {
+        let half = match direction {
+            Side::ToServer => &mut self.request,
+            Side::ToClient if self.held.is_empty() => &mut self.response,
+            Side::ToClient => return None,
+        };
+        let length = bytes.len() as u64;
+        let is_middle = match &half.step {
+            Step::Sized(left) => *left > length,
+            Step::Endless => true,
+            _ => false,
+        };
+        if !is_middle || half.decoder.is_some() {
+            return None;
+        }
+        let (exchange, _) = txs.get_mut(half.id?)?.http_mut()?;
+        if let Step::Sized(left) = &mut half.step {
+            *left -= length;
+        }
+        let message = exchange.side_mut(direction);
+        message.wire += length;
+        let before = message.body.bytes();
+        message.body.push_plain(bytes, limits.body(direction));
+        let is_steady = message.body.bytes() == before;
+        Some(Outcome { is_steady, ..Outcome::all(Input::Bytes(bytes)) })
     }
 
     /// Bytes are missing. Within a body that is borne; elsewhere the next message is looked for.
@@ -275,7 +315,10 @@ impl Half {
         let (part, rest) = input.split_at_checked(fits).unwrap_or_default();
         *input = rest;
         message.wire += part.len() as u64;
-        self.keep(part, (message, events), (limit, limits));
+        match &self.decoder {
+            None => message.body.push_plain(part, limit),
+            Some(_) => self.keep(part, (message, events), (limit, limits)),
+        }
         left - part.len() as u64
     }
 

@@ -91,7 +91,8 @@ impl Http {
                         // Browsers take it for a body without an end.
                         events.add(RESPONSE.chunk_length);
                         side.step = Step::Endless;
-                        side.take_body(&mut line.as_slice(), u64::MAX, (message, events), bounds);
+                        message.wire += line.len() as u64;
+                        side.keep(&line, (message, events), bounds);
                         false
                     }
                 }
@@ -216,7 +217,8 @@ impl Http {
         let Some((exchange, events)) = tx.http_mut() else { return Flow::Leave(Next::Failed) };
         let bounds = (limits.response_body, limits);
         let message = &mut exchange.response;
-        self.response.take_body(&mut line.as_slice(), u64::MAX, (message, events), bounds);
+        message.wire += line.len() as u64;
+        self.response.keep(&line, (message, events), bounds);
         Flow::On
     }
 

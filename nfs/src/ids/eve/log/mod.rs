@@ -212,7 +212,7 @@ impl Log {
         self.shared.counts()
     }
 
-    /// Writes what waits and ends the thread. What a socket does not take within a second is lost.
+    /// Writes what waits and ends the thread. What nobody takes anything of for a second is lost.
     pub fn stop(mut self) -> LogCounts {
         self.end();
         self.counts()
@@ -276,7 +276,8 @@ impl Work {
     fn run(&mut self) {
         let mut flushed = Instant::now();
         let mut told = Instant::now();
-        let mut ended = Instant::now();
+        // At the end: when it last got on.
+        let mut moved: Option<Instant> = None;
         loop {
             // Read before the queues are emptied, so that what was recorded before the end is written.
             let stops = self.shared.stops.load(Ordering::Acquire);
@@ -287,20 +288,23 @@ impl Work {
             // While a reader is stuck, records stay where they are.
             let has_room = self.writer.out.len() < FULL;
             let had_records = self.output.is_ready() && has_room && self.gather();
-            if told.elapsed() >= self.writer.stats_interval() || stops {
+            let is_ending = stops && moved.is_none();
+            if told.elapsed() >= self.writer.stats_interval() || is_ending {
                 self.writer.write_stats(self.shared.counts());
                 told = Instant::now();
             }
             if self.writer.out.len() >= FULL || flushed.elapsed() >= FLUSH || stops {
+                let before = self.writer.out.len();
                 self.flush();
                 flushed = Instant::now();
-            }
-            if stops && !had_records {
-                if self.writer.out.is_empty() || ended.elapsed() >= PATIENCE {
-                    return self.give_up();
+                if is_ending || stops && self.writer.out.len() < before {
+                    moved = Some(Instant::now());
                 }
-            } else if !stops {
-                ended = Instant::now();
+            }
+            let is_done = self.writer.out.is_empty() && self.is_drained();
+            let is_stuck = moved.is_some_and(|moved| moved.elapsed() >= PATIENCE);
+            if stops && !had_records && (is_done || is_stuck) {
+                return self.give_up();
             }
             if !had_records {
                 std::thread::park_timeout(IDLE);
@@ -323,6 +327,11 @@ impl Work {
             }
         }
         had_any
+    }
+
+    /// Whether all that was recorded was taken.
+    fn is_drained(&self) -> bool {
+        self.shared.lines().iter().all(|line| line.queue.is_empty())
     }
 
     fn flush(&mut self) {
@@ -455,7 +464,7 @@ const FULL: usize = 256 << 10;
 /// At the latest after this time.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// How long a reader that is stuck is waited for at the end.
+/// How long a reader that takes nothing is waited for at the end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often the thread looks when there was nothing.

@@ -65,10 +65,11 @@ impl Streams {
     #[cold]
     fn makes_room(&mut self, number: u32, side: Side, length: usize) -> bool {
         let Some(stream) = self.table.get_mut(number) else { return false };
-        let bytes = &mut stream.connection.half_mut(side).bytes;
-        let unseen = bytes.forget_told(&mut self.store);
+        let half = stream.connection.half_mut(side);
+        let unseen = half.bytes.forget_told(&mut self.store);
+        half.has_unshown |= unseen > 0;
         self.counters.add(Counter::UnseenDropped, u64::from(unseen));
-        bytes.held() as usize + length <= self.settings.direction_bytes as usize
+        half.bytes.held() as usize + length <= self.settings.direction_bytes as usize
     }
 
     fn count_insert(&mut self, done: Inserted, events: &mut Events) {
@@ -98,7 +99,9 @@ impl Streams {
             let Some(stream) = self.table.get_mut(victim) else { return };
             let mut unseen = 0;
             for half in &mut stream.connection.halves {
-                unseen += half.bytes.forget_told(&mut self.store);
+                let unshown = half.bytes.forget_told(&mut self.store);
+                half.has_unshown |= unshown > 0;
+                unseen += unshown;
             }
             self.counters.add(Counter::UnseenDropped, u64::from(unseen));
             if !self.store.has_room_for(length) {

@@ -30,6 +30,10 @@ impl Streams {
         let is_async = connection.has(ASYNC);
         let half = connection.half_mut(side);
         let taken = half.acked;
+        // Nothing is held, and nothing is missing.
+        if half.bytes.is_empty() && taken == half.bytes.next() {
+            return;
+        }
         let far = half.bytes.next().wrapping_add(REACH);
         let next = half.bytes.next();
         // What is missing at the end may still come: a mirror may show the acknowledgement first.
@@ -83,6 +87,7 @@ impl Streams {
             half.mark(STOPPED);
         }
         let lost = half.bytes.release(&mut self.store, keep_of(settings, half));
+        half.has_unshown |= lost > 0;
         counters.add(Counter::UnseenDropped, u64::from(lost));
     }
 
