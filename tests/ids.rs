@@ -195,6 +195,37 @@ fn a_passive_replay_has_the_same_records_every_time_and_all_packets_leave() {
 }
 
 #[test]
+fn frames_that_cannot_be_read_are_told_and_go_no_further() {
+    let files = Files::new();
+    files.write(
+        "rules",
+        "alert pkthdr any any -> any any (msg:\"cut\"; decode-event:ipv4.trunc_pkt; sid:1;)\n\
+         alert pkthdr any any -> any any (msg:\"short\"; decode-event:udp.len_invalid; sid:2;)\n\
+         alert udp any any -> any 9999 (msg:\"whole\"; sid:3;)\n",
+    );
+    let whole = Udp::to([10, 2, 0, 2], 9999).frame();
+    let (mut cut, mut short) = (whole.clone(), whole.clone());
+    cut.truncate(40);
+    short[39] = 7;
+    for mode in ["inline", "passive"] {
+        let chain = files.chain(&format!("mode: {mode}"));
+        let text = std::fs::read_to_string(&chain).unwrap();
+        let log = files.path("eve.json").display().to_string();
+        std::fs::write(&chain, text.replace(&log, "eve.json")).unwrap();
+        let frames = [&cut, &whole, &short].into_iter().cloned();
+        let run = Replayed::of(&chain, frames.map(|f| (7_000_000_000, f))).succeeded();
+        assert_eq!(run.sent("wan"), std::slice::from_ref(&whole), "{mode}");
+        let mut sids: Vec<_> = records(&run.path("eve.json"), "alert")
+            .iter()
+            .map(|alert| alert["alert"]["signature_id"].as_u64().unwrap())
+            .collect();
+        sids.sort_unstable();
+        assert_eq!(sids, [1, 2, 3], "{mode}");
+        assert_eq!(records(&run.path("eve.json"), "flow").len(), 1, "{mode}");
+    }
+}
+
+#[test]
 fn what_a_suricata_yaml_asks_for_is_logged_unless_the_chain_file_says_otherwise() {
     let files = Files::new();
     files.write("rules", "alert udp any any -> $SERVERS any (msg:\"seen\"; sid:1;)\n");

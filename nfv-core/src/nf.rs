@@ -119,6 +119,10 @@ pub trait PacketNf: Any + Send + Debug {
     /// Hot: no allocation, lock, log or system call.
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>);
 
+    /// A packet that a port received for one of its chains, and that is dropped before any function as its headers cannot be
+    /// read: for who tells of such. Bounded work: whoever sends packets sends these.
+    fn refused(&mut self, _packet: &Packet, _in_port: PortIndex, _cx: &mut Cx<'_>) {}
+
     /// About every millisecond, busy or idle, but not while the worker sleeps: timers.
     fn tick(&mut self, _cx: &mut Cx<'_>) {}
 

@@ -44,7 +44,7 @@ pub use self::mates::Mates;
 pub use self::moves::{Held, Hold, Left, Parcel};
 use self::tagged::TagCounts;
 use crate::account::{CellId, Cells};
-use crate::burst::{Burst, Routing, Verdict};
+use crate::burst::{Burst, Refused, Routing, Verdict};
 use crate::chain::compile::{Entry, Plan, Program, ProgramId, Step};
 use crate::clock::Time;
 use crate::dpdk::{Mempool, Packet, Packets, ReserveError};
@@ -332,7 +332,12 @@ impl Own {
             self.run(plan, program, burst, port, io, now);
             return self.flush(plan, io);
         }
-        let bytes = burst.parse(|packet, why| self.drop(packet, plan.cells.refused_by(why)));
+        let bytes = burst.parse(|packet, why| {
+            if matches!(why, Refused::Malformed(_)) {
+                self.show_refused(plan, entry, (&packet, port), now);
+            }
+            self.drop(packet, plan.cells.refused_by(why));
+        });
         self.cells.add(cells.rx_bytes, bytes);
         if let Some(check) = entry.check.get() {
             self.check_tags(check, burst);

@@ -45,6 +45,8 @@
 //! never stops the others. Each rule that drops has a counter. `$HOME_NET` and its like are as Suricata delivers them where
 //! nobody says otherwise.
 //!
+//! Frames whose headers cannot be read are dropped before any function; rules with `decode-event` find them all the same.
+//!
 //! Streams are put together as their receivers do (`hosts`), whatever the order of segments and fragments. A packet is
 //! dropped before anything of it leaves; and where a segment says something else than what passed before it, its bytes
 //! are made the same, so that nobody behind sees what was not looked at.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
 use nfv_core::clock::Time;
-use nfv_core::nf::{Built, Burst, Cx, PacketNf, Purpose, Slot, Surroundings};
+use nfv_core::dpdk::Packet;
+use nfv_core::nf::{Built, Burst, Cx, PacketNf, PortIndex, Purpose, Slot, Surroundings};
 
 use super::beside::{Beside, Lease};
 use super::blocklist::Blocklists;
@@ -197,17 +198,7 @@ impl Inline {
     #[inline]
     fn packet(&mut self, port: u8, slot: &mut Slot<'_>, cx: &Cx<'_>) -> bool {
         let inspector = self.inspector.get_or_insert_with(|| self.shared.inspector());
-        let place = match self.shared.purpose {
-            Purpose::Replay => slot.packet.place(),
-            _ => None,
-        };
-        let seen = Seen {
-            time: cx.now,
-            frame: slot.packet.data(),
-            wire_length: slot.packet.len(),
-            port,
-            place,
-        };
+        let seen = seen(slot.packet, port, cx.now, self.shared.purpose);
         let verdict = inspector.packet(&seen, &mut self.output);
         match verdict.answer {
             Answer::Pass => {}
@@ -251,6 +242,12 @@ impl PacketNf for Inline {
         burst.let_go(let_go);
     }
 
+    fn refused(&mut self, packet: &Packet, in_port: PortIndex, cx: &mut Cx<'_>) {
+        let inspector = self.inspector.get_or_insert_with(|| self.shared.inspector());
+        let seen = seen(packet, in_port.0, cx.now, self.shared.purpose);
+        inspector.refused(&seen, &mut self.output);
+    }
+
     fn tick(&mut self, cx: &mut Cx<'_>) {
         let start = *self.start.get_or_insert(cx.now);
         let Some(inspector) = &mut self.inspector else { return };
@@ -281,6 +278,13 @@ impl PacketNf for Inline {
             self.output.tell_counts(&inspector, self.start.unwrap_or(now), now);
         }
     }
+}
+
+/// A packet as it is inspected.
+#[inline]
+fn seen(packet: &Packet, port: u8, time: Time, purpose: Purpose) -> Seen<'_> {
+    let place = if purpose == Purpose::Replay { packet.place() } else { None };
+    Seen { time, frame: packet.data(), wire_length: packet.len(), port, place }
 }
 
 /// What a check builds.

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use nfv_core::clock::Time;
-use nfv_core::dpdk::SharedPacket;
-use nfv_core::nf::{Burst, Cx, PacketNf, Purpose};
+use nfv_core::dpdk::{Packet, SharedPacket};
+use nfv_core::nf::{Burst, Cx, PacketNf, PortIndex, Purpose};
 use nfv_core::packet::packet_hash;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -36,6 +36,16 @@ struct Copied {
     time: Time,
     port: u8,
     place: Option<u64>,
+    fate: Fate,
+}
+
+/// What became of a packet before its copy is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It goes on.
+    Taken,
+    /// Its headers cannot be read.
+    Refused,
 }
 
 /// Looks at the packets of all workers.
@@ -199,7 +209,7 @@ impl Drop for AnalyserLease {
 
 impl Looks {
     fn packet(&mut self, copied: &Copied) {
-        let Copied { packet, time, port, place } = copied;
+        let Copied { packet, time, port, place, fate } = copied;
         let seen = Seen {
             time: *time,
             frame: packet.data(),
@@ -208,8 +218,11 @@ impl Looks {
             place: *place,
         };
         self.start.get_or_insert(*time);
-        // Nothing can be done about a packet that is gone.
-        let _ = self.inspector.packet(&seen, &mut self.output);
+        match fate {
+            // Nothing can be done about a packet that is gone.
+            Fate::Taken => _ = self.inspector.packet(&seen, &mut self.output),
+            Fate::Refused => self.inspector.refused(&seen, &mut self.output),
+        }
     }
 
     fn tick(&mut self, now: Time) {
@@ -249,7 +262,8 @@ impl PacketNf for Tap {
             };
             let is_wanted = spread(packet_hash(slot.packet, slot.headers)) < threshold;
             let packet = if is_wanted { cx.share(slot.packet) } else { None };
-            let given = packet.map(|packet| Copied { packet, time, port, place });
+            let fate = Fate::Taken;
+            let given = packet.map(|packet| Copied { packet, time, port, place, fate });
             match given.map(|one| self.analyser.queue.push(one)) {
                 Some(Ok(())) => copied += 1,
                 Some(Err(_)) | None => shed += 1,
@@ -261,6 +275,24 @@ impl PacketNf for Tap {
             let mut looks = self.analyser.looks();
             while self.analyser.look(&mut looks) > 0 {}
             self.analyser.now.store(time.0, Ordering::Relaxed);
+        }
+    }
+
+    fn refused(&mut self, packet: &Packet, in_port: PortIndex, cx: &mut Cx<'_>) {
+        // They are of no flow: none is shed for them.
+        let is_free = self.analyser.threshold() == ALL;
+        let place = if self.purpose == Purpose::Replay { packet.place() } else { None };
+        let copy = if is_free { cx.share(packet) } else { None };
+        let copied = copy.map(|packet| Copied {
+            packet,
+            time: cx.now,
+            port: in_port.0,
+            place,
+            fate: Fate::Refused,
+        });
+        match copied.map(|copied| self.analyser.queue.push(copied)) {
+            Some(Ok(())) => cx.count(reasons::COPIED, 1),
+            Some(Err(_)) | None => cx.count(reasons::SHED_COPIES, 1),
         }
     }
 

@@ -115,6 +115,17 @@ pub enum Choice {
     },
 }
 
+impl Choice {
+    /// The programs that a packet may be taken to.
+    pub fn programs(&self) -> &[ProgramId] {
+        match self {
+            Self::Closed => &[],
+            Self::All(program) => std::slice::from_ref(program),
+            Self::Matched { programs, .. } => programs,
+        }
+    }
+}
+
 /// A chain in one direction.
 #[derive(Debug)]
 pub struct Program {

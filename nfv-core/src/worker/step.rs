@@ -3,10 +3,10 @@
 use super::{Instance, Io, Own};
 use crate::account::CellId;
 use crate::burst::{Burst, Verdict};
-use crate::chain::compile::{Function, Plan, ProgramId};
+use crate::chain::compile::{Entry, Function, Plan, ProgramId, Step};
 use crate::clock::Time;
-use crate::dpdk::{BURST_MAX, cycles};
-use crate::nf::{Cx, NO_RULE, Nf};
+use crate::dpdk::{BURST_MAX, Packet, cycles};
+use crate::nf::{Cx, NO_RULE, Nf, PortIndex};
 
 impl Own {
     /// Whether all packets of a burst pass a function by, as their flows were let go; else it sees those of the others.
@@ -112,6 +112,47 @@ impl Own {
             if function.tells_receiver_of(reason) && !is_rerouted {
                 self.reset_onward(plan, (slot.packet.data(), slot.headers), place, port, now);
             }
+        }
+    }
+
+    /// Shows the packet NFs of a port's chains a packet whose headers cannot be read.
+    #[cold]
+    pub(super) fn show_refused(
+        &mut self,
+        plan: &Plan,
+        entry: &Entry,
+        (packet, port): (&Packet, PortIndex),
+        now: Time,
+    ) {
+        let is_behind = |wanted: usize| {
+            let mut programs = entry.all.programs().iter();
+            programs.any(|id| {
+                let program = plan.programs.get(usize::from(id.0));
+                program.is_some_and(|program| {
+                    let mut steps = program.steps.iter();
+                    steps.any(|step| matches!(step, Step::Function { at, .. } if *at == wanted))
+                })
+            })
+        };
+        for (at, (function, instance)) in plan.functions.iter().zip(&mut self.instances).enumerate()
+        {
+            let Instance::Packet(nf) = instance else { continue };
+            if !is_behind(at) {
+                continue;
+            }
+            let mut cx = Cx {
+                now,
+                cells: &self.cells,
+                counters: function.cells.counters,
+                rules: function.cells.rules,
+                created: plan.cells.created,
+                consumed: plan.cells.consumed,
+                pool: &self.pool,
+                outbox: &mut self.outbox,
+                // It goes no further.
+                changes_follow: false,
+            };
+            nf.refused(packet, port, &mut cx);
         }
     }
 

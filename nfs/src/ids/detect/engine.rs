@@ -9,6 +9,7 @@
 //! the end of the buffer alone; a step whose place is a variable is tried again with other values of it.
 
 use super::base64;
+use super::captured::{self, Captured};
 use super::number::Standing;
 use super::program::{Growth, Prepared, Program, Sought, Step};
 use crate::ids::rules::{Found, From, IsDataAt, Pcre, Presence, Scratch, Transformed};
@@ -48,6 +49,8 @@ pub(super) struct Engine {
     expressions: Scratch,
     decoded: Vec<u8>,
     transformed: [Vec<u8>; 2],
+    /// What groups matched of the rule at hand.
+    pub captured: Vec<Captured>,
     /// Evaluations that took too long to say.
     pub given_up: u64,
 }
@@ -84,12 +87,14 @@ impl Engine {
             expressions: Scratch::new(expressions),
             decoded: Vec::new(),
             transformed: Default::default(),
+            captured: Vec::new(),
             given_up: 0,
         }
     }
 
     /// Forgets what another rule extracted.
     pub fn begin_rule(&mut self, variables: u8) {
+        self.captured.clear();
         if let Some(used) = self.variables.get_mut(..usize::from(variables)) {
             used.fill(0);
         }
@@ -249,6 +254,9 @@ impl Engine {
         let found = pcre.regex.find(subject, from, &mut self.expressions);
         match (pcre.presence, found) {
             (Presence::Present, Found::At(range)) => {
+                if !pcre.captures.is_empty() {
+                    self.capture(pcre, subject, range.start);
+                }
                 if step.has_dependents {
                     self.choose(stand, range.start + 1);
                 }
@@ -261,6 +269,14 @@ impl Engine {
             }
             _ => None,
         }
+    }
+
+    /// Keeps the groups of the match that begins there, as the rule asks for them.
+    #[cold]
+    fn capture(&mut self, pcre: &Pcre, subject: &[u8], from: usize) {
+        let groups = pcre.regex.groups(subject, from, &mut self.expressions).unwrap_or_default();
+        let groups = groups.into_iter().skip(1).map(|group| subject.get(group?));
+        captured::keep(&mut self.captured, &pcre.captures, groups);
     }
 
     fn choose(&mut self, stand: Stand, from: usize) {

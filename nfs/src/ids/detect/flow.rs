@@ -1,5 +1,6 @@
 //! What detection keeps with a flow.
 
+use super::captured::{self, Captured};
 use super::state::Wanted;
 use crate::ids::rules::Side;
 
@@ -10,6 +11,8 @@ pub struct FlowState {
     ruleset: u64,
     bits: Vec<u64>,
     integers: Vec<(u32, u32)>,
+    /// What groups of expressions matched.
+    captured: Vec<Captured>,
     /// Rules that were begun in transactions, sorted by transaction, side and rule.
     begun: Vec<Begun>,
     /// Rules of streams that are to be looked at again, or from another place on.
@@ -86,13 +89,16 @@ impl FlowState {
             + self.begun.capacity() * size_of::<Begun>()
             + self.marks.capacity() * size_of::<Mark>()
             + self.counts.capacity() * size_of::<(u32, super::memory::Entry)>()
+            + self.captured.capacity() * size_of::<Captured>()
+            + self.captured.iter().map(|c| c.name.len() + c.value.len()).sum::<usize>()
     }
 
     /// Whether it is as a new one: then the flow needs none, and the next call is given a new one. So a flow in which
     /// detection keeps nothing costs nothing.
     pub fn is_blank(&self) -> bool {
-        let Self { bits, integers, begun, marks, counts, tag, passes, behind, .. } = self;
-        let is_empty = integers.is_empty() && begun.is_empty() && marks.is_empty();
+        let Self { bits, integers, captured, begun, marks, counts, tag, passes, behind, .. } = self;
+        let is_empty =
+            captured.is_empty() && integers.is_empty() && begun.is_empty() && marks.is_empty();
         let is_unmarked = !passes && tag.is_none() && self.asked_application == [false; 2];
         let is_unmarked = is_unmarked && !self.asked_former && *behind == [false; 2];
         is_empty && is_unmarked && counts.is_empty() && bits.iter().all(|word| *word == 0)
@@ -148,6 +154,16 @@ impl FlowState {
             Wanted::There => *word |= 1 << (bit % 64),
             Wanted::NotThere => *word &= !(1 << (bit % 64)),
         }
+    }
+
+    /// Keeps what a group matched.
+    pub(super) fn capture(&mut self, captured: Captured) {
+        captured::put(&mut self.captured, captured);
+    }
+
+    /// What groups of expressions matched.
+    pub fn captured(&self) -> &[Captured] {
+        &self.captured
     }
 
     pub(super) fn integer(&self, integer: u32) -> Option<u32> {

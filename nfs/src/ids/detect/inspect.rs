@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use super::captured::Captured;
 use super::engine::{Engine, View};
 use super::finish::{self, Hit};
 use super::flow::FlowState;
@@ -25,8 +26,8 @@ use super::transactions::{self, has_plain_body, is_due};
 use super::windows::{Windows, side_of};
 use super::{Matches, Origin, Packet, Subject, header};
 use crate::ids::app::{App, Stage};
-use crate::ids::rules::{AppTest, Buffer, Only, Rule, RuleKind, Side};
-use crate::ids::stream::{Mode, Segment, StreamId, Streams, TcpState, When};
+use crate::ids::rules::{AppTest, Buffer, CaptureScope, Only, Rule, RuleKind, Side};
+use crate::ids::stream::{Event, Mode, Segment, StreamId, Streams, TcpState, When};
 
 /// What one worker needs to match rules.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub(super) struct Work {
     pub list: Vec<u32>,
     pub windows: Windows,
     pub hits: Vec<Hit>,
+    /// What groups of the hits' expressions matched, but for what flows keep.
+    pub captured: Vec<(u32, Captured)>,
     events: Vec<u16>,
     pub transactions: Vec<u64>,
     /// The patterns of bodies were looked for along with those of the stream.
@@ -68,6 +71,7 @@ impl Detector {
             list: Vec::new(),
             windows: Windows::default(),
             hits: Vec::new(),
+            captured: Vec::new(),
             events: Vec::new(),
             transactions: Vec::new(),
             looked_at_bodies: false,
@@ -125,6 +129,8 @@ impl Detector {
             application: app.as_ref().and_then(|app| app.protocol()),
             former,
             around: Around { events: &events, sizes },
+            is_again: stream_events.has(Event::PktRetransmission)
+                || stream_events.has(Event::PktSpuriousRetransmission),
         };
         let [sport, dport] = [packet.sport, packet.dport];
         let group = ruleset.groups.of(packet.protocol, side, [sport, dport]);
@@ -162,6 +168,7 @@ impl Detector {
         }
         let kept = flow.is_some().then_some(state);
         finish::finish(&scene, kept, &mut work.hits, matches);
+        matches.captured.append(&mut work.captured);
         work.events = events;
     }
 }
@@ -173,6 +180,7 @@ impl Work {
         self.list.clear();
         self.windows.clear();
         self.hits.clear();
+        self.captured.clear();
     }
 }
 
@@ -264,6 +272,9 @@ fn stream(
     let mut before = std::mem::take(&mut work.list);
     work.candidates.take(&mut before);
     let Work { windows, scratch, candidates, .. } = work;
+    if scene.is_again && streams.mode() == Mode::Inline && is_in_stream(scene) {
+        windows.take_again(scene.packet.payload, group, scratch, candidates);
+    }
     let patterns_all = (group, patterns.unwrap_or(&group.stream));
     windows.take(streams, id, side, when, patterns_all, state, scratch, candidates);
     work.looked_at_bodies = patterns.is_some() && work.windows.are_whole();
@@ -345,8 +356,12 @@ pub(super) fn payload(
         let known = state.marks(scene.side).find(|mark| mark.rule == number);
         let new_from = known.map_or(0, |mark| mark.from);
         for (span, bytes) in windows.iter() {
-            let seen = usize::try_from(new_from.saturating_sub(span.offset));
-            let seen = seen.unwrap_or(usize::MAX);
+            let seen = match span.is_again {
+                true => 0,
+                false => {
+                    usize::try_from(new_from.saturating_sub(span.offset)).unwrap_or(usize::MAX)
+                }
+            };
             if on_window(engine, program, span.offset, span.history, seen, bytes) {
                 return Some(Origin::Stream);
             }
@@ -414,6 +429,12 @@ pub(super) fn hit(
 ) {
     for left in &ready.left {
         left.leave(scene.packet, Some(state), scene.memory);
+    }
+    for captured in work.engine.captured.drain(..) {
+        match captured.scope {
+            CaptureScope::Flow => state.capture(captured),
+            CaptureScope::Packet | CaptureScope::Alert => work.captured.push((rule, captured)),
+        }
     }
     work.hits.push(Hit { rule, origin, transaction });
 }

@@ -17,6 +17,7 @@
 //! a stream match; a rule of bodies that asks for nothing that more bytes could change matches as soon as its bytes are there.
 
 mod base64;
+mod captured;
 mod engine;
 mod event;
 mod finder;
@@ -43,6 +44,7 @@ mod tests;
 mod transactions;
 mod windows;
 
+pub use self::captured::Captured;
 pub use self::event::events;
 pub use self::flow::FlowState;
 pub use self::inspect::Detector;
@@ -78,6 +80,8 @@ pub struct Matches {
     pub is_tagged: bool,
     /// Matches that were not told: because of a threshold, and because there were more than are told of a packet.
     pub untold: [u32; 2],
+    /// What groups of expressions matched, with the rules that keep it: of packets and alerts.
+    pub captured: Vec<(u32, Captured)>,
     /// Whether there was nothing to evaluate rules on.
     pub is_quiet: bool,
 }
@@ -91,6 +95,7 @@ impl Matches {
         self.drops_flow = false;
         self.is_tagged = false;
         self.untold = [0; 2];
+        self.captured.clear();
         self.is_quiet = false;
     }
 }

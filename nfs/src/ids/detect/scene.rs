@@ -24,6 +24,8 @@ pub(super) struct Scene<'a> {
     /// What it spoke before: on the packet on which an upgrade was found.
     pub former: Option<Protocol>,
     pub around: Around<'a>,
+    /// Its bytes were sent before.
+    pub is_again: bool,
 }
 
 impl Scene<'_> {
@@ -56,8 +58,10 @@ impl Scene<'_> {
             Some(Only::Only) => self.packet.was_fragmented,
             Some(Only::No) => !self.packet.was_fragmented,
         };
+        // A packet without a flow goes no way, and is of nothing that is established.
         let Some(flow) = self.flow else {
-            return fragment && wanted.side.is_none() && wanted.state.is_none();
+            let is_so = wanted.side.is_none() && wanted.state != Some(Wanted::Established);
+            return fragment && is_so;
         };
         let state = match wanted.state {
             None | Some(Wanted::Stateless) => true,

@@ -27,6 +27,8 @@ pub(super) struct Span {
     pub offset: u64,
     /// How many of its bytes were in a window before.
     pub history: usize,
+    /// It is shown again, whatever a rule has seen of it.
+    pub is_again: bool,
     range: Range<usize>,
 }
 
@@ -93,7 +95,27 @@ impl Windows {
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(window.bytes);
         let range = begin..self.bytes.len();
-        self.spans.push(Span { offset: window.offset, history: window.history, range });
+        let Window { offset, history, .. } = window;
+        self.spans.push(Span { offset, history, is_again: false, range });
+    }
+
+    /// Takes a payload whose bytes were in a window before: inline, what is sent again is told again, as Suricata does, which
+    /// looks at the stream around each packet. To be called before [`Windows::take`], so that marks follow the fresh bytes.
+    pub fn take_again(
+        &mut self,
+        payload: &[u8],
+        group: &Group,
+        scratch: &mut MatcherScratch,
+        candidates: &mut Candidates,
+    ) {
+        group.stream.look(payload, scratch, candidates);
+        if candidates.is_empty() {
+            return;
+        }
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(payload);
+        let range = begin..self.bytes.len();
+        self.spans.push(Span { offset: 0, history: 0, is_again: true, range });
     }
 
     /// Whether they show all that was told since the last ones.

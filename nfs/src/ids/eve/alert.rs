@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::json::Object;
 use super::line::{address_text, write_end, write_frame};
 use super::protocol::protocol_name;
-use super::record::{Head, PacketSource};
+use super::record::{Head, NamedBytes, PacketSource};
 use super::settings::{AlertSettings, Settings};
 use super::{AppNames, Application, FlowSummary};
 use crate::ids::buffer::Side;
@@ -37,6 +37,8 @@ pub struct Alert {
     pub verdict: Option<Verdict>,
     /// What the packet came in.
     pub tunnel: Option<Box<Tunnel>>,
+    /// `context`: what groups of the rule's expressions matched.
+    pub context: Vec<NamedBytes>,
 }
 
 /// `alert.action`
@@ -129,6 +131,7 @@ impl Alert {
             packet: None,
             verdict: None,
             tunnel: None,
+            context: Vec::new(),
         }
     }
 
@@ -139,6 +142,11 @@ impl Alert {
             + self.payload.as_ref().map_or(0, |payload| payload.bytes.len())
             + self.packet.as_ref().map_or(0, |packet| packet.len())
             + self.tunnel.as_ref().map_or(0, |_| size_of::<Tunnel>())
+            + self
+                .context
+                .iter()
+                .map(|(name, value)| name.len() + value.len() + size_of::<NamedBytes>())
+                .sum::<usize>()
     }
 }
 
@@ -147,7 +155,7 @@ impl Alert {
         let default = AlertSettings::default();
         let wanted = settings.alert.as_ref().unwrap_or(&default);
         o.mark("tx_guessed", self.is_guessed);
-        write_rule(&self.rule, self.action, head, wanted.metadata, o);
+        write_rule(&self.rule, (self.action, &self.context), head, wanted.metadata, o);
         if let Some(tunnel) = &self.tunnel {
             tunnel.write(o);
         }
@@ -243,7 +251,7 @@ impl Tunnel {
 /// `alert`
 pub(super) fn write_rule(
     rule: &Rule,
-    action: AlertAction,
+    (action, context): (AlertAction, &[NamedBytes]),
     head: &Head,
     with_metadata: bool,
     o: &mut Object<'_>,
@@ -269,6 +277,11 @@ pub(super) fn write_rule(
             for (key, (address, port)) in [("source", source), ("target", target)] {
                 o.object(key, |o| write_end("ip", "port", address, port, o));
             }
+        }
+        if !context.is_empty() {
+            o.object("context", |o| {
+                context.iter().for_each(|(name, value)| o.printable(name, value));
+            });
         }
         if with_metadata && !rule.metadata.is_empty() {
             o.object("metadata", |o| write_metadata(&rule.metadata, o));

@@ -157,7 +157,7 @@ impl DropRecord {
             verdict.write(o);
         }
         if let Some((rule, action)) = self.rule.as_ref().filter(|_| wanted.alerts) {
-            write_rule(rule, *action, head, false, o);
+            write_rule(rule, (*action, &[]), head, false, o);
         }
     }
 }

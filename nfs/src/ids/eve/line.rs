@@ -175,6 +175,15 @@ impl Variables {
                     self.numbers.iter().for_each(|(name, number)| o.number(name, *number));
                 });
             }
+            for (key, values) in [("flowvars", &self.of_flow), ("pktvars", &self.of_packet)] {
+                if !values.is_empty() {
+                    o.list(key, |list| {
+                        for (name, value) in values {
+                            list.object(|o| o.printable(name, value));
+                        }
+                    });
+                }
+            }
         });
     }
 }

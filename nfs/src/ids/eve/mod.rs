@@ -41,7 +41,9 @@ pub use self::flow::{
 };
 pub use self::http::HttpRecord;
 pub use self::log::{Log, LogConfig, LogCounts, LogError, LogQueue, ReplayLog, Target};
-pub use self::record::{Body, Head, Kind, PacketSource, Record, TaggedPacket, Variables};
+pub use self::record::{
+    Body, Head, Kind, NamedBytes, PacketSource, Record, TaggedPacket, Variables,
+};
 pub use self::settings::{
     AlertSettings, AnomalySettings, DnsSettings, DnsVersion, DropSettings, DroppedFlows,
     HeaderDump, HttpSettings, Settings, StatsSettings, TlsField, TlsSettings,

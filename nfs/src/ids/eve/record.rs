@@ -116,6 +116,9 @@ impl PacketSource {
     }
 }
 
+/// What a group of an expression matched, and its name.
+pub type NamedBytes = (Box<str>, Box<[u8]>);
+
 /// What rules keep with a flow, by names. Bits `traffic/id/NAME` and `traffic/label/NAME` are told apart from the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variables {
@@ -123,6 +126,10 @@ pub struct Variables {
     pub bits: Vec<Box<str>>,
     /// `flowint`s.
     pub numbers: Vec<(Box<str>, u64)>,
+    /// `flowvars`: what groups of expressions matched.
+    pub of_flow: Vec<NamedBytes>,
+    /// `pktvars`: the same, of one packet.
+    pub of_packet: Vec<NamedBytes>,
 }
 
 impl Variables {
@@ -130,7 +137,10 @@ impl Variables {
     pub fn bytes(&self) -> usize {
         let bits: usize = self.bits.iter().map(|bit| bit.len() + size_of::<Box<str>>()).sum();
         let numbers = self.numbers.iter();
-        bits + numbers.map(|(name, _)| name.len() + size_of::<(Box<str>, u64)>()).sum::<usize>()
+        let values = self.of_flow.iter().chain(&self.of_packet);
+        let values = values.map(|(name, value)| name.len() + value.len() + size_of::<NamedBytes>());
+        bits + values.sum::<usize>()
+            + numbers.map(|(name, _)| name.len() + size_of::<(Box<str>, u64)>()).sum::<usize>()
     }
 }
 

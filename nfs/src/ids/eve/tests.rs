@@ -83,7 +83,12 @@ fn an_alert_has_its_rule_its_transaction_and_its_flow() {
             (true, true, true, true);
     }
     let bits = vec!["seen".into(), "traffic/id/mozilla".into()];
-    let variables = Variables { bits, numbers: vec![("n".into(), 3)] };
+    let variables = Variables {
+        bits,
+        numbers: vec![("n".into(), 3)],
+        of_flow: vec![("f".into(), (*b"v\xff").into())],
+        of_packet: vec![("p".into(), (*b"w").into())],
+    };
     let mut alert = Alert::of(&rule, AlertAction::Blocked);
     alert.side = Some(Side::ToServer);
     alert.apps.protocol = Some(Protocol::Http);
@@ -93,6 +98,7 @@ fn an_alert_has_its_rule_its_transaction_and_its_flow() {
     alert.payload = Some(Payload { bytes: (*b"GOOD\x00").into(), from: PayloadFrom::Stream });
     alert.packet = Some((*b"frame").into());
     alert.verdict = Some(Verdict::Drop);
+    alert.context = vec![("c".into(), (*b"x").into())];
     let head = Head {
         vlan: [Some(5), None, None],
         in_iface: Some("lan".into()),
@@ -104,12 +110,12 @@ fn an_alert_has_its_rule_its_transaction_and_its_flow() {
         r#"{"timestamp":"2017-04-07T22:24:37.251547+0000","flow_id":586497171462735,"in_iface":"lan","#,
         r#""pcap_cnt":7,"event_type":"alert","vlan":[5],"src_ip":"192.168.2.14","src_port":50096,"#,
         r#""dest_ip":"209.53.113.5","dest_port":80,"proto":"TCP","ip_v":4,"pkt_src":"wire/pcap","#,
-        r#""traffic":{"id":["mozilla"]},"metadata":{"flowbits":["seen"],"flowints":{"n":3}},"#,
+        r#""traffic":{"id":["mozilla"]},"metadata":{"flowbits":["seen"],"flowints":{"n":3},"flowvars":[{"f":"v."}],"pktvars":[{"p":"w"}]},"#,
         r#""community_id":"1:W/yXjRHBENwcs6Kt+HuRRNUEpcU=","tx_id":4,"#,
         r#""alert":{"action":"blocked","gid":1,"signature_id":2018358,"rev":10,"#,
         r#""signature":"a \"quoted\" name","category":"A Network Trojan was detected","severity":1,"#,
         r#""source":{"ip":"192.168.2.14","port":50096},"target":{"ip":"209.53.113.5","port":80},"#,
-        r#""metadata":{"tag":["One","Two"],"level":["3"]}},"#,
+        r#""context":{"c":"x"},"metadata":{"tag":["One","Two"],"level":["3"]}},"#,
         HTTP,
         r#","app_proto":"http","app_proto_tc":"failed","direction":"to_server","#,
         r#""flow":{"pkts_toserver":3,"pkts_toclient":2,"bytes_toserver":300,"bytes_toclient":200,"#,
@@ -493,6 +499,7 @@ fn any_head() -> impl Strategy<Value = Head> {
         variables: Some(Arc::new(Variables {
             numbers: names.1.iter().map(|name| (name.clone(), names.2)).collect(),
             bits: names.1,
+            ..Variables::default()
         })),
         ..Head::at(Time(time))
     })

@@ -2,7 +2,10 @@
 
 use nfv_core::packet::L3;
 
+use super::counters::Counter;
 use super::decode::{Carried, Decoded, Start, Tunnel};
+use super::settings::Checksums;
+use super::tcp::is_header_sum_right;
 use super::worker::Level;
 use super::{Answer, Inspector, Recorder, Seen, Verdict};
 use crate::ids::eve::PacketSource;
@@ -47,6 +50,11 @@ impl Inspector {
                 && ip.piece.is_some()
                 && !decoded.remarks.is_invalid()
             {
+                // Who would put it together throws it away.
+                if self.settings.checksums == Checksums::Validate && !is_header_sum_right(&ip) {
+                    self.counters.add(Counter::BadChecksums, 1);
+                    break;
+                }
                 let whole = self.datagrams.add(
                     &ip,
                     (tags, place.depth),

@@ -1,7 +1,7 @@
 //! Segments: through the stream engine to the application.
 
 use nfv_core::packet::checksum::Sum;
-use nfv_core::packet::protocol;
+use nfv_core::packet::{L3, protocol};
 
 use super::counters::Counter;
 use super::decode::Ip;
@@ -29,7 +29,11 @@ impl Inspector {
         recorder: &mut impl Recorder,
     ) -> Verdict {
         if self.settings.checksums == Checksums::Validate
-            && level.decoded.ip.as_ref().is_some_and(|ip| !is_sum_right(ip))
+            && level
+                .decoded
+                .ip
+                .as_ref()
+                .is_some_and(|ip| !is_header_sum_right(ip) || !is_sum_right(ip))
         {
             self.counters.add(Counter::BadChecksums, 1);
             return self.look(look, level, recorder);
@@ -281,6 +285,13 @@ impl Inspector {
         note_gaps(flow, &self.news);
         Some(id)
     }
+}
+
+/// Whether an IPv4 header's checksum is right: hosts and routers throw away what has another. IPv6 has none.
+#[inline]
+pub(super) fn is_header_sum_right(ip: &Ip<'_>) -> bool {
+    let header = ip.network.len().saturating_sub(ip.rest.len());
+    ip.kind != L3::Ipv4 || Sum::of(ip.network.get(..header).unwrap_or_default()).is_right()
 }
 
 /// Whether a segment's checksum is right; one that a capture cut is taken to be.

@@ -14,13 +14,13 @@ use super::worker::{Level, address};
 use super::{Inspector, Recorder};
 use crate::ids::app::{Protocol, Stage, Transaction};
 use crate::ids::buffer::Side;
-use crate::ids::detect::{Match, Origin};
+use crate::ids::detect::{Captured, Match, Origin};
 use crate::ids::eve::{
     Alert, AlertAction, Anomaly, AppNames, Application, Body, DropReason, DropRecord, DroppedFlows,
     FlowSummary, Head, PacketSource, Payload, PayloadFrom, Place, Record, Rejects, TaggedPacket,
     Tunnel, Variables, Verdict as Fate,
 };
-use crate::ids::rules::{Action, Rule};
+use crate::ids::rules::{Action, CaptureScope, Rule};
 use crate::ids::stream::Events;
 
 /// Which packet a record is about.
@@ -102,6 +102,7 @@ impl Inspector {
         recorder: &mut impl Recorder,
     ) {
         let Some(settings) = &self.settings.records.alert else { return };
+        let settings_metadata = self.settings.records.metadata;
         let Some(rule) = self.detector.ruleset().rule(found.rule) else { return };
         let action = match rule.action {
             Action::Reject(_) => AlertAction::Blocked,
@@ -134,7 +135,16 @@ impl Inspector {
             }
             alert.tunnel = tunnel_of(level).map(Box::new);
         }
+        let of_alert = |(rule, captured): &&(u32, Captured)| {
+            *rule == found.rule && captured.scope == CaptureScope::Alert
+        };
+        let pair =
+            |(_, captured): &(u32, Captured)| (captured.name.clone(), captured.value.clone());
+        alert.context = self.matches.captured.iter().filter(of_alert).map(pair).collect();
         let mut head = self.head(look.map(|look| look.flow), ends, Way::Packet);
+        if settings_metadata && !self.matches.captured.is_empty() {
+            self.add_packet_variables(&mut head);
+        }
         head.transaction = told_in;
         self.tell(head, Body::Alert(Box::new(alert)), recorder);
     }
@@ -389,9 +399,31 @@ impl Inspector {
         let variables = Variables {
             bits: ruleset.bits_of(state).map(Into::into).collect(),
             numbers: ruleset.integers_of(state).map(|(name, n)| (name.into(), n.into())).collect(),
+            of_flow: state.captured().iter().map(|c| (c.name.clone(), c.value.clone())).collect(),
+            of_packet: Vec::new(),
         };
-        let is_empty = variables.bits.is_empty() && variables.numbers.is_empty();
-        (!is_empty).then(|| Arc::new(variables))
+        (variables != Variables::default()).then(|| Arc::new(variables))
+    }
+
+    /// Adds what groups of expressions matched on the packet at hand. `key` and `value` of a rule are one variable.
+    fn add_packet_variables(&self, head: &mut Head) {
+        let mut variables = head.variables.take().map(|v| (*v).clone()).unwrap_or_default();
+        let mut key = None;
+        for (rule, Captured { name, value, scope }) in &self.matches.captured {
+            if *scope != CaptureScope::Packet {
+                continue;
+            }
+            match (&**name, key.take()) {
+                ("key", _) => key = Some((rule, String::from_utf8_lossy(value).into())),
+                ("value", Some((of, name))) if of == rule => {
+                    variables.of_packet.push((name, value.clone()));
+                }
+                _ => variables.of_packet.push((name.clone(), value.clone())),
+            }
+        }
+        if variables != Variables::default() {
+            head.variables = Some(Arc::new(variables));
+        }
     }
 
     fn head_of_packet(&self, level: &Level<'_>) -> Head {

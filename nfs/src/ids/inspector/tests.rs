@@ -3,6 +3,7 @@
 mod cost;
 mod cut;
 mod ends;
+mod evasion;
 mod fragments;
 mod inline;
 mod limits;

@@ -146,6 +146,17 @@ impl Inspector {
         self.level(&level, recorder)
     }
 
+    /// Tells what is odd about a frame that nobody takes, as its headers cannot be read; whoever can read it all the same has
+    /// seen no packet.
+    #[cold]
+    pub fn refused(&mut self, seen: &Seen<'_>, recorder: &mut impl Recorder) {
+        let tunnels = &self.settings.tunnels;
+        let decoded = Decoded::of(Start::Ethernet, seen.frame, seen.wire_length, tunnels);
+        if decoded.remarks.is_invalid() {
+            let _ = self.packet(seen, recorder);
+        }
+    }
+
     /// Ends what was idle for too long. To be called when no packet comes, too.
     pub fn tick(&mut self, now: Time, recorder: &mut impl Recorder) {
         self.now = self.now.max(now);

@@ -127,7 +127,8 @@ fn read_action((word, at): (&str, usize)) -> Read<Action> {
 fn read_protocol((word, at): (&str, usize)) -> Read<Protocol> {
     let lower = word.to_ascii_lowercase();
     Ok(match lower.as_str() {
-        "ip" => Protocol::Ip,
+        // What events of packets are asked with; packets of no IP are among them.
+        "ip" | "pkthdr" => Protocol::Ip,
         "ipv4" | "ip4" => Protocol::Ipv4,
         "ipv6" | "ip6" => Protocol::Ipv6,
         "tcp" => Protocol::Tcp,
@@ -171,7 +172,6 @@ const OTHERS: &[&str] = &[
     "nfs",
     "ntp",
     "pgsql",
-    "pkthdr",
     "pop3",
     "quic",
     "rdp",

@@ -55,6 +55,8 @@ pub(super) struct Inserted {
     pub(super) refused: u32,
     /// Whether all of it is from before what is kept.
     pub(super) is_before: bool,
+    /// Whether all of it is behind the depth: nobody looks at it in the stream.
+    pub(super) is_beyond: bool,
     /// Whether other segments had some of its bytes.
     pub(super) overlaps: bool,
     /// Whether they were others.

@@ -239,6 +239,9 @@ impl Streams {
         if how.step == Step::Taken && !segment.payload.is_empty() {
             let done = self.keep(number, how.side, segment, events);
             outcome.must_be_rewritten = done.differs && self.settings.mode == Mode::Inline;
+            if done.is_beyond {
+                outcome.verdict = Verdict::NoPayload;
+            }
             self.tell(id, how.side, events, sink);
         }
         let Some(stream) = self.table.get(number) else { return };

@@ -182,6 +182,9 @@ fn flows_are_asked_for_their_side_and_state() {
         ("stateless", Some(facts(UP)), true),
         ("established", None, false),
         ("to_server", None, false),
+        ("not_established", None, true),
+        ("stateless", None, true),
+        ("to_server,stateless", None, false),
         ("only_frag", Some(facts(UP)), false),
         ("no_frag", Some(facts(UP)), true),
     ] {

@@ -60,19 +60,17 @@ impl<'p> Decoded<'p> {
 
     fn udp(&mut self, bytes: &'p [u8], length: usize, tunnels: &Tunnels) {
         let Some(&[s0, s1, d0, d1, l0, l1, _, _]) = bytes.first_chunk::<8>() else {
-            return self.remarks.fail("udp.pkt_too_small");
+            return self.remarks.fail("udp.hlen_too_small");
         };
         let claimed = usize::from(u16::from_be_bytes([l0, l1]));
-        // A length of 0 is a jumbogram's (RFC 2675): all there is.
-        let claimed = if claimed == 0 { length } else { claimed };
-        if claimed < 8 {
-            return self.remarks.fail("udp.hlen_invalid");
-        }
         if claimed > length {
-            return self.remarks.fail("udp.hlen_too_small");
+            return self.remarks.fail("udp.pkt_too_small");
+        }
+        if claimed < 8 {
+            return self.remarks.fail("udp.len_invalid");
         }
         if claimed < length {
-            self.remarks.add("udp.len_invalid");
+            self.remarks.add("udp.hlen_invalid");
         }
         let sport = u16::from_be_bytes([s0, s1]);
         let dport = u16::from_be_bytes([d0, d1]);

@@ -15,8 +15,16 @@ fn fragment(frame: &[u8], start: usize, end: usize, bytes: Option<&[u8]>) -> Vec
     let bytes = bytes.unwrap_or(&data[start..end]);
     part[16..18].copy_from_slice(&(20 + bytes.len() as u16).to_be_bytes());
     part[20..22].copy_from_slice(&(more << 13 | (start / 8) as u16).to_be_bytes());
+    sum_header(&mut part);
     part.extend_from_slice(bytes);
     part
+}
+
+/// Makes the IPv4 header's checksum right.
+pub fn sum_header(frame: &mut [u8]) {
+    frame[24..26].fill(0);
+    let sum = nfv_core::packet::checksum::Sum::of(&frame[14..34]).checksum();
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// A part of an IPv6 datagram behind a fragment header.
@@ -168,6 +176,7 @@ fn a_flood_of_fragments_keeps_within_its_bytes() {
     for id in 0..20_000u16 {
         let mut part = fragment(&whole, 8 * usize::from(id % 300), 3000, Some(&[1; 64]));
         part[18..20].copy_from_slice(&id.to_be_bytes());
+        sum_header(&mut part);
         let _ = site.sees(&part);
         assert!(site.inspector.datagrams.bytes() <= budget + 4096);
     }

@@ -79,9 +79,15 @@ fn a_flow_past_its_depth_is_let_go_and_costs_a_look_up() {
 
 #[test]
 fn what_is_past_its_depth_is_looked_at_packet_by_packet_otherwise() {
-    let mut site = Site::new(|settings| settings.streams.depth = 100);
+    let rules = "alert tcp any any -> any any (content:\"needle\"; sid:1;)\n";
+    let mut site = Site::under(rules, |settings| settings.streams.depth = 100);
     let mut talk = Talk::open(&mut site, 9999);
     let _ = talk.says(&mut site, Client, &[b'x'; 150]);
     assert_eq!(talk.says(&mut site, Server, &[b'y'; 150]).answer, Answer::Pass);
     assert_eq!(site.inspector.counters().get(Counter::Bypassed), 0);
+    let _ = talk.says(&mut site, Client, b"a nee");
+    let _ = talk.says(&mut site, Client, b"dle");
+    assert!(site.told.of(Kind::Alert).is_empty(), "there is no stream any more");
+    let _ = talk.says(&mut site, Client, b"a needle");
+    assert_eq!(site.told.of(Kind::Alert).len(), 1);
 }

@@ -124,3 +124,38 @@ proptest! {
         prop_assert_eq!(found, [1, 2, 3]);
     }
 }
+
+#[test]
+fn what_groups_of_expressions_match_is_told_with_the_packet_the_flow_and_the_alert() {
+    let rules = r#"alert udp any any -> any 99 (pcre:"/(\w+)=(\w+) (\w+) x/, flow:name, pkt:value, alert:what"; sid:1;)
+alert udp any any -> any 99 (content:"x"; sid:2;)
+alert udp any any -> any 99 (content:"b"; pcre:"/^(?P<flow_first>\w)/"; sid:3;)
+alert udp any any -> any 99 (content:"b"; pcre:"/(c)=(d)/, pkt:key, pkt:value"; sid:4;)
+"#;
+    let mut site = Site::under(rules, |_| ());
+    let _ = site.sees(&udp(([10, 0, 0, 1], 1), ([10, 0, 0, 2], 99), b"a=b c=d x a=bb cc x"));
+    let lines = |site: &Site| -> Vec<serde_json::Value> {
+        let settings = crate::ids::eve::Settings::default();
+        let line = |record: &Record| {
+            let mut line = Vec::new();
+            record.write(&settings, &mut line);
+            serde_json::from_slice(&line).expect("JSON")
+        };
+        site.told.0.iter().map(line).collect()
+    };
+    let told = lines(&site);
+    let of =
+        |sid: u32| told.iter().find(|line| line["alert"]["signature_id"] == sid).expect("an alert");
+    assert_eq!(of(1)["alert"]["context"], serde_json::json!({"what": "cc"}));
+    assert!(of(2)["alert"]["context"].is_null());
+    for sid in 1..=4 {
+        let metadata = &of(sid)["metadata"];
+        assert_eq!(metadata["flowvars"], serde_json::json!([{"name": "a"}, {"first": "a"}]));
+        assert_eq!(metadata["pktvars"], serde_json::json!([{"value": "bb"}, {"c": "d"}]));
+    }
+    // Those of the flow stay, those of the packet do not.
+    let _ = site.sees(&udp(([10, 0, 0, 1], 1), ([10, 0, 0, 2], 99), b"x"));
+    let last = lines(&site).pop().expect("an alert");
+    assert_eq!(last["metadata"]["flowvars"], serde_json::json!([{"name": "a"}, {"first": "a"}]));
+    assert!(last["metadata"]["pktvars"].is_null(), "{last}");
+}

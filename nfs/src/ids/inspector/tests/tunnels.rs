@@ -149,6 +149,7 @@ fn a_tunnel_in_fragments_is_looked_into() {
         let mut part = frame[..34].to_vec();
         part[16..18].copy_from_slice(&(20 + (end - start) as u16).to_be_bytes());
         part[20..22].copy_from_slice(&(more << 13 | (start / 8) as u16).to_be_bytes());
+        fragments::sum_header(&mut part);
         part.extend_from_slice(&data[start..end]);
         let _ = site.sees(&part);
     }

@@ -28,7 +28,7 @@ impl Streams {
         let payload = segment.payload;
         let payload = payload.get(..usize::try_from(room).unwrap_or(usize::MAX)).unwrap_or(payload);
         if half.has(STOPPED) || payload.is_empty() {
-            return Inserted::default();
+            return Inserted { is_beyond: true, ..Inserted::default() };
         }
         if ahead.unsigned_abs() > REACH {
             events.add(Event::ReassemblyInsertInvalid);
