@@ -351,7 +351,7 @@ impl Bench {
                 _ => std::hint::spin_loop(),
             }
         }
-        self.worker.end();
+        self.worker.end(&mut self.io, clock.now());
         self.io.latency
     }
 

@@ -229,7 +229,7 @@ fn work(
         }
     }
     drop(rest);
-    worker.end();
+    worker.end(&mut queues, clock.now());
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use nfv_core::nf::Kind;
 
 pub mod count;
 pub mod firewall;
+pub mod impair;
 pub mod lb;
 pub mod mirror;
 pub mod nat;
@@ -16,6 +17,7 @@ pub mod tap_out;
 pub const KINDS: &[&Kind] = &[
     &count::KIND,
     &firewall::KIND,
+    &impair::KIND,
     &lb::KIND,
     &mirror::KIND,
     &nat::KIND,

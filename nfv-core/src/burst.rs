@@ -82,6 +82,17 @@ impl Slot<'_> {
     }
 }
 
+/// What becomes of a packet that an NF took out of a burst.
+#[derive(Debug)]
+pub enum Sifted {
+    /// It stays in the burst. What was changed of it is in the headers, too.
+    Stays(Packet),
+    /// It is refused.
+    Dropped(Packet, Reason),
+    /// The NF has it, or has ended it by name.
+    Taken,
+}
+
 impl Burst {
     /// A burst without packets.
     pub fn empty() -> Self {
@@ -150,6 +161,30 @@ impl Burst {
                 flow,
             },
         )
+    }
+
+    /// Gives each packet to `take`; what is given back stays, in order.
+    #[inline]
+    pub fn sift(&mut self, mut take: impl FnMut(Packet, &mut Headers) -> Sifted) {
+        let (packets, headers) = (self.packets.take(), self.headers);
+        let ways = self.hops.into_iter().zip(self.outs).zip(self.flows);
+        let verdicts = std::mem::replace(&mut self.verdicts, [Verdict::Next; BURST_MAX]);
+        self.bytes = 0;
+        let places = packets.into_iter().zip(headers).zip(ways).zip(verdicts);
+        for (((packet, mut headers), ((hop, out), flow)), verdict) in places {
+            let (packet, verdict) = match take(packet, &mut headers) {
+                Sifted::Stays(packet) => (packet, verdict),
+                Sifted::Dropped(packet, why) => (packet, Verdict::Drop(why)),
+                Sifted::Taken => continue,
+            };
+            let at = self.packets.len();
+            if let (Some(h), Some(o), Some(v)) =
+                (self.hops.get_mut(at), self.outs.get_mut(at), self.verdicts.get_mut(at))
+            {
+                (*h, *o, *v) = (hop, out, verdict);
+            }
+            self.push(packet, &headers, flow);
+        }
     }
 
     /// Adds a packet; the caller has seen that there is room.

@@ -4,6 +4,7 @@
 //! chain's `on: {rule_denied: quarantine}` sends what a firewall refuses to another chain instead.
 
 mod cookies;
+mod cx;
 mod decides;
 mod erased;
 
@@ -18,83 +19,49 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub use self::cookies::SynCookies;
 pub(crate) use self::cookies::clock;
+pub use self::cx::{Cx, Place};
+pub(crate) use self::cx::{Made, OUTBOX_MAX};
 pub use self::decides::{Decider, Decides, Says};
 pub use self::erased::AnyFlowNf;
 pub(crate) use self::erased::upper;
-use crate::account::{CellId, Cells};
-pub use crate::burst::{Burst, Direction, Reason, Slot};
+pub use crate::burst::{Burst, Direction, Reason, Sifted, Slot};
 use crate::chain::claims::Claims;
 use crate::chain::key::Key;
 use crate::chain::report::Report;
 use crate::chain::section::Section;
 use crate::chain::zone::Zones;
 use crate::clock::Time;
-use crate::dpdk::{BURST_MAX, Mempool, Packet};
 use crate::flow::{HopId, RouteTable};
 use crate::packet::{AddressBytes, Headers, IcmpError};
 pub use crate::port_index::PortIndex;
 
-/// What an NF may use while it looks at a burst: the time, its counters, packets to send besides.
-#[derive(Debug)]
-pub struct Cx<'w> {
-    /// The time, the same for the whole burst.
-    pub now: Time,
-    pub(crate) cells: &'w Cells,
-    pub(crate) counters: CellId,
-    pub(crate) created: CellId,
-    pub(crate) consumed: CellId,
-    pub(crate) pool: &'w Mempool,
-    pub(crate) outbox: &'w mut Vec<(PortIndex, Packet)>,
-}
-
-/// Room for what the NFs of one burst send besides: a copy of each packet by eight NFs.
-pub(crate) const OUTBOX_MAX: usize = 8 * BURST_MAX;
-
-impl Cx<'_> {
-    /// Adds to the counter of that index in [`Kind::counters`].
-    #[inline]
-    pub fn count(&self, counter: usize, n: u64) {
-        self.cells.add(self.counters.plus(counter), n);
-    }
-
-    /// A copy of a packet's first `bytes`, counted as created; `None` when the pool is empty.
-    #[inline]
-    pub fn copy(&self, packet: &Packet, bytes: u32) -> Option<Packet> {
-        let copy = packet.copy(self.pool, bytes)?;
-        self.cells.add(self.created, 1);
-        Some(copy)
-    }
-
-    /// Sends a packet that this NF made out of `port`. False: there is no room; the packet is freed and counted consumed.
-    #[inline]
-    pub fn send(&mut self, port: PortIndex, packet: Packet) -> bool {
-        if self.outbox.len() < OUTBOX_MAX {
-            self.outbox.push((port, packet));
-            return true;
-        }
-        self.consume(packet);
-        false
-    }
-
-    /// Ends a packet that this NF made and keeps no longer, counted as consumed.
-    #[inline]
-    pub fn consume(&self, packet: Packet) {
-        self.cells.add(self.consumed, 1);
-        packet.free();
-    }
-
-    /// Gives a packet that this NF made to `taker`, another thread's: counted as consumed here.
-    #[inline]
-    pub fn give_away(&self, packet: Packet, taker: impl FnOnce(Packet)) {
-        self.cells.add(self.consumed, 1);
-        taker(packet);
-    }
-}
-
 /// Sees every packet of its flows, in bursts. One instance a worker: `&mut self`, no lock.
 pub trait PacketNf: Send + Debug + 'static {
-    /// Hot: no allocation, lock, log or system call.
+    /// Hot: no allocation, lock, log or system call. Packets are held by [`Burst::sift`].
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>);
+
+    /// When [`PacketNf::wake`] is due. Asked after each call of the others; who holds nothing needs no waking.
+    fn wakes_at(&self) -> Option<Time> {
+        None
+    }
+
+    /// It is time: sends on what was held, as far as there is [`Cx::room`]. As hot as `process`.
+    fn wake(&mut self, _cx: &mut Cx<'_>) {}
+
+    /// Sends on or ends what it holds, as far as there is [`Cx::room`]: the run ends, or its chains change. Called again
+    /// until it holds nothing. Returns whether it holds something still.
+    fn let_go(&mut self, _cx: &mut Cx<'_>) -> Holds {
+        Holds::Nothing
+    }
+}
+
+/// Whether an NF holds packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// It does not.
+    Nothing,
+    /// It does.
+    Packets,
 }
 
 /// A flow's packet as a flow NF sees it.
@@ -475,7 +442,12 @@ impl Built {
 
     /// A packet NF, of which `make` makes each worker's instance; without rules and handles.
     pub fn packet<T: PacketNf>(make: impl Fn() -> T + Send + Sync + 'static) -> Self {
-        Self::new(Nf::Packet(Box::new(move || Box::new(make()))))
+        Self::packet_of(move |_| make())
+    }
+
+    /// As [`Built::packet`], where an instance has to know which worker of how many it is of.
+    pub fn packet_of<T: PacketNf>(make: impl Fn(Shard) -> T + Send + Sync + 'static) -> Self {
+        Self::new(Nf::Packet(Box::new(move |worker| Box::new(make(worker)))))
     }
 
     fn new(nf: Nf) -> Self {
@@ -574,7 +546,7 @@ impl Debug for Handle {
 }
 
 /// Makes a worker's own instance of a packet NF.
-pub type Factory = Box<dyn Fn() -> Box<dyn PacketNf> + Send + Sync>;
+pub type Factory = Box<dyn Fn(Shard) -> Box<dyn PacketNf> + Send + Sync>;
 
 /// A flow NF is shared; of a packet NF each worker makes its own.
 pub enum Nf {

@@ -23,6 +23,7 @@ mod output;
 mod routed;
 mod sort;
 mod tagged;
+mod timed;
 mod tunnel;
 
 use std::sync::Arc;
@@ -37,18 +38,18 @@ use self::fragments::Reassembly;
 pub use self::idle::Rest;
 use self::instance::Instance;
 pub use self::kernel::KernelQueues;
-use self::made::Made;
 use self::mates::Came;
 pub use self::mates::Mates;
 pub use self::moves::{Held, Hold, Left, Parcel};
 use self::tagged::TagCounts;
+use self::timed::{Lent, earlier};
 use crate::account::{CellId, Cells};
 use crate::burst::{Burst, Refused, Routing, Verdict};
 use crate::chain::compile::{Entry, Function, Plan, Program, ProgramId, Step};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, ReserveError, cycles};
 use crate::flow::{Asked, FlowRef, ShardSet};
-use crate::nf::{Answer, Cx, NO_RULE, Nf, OUTBOX_MAX, PortIndex, Shard};
+use crate::nf::{Answer, Made, NO_RULE, Nf, OUTBOX_MAX, Place, PortIndex, Shard};
 use crate::packet::Headers;
 
 /// Where packets come from and go to: one queue pair a port, or captures.
@@ -58,6 +59,9 @@ pub trait Io {
 
     /// Sends packets out of a port, from the front; what it does not take stays, in order.
     fn transmit(&mut self, port: PortIndex, packets: &mut Packets);
+
+    /// What is sent from here on is sent at that time, for who writes times down.
+    fn at(&mut self, _now: Time) {}
 }
 
 /// Which worker it is.
@@ -156,6 +160,8 @@ struct Own {
     turn: u32,
     /// When it looked at the ports last, if there were packets then.
     busy_since: Option<Time>,
+    /// When the first of the NFs that hold packets wants to be woken.
+    due: Option<Time>,
 }
 
 impl Worker {
@@ -211,6 +217,7 @@ impl Worker {
             turn: 0,
             polls_to_sum: POLLS_TO_SUM,
             busy_since: None,
+            due: None,
             kernel,
             cells,
             pool,
@@ -224,8 +231,9 @@ impl Worker {
     }
 
     /// Ends what waits: no packet is under way then.
-    pub fn end(&mut self) {
+    pub fn end(&mut self, io: &mut impl Io, now: Time) {
         self.desk.close();
+        self.own.let_go(&self.plan, io, now);
         self.own.end_fragments(&self.plan);
         self.own.end_hold(&self.plan);
         self.settle();
@@ -252,6 +260,7 @@ impl Worker {
         io: &mut impl Io,
         now: Time,
     ) {
+        self.wake_until(io, now);
         let Some(mut burst) = self.own.inbox.take() else { return };
         burst.incoming().extend(packets.drain(..));
         if let Some(flows) = &mut self.own.flows {
@@ -285,6 +294,9 @@ impl Own {
             self.dispatch(plan, port, &mut burst, io, now);
         }
         self.inbox = Some(burst);
+        if self.due.is_some_and(|due| due <= now) {
+            seen += self.wake(plan, io, now);
+        }
         if self.mates.several() {
             seen += self.take_handed(plan, io, now);
         }
@@ -421,11 +433,13 @@ impl Own {
         io: &mut impl Io,
         now: Time,
     ) {
-        let Some(program) = plan.programs.get(usize::from(id.0)) else { return };
+        let Some(program) = plan.programs.get(usize::from(id.0)) else {
+            return burst.drain().for_each(|(packet, ..)| self.drop(packet, plan.cells.no_chain));
+        };
         burst.in_port = port;
         burst.direction = program.direction;
         burst.routing = Routing::None;
-        for step in program.steps.get(from..).unwrap_or_default() {
+        for (number, step) in program.steps.iter().enumerate().skip(from) {
             if burst.is_empty() {
                 break;
             }
@@ -436,7 +450,8 @@ impl Own {
                     if function.kind.profile.routes {
                         self.check_headers(plan, burst);
                     }
-                    self.step(plan, function, *at, reroutes, burst, now);
+                    let place = Place { program: id, step: number + 1, port };
+                    self.step(plan, (function, *at), reroutes, (burst, place), now);
                     if matches!(burst.routing, Routing::Decided | Routing::DecidedWithDetours) {
                         self.forward(plan, program.to, burst, now);
                     }
@@ -444,13 +459,7 @@ impl Own {
             }
         }
         self.end(plan, program, burst, io);
-        if !self.outbox.is_empty() {
-            let mut outbox = std::mem::take(&mut self.outbox);
-            for (to, packet) in outbox.drain(..) {
-                self.queue(plan, to, packet, io);
-            }
-            self.outbox = outbox;
-        }
+        self.send_outbox(plan, io);
     }
 
     /// Sends what is left of a burst where its program ends.
@@ -513,10 +522,9 @@ impl Own {
     fn step(
         &mut self,
         plan: &Plan,
-        function: &Function,
-        at: usize,
+        (function, at): (&Function, usize),
         reroutes: &[Option<ProgramId>],
-        burst: &mut Burst,
+        (burst, place): (&mut Burst, Place),
         now: Time,
     ) {
         let Some(instance) = self.instances.get_mut(at) else { return };
@@ -533,16 +541,10 @@ impl Own {
                 }
             }
             (_, Instance::Packet(nf)) => {
-                let mut cx = Cx {
-                    now,
-                    cells: &self.cells,
-                    counters: cells.counters,
-                    created: plan.cells.created,
-                    consumed: plan.cells.consumed,
-                    pool: &self.pool,
-                    outbox: &mut self.outbox,
-                };
+                let lent = Lent { cells: &self.cells, pool: &self.pool };
+                let mut cx = lent.cx((plan, cells), (&mut self.outbox, &mut self.made), place, now);
                 nf.process(burst, &mut cx);
+                self.due = earlier(self.due, nf.wakes_at());
             }
             (Nf::Packet(_), Instance::Slice(_)) => {}
         }

@@ -6,26 +6,9 @@ use crate::chain::compile::{Plan, ProgramId, Step};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Packet};
 use crate::flow::{FlowRef, FlowRefusal};
-use crate::nf::{Direction, OUTBOX_MAX, PortIndex, SynCookies};
+use crate::nf::{Direction, Made, OUTBOX_MAX, Place, PortIndex, SynCookies};
 use crate::packet::tcp_build::HANDSHAKE_MAX;
 use crate::packet::{Headers, parse};
-
-/// A packet that was made, and where it begins.
-#[derive(Debug)]
-pub(super) struct Made {
-    packet: Packet,
-    headers: Headers,
-    from: Place,
-}
-
-/// Behind which step of which program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    program: ProgramId,
-    step: usize,
-    /// As if this port had received it.
-    port: PortIndex,
-}
 
 impl Own {
     /// Answers a SYN with a cookie, which the function at `at` of the plan gives: the SYN is no more, and the answer goes
