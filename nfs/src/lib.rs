@@ -12,6 +12,7 @@ pub mod nat;
 pub mod ratelimit;
 pub mod route;
 pub mod tap_out;
+pub mod wanopt;
 
 /// All types of NF, by the name that a chain file's `type` gives.
 pub const KINDS: &[&Kind] = &[
@@ -24,6 +25,7 @@ pub const KINDS: &[&Kind] = &[
     &ratelimit::KIND,
     &route::KIND,
     &tap_out::KIND,
+    &wanopt::KIND,
 ];
 
 #[cfg(test)]
