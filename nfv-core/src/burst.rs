@@ -209,30 +209,29 @@ impl Burst {
     /// Returns the bytes of all that came in.
     #[inline]
     pub(crate) fn parse(&mut self, mut refused: impl FnMut(Packet, Refused)) -> u64 {
-        let mut segments = 0;
         for packet in &self.packets {
             packet.prefetch_data();
-            segments |= packet.segment_count();
-        }
-        let mut came_in = 0;
-        if segments > 1 {
-            came_in += self.join_segments(&mut refused);
         }
         let mut malformed = [None; BURST_MAX];
-        let (mut any, mut bytes) = (false, 0);
+        let (mut any, mut bytes, mut beyond) = (false, 0, 0);
         let places = self.packets.iter().zip(self.headers.iter_mut()).zip(malformed.iter_mut());
         for ((packet, headers), wrong) in places {
-            bytes += u64::from(packet.len());
-            if let Err(why) = parse_into(packet.data(), packet.len(), headers) {
+            let (data, length) = (packet.data(), packet.len());
+            bytes += u64::from(length);
+            beyond |= u64::from(length) ^ data.len() as u64;
+            if let Err(why) = parse_into(data, length, headers) {
                 *wrong = Some(why);
                 any = true;
             }
+        }
+        if beyond != 0 && self.packets.iter().any(|p| p.segment_count() > 1) {
+            return self.join_segments(&mut refused) + self.parse(refused);
         }
         self.bytes = bytes;
         if any {
             self.take_out(&malformed, &mut refused);
         }
-        came_in + bytes
+        bytes
     }
 
     /// Brings each packet into one segment, as all that follows wants it; takes out what does not fit one.

@@ -223,81 +223,44 @@ pub fn parse_into(frame: &[u8], wire_length: u32, h: &mut Headers) -> Result<(),
 #[inline(always)]
 fn usual(frame: &[u8], wire_length: u32, h: &mut Headers) -> bool {
     let Some(f) = frame.first_chunk::<48>() else { return false };
-    let [
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        e0,
-        e1,
-        version,
-        _,
-        t0,
-        t1,
-        _,
-        _,
-        f0,
-        f1,
-        ttl,
-        proto,
-        ..,
-    ] = *f;
-    let [
-        ..,
-        s0,
-        s1,
-        s2,
-        s3,
-        d0,
-        d1,
-        d2,
-        d3,
-        p0,
-        p1,
-        q0,
-        q1,
-        l0,
-        l1,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        offset,
-        flags,
-    ] = *f;
-    let start = u32::from_be_bytes([e0, e1, version, 0]);
-    let fragment = u16::from_be_bytes([f0, f1]) & 0x3fff;
-    let total = u32::from(u16::from_be_bytes([t0, t1]));
+    // Words as the CPU reads them: the first byte is the lowest.
+    let word =
+        |at: usize| f.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |w| u64::from_le_bytes(*w));
+    let half =
+        |at: usize| f.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |w| u32::from_le_bytes(*w));
+    let port =
+        |at: usize| f.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |w| u16::from_be_bytes(*w));
+    // Type, version, length of the header, service, total length; then fragment, time to live, protocol.
+    let (start, middle) = (word(12), word(20));
+    let total = u32::from(((start >> 32) as u16).swap_bytes());
     let room = wire_length.wrapping_sub(14);
-    if start != 0x0800_4500 || fragment != 0 || total > room {
+    if start & 0xff_ffff != 0x45_0008 || middle & 0xff3f != 0 || total > room {
         return false;
     }
-    // Bytes of the upper-layer header, and the least there can be of them.
-    let (length, least, flags) = if proto == protocol::UDP {
-        (u32::from(u16::from_be_bytes([l0, l1])), 8, 0)
-    } else if proto == protocol::TCP {
-        (u32::from(offset >> 4) * 4, 20, flags)
-    } else {
-        return false;
+    let proto = (middle >> 24) as u8;
+    let flags = match proto {
+        protocol::UDP => {
+            let length = u32::from(port(38));
+            if length < 8 || 20 + length > total {
+                return false;
+            }
+            0
+        }
+        protocol::TCP => {
+            let [.., offset, flags] = *f;
+            let length = u32::from(offset >> 4) * 4;
+            if length < 20 || 20 + length > total || frame.len() < 54 {
+                return false;
+            }
+            flags
+        }
+        _ => return false,
     };
-    if length < least || 20 + length > total || (frame.len() as u64) < u64::from(34 + least) {
-        return false;
-    }
     *h = Headers {
-        src: AddressBytes([s0, s1, s2, s3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-        dst: AddressBytes([d0, d1, d2, d3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-        sport: u16::from_be_bytes([p0, p1]),
-        dport: u16::from_be_bytes([q0, q1]),
+        src: AddressBytes(u128::from(half(26)).to_le_bytes()),
+        dst: AddressBytes(u128::from(half(30)).to_le_bytes()),
+        sport: port(34),
+        dport: port(36),
         l3: 14,
         l4: 34,
         l3_end: small(14 + total as usize),
@@ -306,12 +269,12 @@ fn usual(frame: &[u8], wire_length: u32, h: &mut Headers) -> bool {
         inner_vlan: NO_VLAN,
         kind: L3::Ipv4,
         protocol: proto,
-        ttl,
+        ttl: (middle >> 16) as u8,
         tcp_flags: TcpFlags(flags),
         icmp_type: 0,
         icmp_code: 0,
         fragment: Fragment::Whole,
-        dont_fragment: f0 & 0x40 != 0,
+        dont_fragment: middle & 0x40 != 0,
     };
     true
 }
