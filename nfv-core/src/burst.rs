@@ -85,8 +85,10 @@ impl Slot<'_> {
 /// What becomes of a packet that an NF took out of a burst.
 #[derive(Debug)]
 pub enum Sifted {
-    /// It stays in the burst. What was changed of it is in the headers, too.
+    /// It stays in the burst, of the flow that it was of.
     Stays(Packet),
+    /// It stays, as a packet of another flow: the headers are its new ones.
+    Becomes(Packet),
     /// It is refused.
     Dropped(Packet, Reason),
     /// The NF has it, or has ended it by name.
@@ -172,9 +174,10 @@ impl Burst {
         self.bytes = 0;
         let places = packets.into_iter().zip(headers).zip(ways).zip(verdicts);
         for (((packet, mut headers), ((hop, out), flow)), verdict) in places {
-            let (packet, verdict) = match take(packet, &mut headers) {
-                Sifted::Stays(packet) => (packet, verdict),
-                Sifted::Dropped(packet, why) => (packet, Verdict::Drop(why)),
+            let (packet, verdict, flow) = match take(packet, &mut headers) {
+                Sifted::Stays(packet) => (packet, verdict, flow),
+                Sifted::Becomes(packet) => (packet, verdict, FlowRef::NONE),
+                Sifted::Dropped(packet, why) => (packet, Verdict::Drop(why), flow),
                 Sifted::Taken => continue,
             };
             let at = self.packets.len();

@@ -10,6 +10,7 @@ use siphasher::sip::SipHasher13;
 
 use super::anchors::{Anchor, Gear, Index, Known, SPACING, WINDOW};
 use super::codec::{Compressor, Effort, LEAST, Uses};
+use super::flows::{FLOWS, Flow, flow_of};
 use super::header::{self, Shape};
 use super::log::Log;
 use super::seal::Seal;
@@ -81,20 +82,6 @@ struct Record {
     is_confirmed: bool,
     /// Of the flow.
     print: u32,
-}
-
-/// What is remembered of a flow. Flows that meet at a place of the table disturb each other, and that is all.
-#[derive(Clone, Copy, Debug, Default)]
-struct Flow {
-    print: u32,
-    /// Where headers of it are that the decoder has, and how long they are.
-    like: Option<(u64, u8)>,
-    /// Where the next payload is, if the flow goes on as another did.
-    next: Option<u64>,
-    /// Packets in a row of which compression gained nothing.
-    vain: u8,
-    /// Packets to go without another try.
-    pause: u8,
 }
 
 /// Room that is used again for each packet.
@@ -571,28 +558,10 @@ fn common_end(a: &[u8], b: &[u8]) -> usize {
     a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
 }
 
-/// A flow's place in the table, and what tells it from others there.
-fn flow_of(headers: &[u8]) -> (usize, u32) {
-    // Addresses and ports, and what else of the first 40 bytes stays in a flow.
-    let mut sum = 0x9e37_79b9_7f4a_7c15u64;
-    let v4 = headers.first().is_some_and(|b| b >> 4 == 4);
-    let range = if v4 { 12..24 } else { 8..44 };
-    let (words, _) = headers.get(range).unwrap_or_default().as_chunks::<4>();
-    for word in words {
-        let product =
-            u128::from(sum ^ u64::from(u32::from_le_bytes(*word))) * 0xa076_1d64_78bd_642f;
-        sum = (product >> 64) as u64 ^ product as u64;
-    }
-    let print = (sum >> 32) as u32;
-    (print as usize % FLOWS, print)
-}
-
 /// Odd, so that no epoch comes again for 2^32 times.
 pub const EPOCH_STEP: u32 = 0x9e37_79b9;
 /// Reports tell of so many records.
 const CAME: u16 = 256;
-/// Flows that are remembered: 128 KiB.
-const FLOWS: usize = 4096;
 /// Bytes of log for one record, and records at most: 24 bytes each.
 const RECORD: usize = 512;
 const RECORDS_MAX: usize = 1 << 26;

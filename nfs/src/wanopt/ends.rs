@@ -186,7 +186,7 @@ impl Site {
         cx.count(COPIED_BYTES, u64::from(copied));
         counts.add(Count::Sent, out.len());
         counts.add(Count::Copied, usize::from(copied));
-        Sifted::Stays(packet)
+        Sifted::Becomes(packet)
     }
 
     /// A packet for this box.
@@ -357,7 +357,7 @@ impl Site {
         cx.count(DECODED_PACKETS, 1);
         cx.count(DECODED_BYTES, self.datagram.len() as u64);
         counts.add(Count::Restored, self.datagram.len());
-        Sifted::Stays(packet)
+        Sifted::Becomes(packet)
     }
 }
 

@@ -48,7 +48,8 @@
 //! Without `key-file` a box believes whoever has the peer's address, the port and the epochs; with it only who has the
 //! key. Nothing is encrypted. When a peer does not answer for three seconds packets go as they are until it does.
 //!
-//! Several workers share `memory`; each has an encoder of its own.
+//! Several workers share `memory`; each has an encoder of its own. What comes out of messages then is not spread over the
+//! workers by its own flows: functions that keep flows belong into another box, or with one worker into the same.
 
 mod anchors;
 mod build;
@@ -57,6 +58,7 @@ mod counts;
 pub mod decoder;
 pub mod encoder;
 mod ends;
+mod flows;
 mod header;
 mod log;
 mod outer;
