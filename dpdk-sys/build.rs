@@ -9,6 +9,10 @@ fn main() {
     println!("cargo:rerun-if-changed=wrapper.h");
     println!("cargo:rerun-if-changed=shim.c");
     println!("cargo:rerun-if-changed=flow.c");
+    println!("cargo:rerun-if-changed=flow.h");
+    println!("cargo:rerun-if-changed=flow_queue.c");
+    println!("cargo:rerun-if-changed=fake_flow.c");
+    println!("cargo:rerun-if-changed=fake_flow.h");
     let dpdk = match pkg_config::Config::new().atleast_version(OLDEST).probe("libdpdk") {
         Ok(dpdk) => dpdk,
         Err(why) => {
@@ -25,10 +29,16 @@ fn main() {
     // pkg-config's crate keeps -I and -L but not `-include rte_config.h -march=...`, which DPDK's headers rely on.
     let cflags = pkg_config_words("--cflags-only-other");
     let includes = dpdk.include_paths.iter().map(|p| format!("-I{}", p.display()));
-    let arguments: Vec<String> = includes.chain(cflags).collect();
+    // A driver for tests, in no other build.
+    let fake = env::var_os("CARGO_FEATURE_FAKE_FLOW").map(|_| "-DNFV_FAKE_FLOW".to_owned());
+    let arguments: Vec<String> = includes.chain(cflags).chain(fake.clone()).collect();
 
     let mut shim = cc::Build::new();
-    shim.file("shim.c").file("flow.c").warnings(true).opt_level(3);
+    shim.files(["shim.c", "flow.c", "flow_queue.c"]);
+    if fake.is_some() {
+        shim.file("fake_flow.c");
+    }
+    shim.warnings(true).opt_level(3);
     for argument in &arguments {
         shim.flag(argument);
     }

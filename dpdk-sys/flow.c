@@ -1,5 +1,7 @@
 /* From a flat rule to rte_flow's items and actions, which are built nowhere else. */
-#include "wrapper.h"
+/* rte_flow_actions_update, of 23.07. */
+#define ALLOW_EXPERIMENTAL_API
+#include "flow.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,33 +9,8 @@
 #include <rte_byteorder.h>
 
 enum { PROTOCOL_ICMP = 1, PROTOCOL_TCP = 6, PROTOCOL_UDP = 17, PROTOCOL_ICMP6 = 58, PROTOCOL_SCTP = 132 };
-enum { ITEMS_MAX = 5, ACTIONS_MAX = 4 };
-
-/* Value, upper end and mask of a header; the upper end stays unused without a range. */
-#define HEADER(type) struct { type spec, last, mask; }
-
-struct built {
-	struct rte_flow_attr attr;
-	struct rte_flow_item items[ITEMS_MAX];
-	struct rte_flow_action actions[ACTIONS_MAX];
-	unsigned n_items, n_actions;
-	HEADER(struct rte_flow_item_vlan) vlan;
-	HEADER(struct rte_flow_item_ipv4) ipv4;
-	HEADER(struct rte_flow_item_ipv6) ipv6;
-	HEADER(struct rte_flow_item_tcp) tcp;
-	HEADER(struct rte_flow_item_udp) udp;
-	HEADER(struct rte_flow_item_sctp) sctp;
-	HEADER(struct rte_flow_item_icmp) icmp;
-	HEADER(struct rte_flow_item_icmp6) icmp6;
-	struct rte_flow_action_mark mark;
-	struct rte_flow_action_count count;
-	struct rte_flow_action_queue queue;
-	struct rte_flow_action_rss rss;
-	uint16_t queues[RTE_MAX_QUEUES_PER_PORT];
-};
-
 /* An item without conditions has no mask either: drivers refuse an empty one. */
-static struct rte_flow_item *add_item(struct built *b, enum rte_flow_item_type type, const void *spec, const void *mask)
+static struct rte_flow_item *add_item(struct nfv_built *b, enum rte_flow_item_type type, const void *spec, const void *mask)
 {
 	struct rte_flow_item *item = &b->items[b->n_items++];
 
@@ -43,7 +20,7 @@ static struct rte_flow_item *add_item(struct built *b, enum rte_flow_item_type t
 	return item;
 }
 
-static void add_action(struct built *b, enum rte_flow_action_type type, const void *conf)
+static void add_action(struct nfv_built *b, enum rte_flow_action_type type, const void *conf)
 {
 	b->actions[b->n_actions].type = type;
 	b->actions[b->n_actions++].conf = conf;
@@ -64,7 +41,7 @@ static void set_prefix(void *spec, void *mask, const uint8_t *address, unsigned 
 		value[i] = address[i] & ((uint8_t *)mask)[i];
 }
 
-static void add_network(struct built *b, const struct nfv_flow_rule *rule)
+static void add_network(struct nfv_built *b, const struct nfv_flow_rule *rule)
 {
 	int any = rule->src_bits == 0 && rule->dst_bits == 0;
 
@@ -89,7 +66,7 @@ static void add_network(struct built *b, const struct nfv_flow_rule *rule)
 	(header).mask.hdr.destination = rte_cpu_to_be_16(rule->dport_mask); \
 } while (0)
 
-static int add_transport(struct built *b, const struct nfv_flow_rule *rule)
+static int add_transport(struct nfv_built *b, const struct nfv_flow_rule *rule)
 {
 	int ranges = rule->sport_last > rule->sport_first || rule->dport_last > rule->dport_first;
 	int any = rule->sport_mask == 0 && rule->dport_mask == 0;
@@ -132,7 +109,7 @@ static int add_transport(struct built *b, const struct nfv_flow_rule *rule)
 	}
 }
 
-static int add_fate(struct built *b, const struct nfv_flow_rule *rule)
+static int add_fate(struct nfv_built *b, const struct nfv_flow_rule *rule)
 {
 	if (rule->has_mark) {
 		b->mark.id = rule->mark;
@@ -152,12 +129,16 @@ static int add_fate(struct built *b, const struct nfv_flow_rule *rule)
 		if (rule->rss_queues == 0 || rule->rss_queues > RTE_MAX_QUEUES_PER_PORT)
 			return -EINVAL;
 		for (uint16_t i = 0; i < rule->rss_queues; i++)
-			b->queues[i] = i;
+			b->queues[i] = rule->rss_list != NULL ? rule->rss_list[i] : i;
 		b->rss.func = RTE_ETH_HASH_FUNCTION_DEFAULT;
 		b->rss.types = rule->rss_types;
 		b->rss.queue_num = rule->rss_queues;
 		b->rss.queue = b->queues;
 		add_action(b, RTE_FLOW_ACTION_TYPE_RSS, &b->rss);
+		break;
+	case NFV_FLOW_JUMP:
+		b->jump.group = rule->group_to;
+		add_action(b, RTE_FLOW_ACTION_TYPE_JUMP, &b->jump);
 		break;
 	case NFV_FLOW_PASSTHRU:
 		add_action(b, RTE_FLOW_ACTION_TYPE_PASSTHRU, NULL);
@@ -169,7 +150,7 @@ static int add_fate(struct built *b, const struct nfv_flow_rule *rule)
 	return 0;
 }
 
-static int build(struct built *b, const struct nfv_flow_rule *rule)
+int nfv_flow_build(struct nfv_built *b, const struct nfv_flow_rule *rule)
 {
 	int failed;
 
@@ -192,8 +173,7 @@ static int build(struct built *b, const struct nfv_flow_rule *rule)
 	return add_fate(b, rule);
 }
 
-/* The driver's words, and errno's text where it has none. */
-static int say(int failed, const struct rte_flow_error *error, char *why, size_t room)
+int nfv_flow_say(int failed, const struct rte_flow_error *error, char *why, size_t room)
 {
 	int errno_value = failed < 0 ? failed : rte_errno > 0 ? -rte_errno : -EIO;
 	const char *text = rte_strerror(-errno_value);
@@ -208,25 +188,41 @@ static int say(int failed, const struct rte_flow_error *error, char *why, size_t
 int nfv_flow_validate(uint16_t port, const struct nfv_flow_rule *rule, char *why, size_t room)
 {
 	struct rte_flow_error error = { 0 };
-	struct built b;
-	int failed = build(&b, rule);
+	struct nfv_built b;
+	int failed = nfv_flow_build(&b, rule);
 
 	if (failed != 0)
-		return say(failed, NULL, why, room);
+		return nfv_flow_say(failed, NULL, why, room);
 	failed = rte_flow_validate(port, &b.attr, b.items, b.actions, &error);
-	return failed == 0 ? 0 : say(failed, &error, why, room);
+	return failed == 0 ? 0 : nfv_flow_say(failed, &error, why, room);
 }
 
 int nfv_flow_create(uint16_t port, const struct nfv_flow_rule *rule, struct rte_flow **made, char *why, size_t room)
 {
 	struct rte_flow_error error = { 0 };
-	struct built b;
-	int failed = build(&b, rule);
+	struct nfv_built b;
+	int failed = nfv_flow_build(&b, rule);
 
 	if (failed != 0)
-		return say(failed, NULL, why, room);
+		return nfv_flow_say(failed, NULL, why, room);
 	*made = rte_flow_create(port, &b.attr, b.items, b.actions, &error);
-	return *made != NULL ? 0 : say(0, &error, why, room);
+	return *made != NULL ? 0 : nfv_flow_say(0, &error, why, room);
+}
+
+int nfv_flow_change(uint16_t port, struct rte_flow *flow, const struct nfv_flow_rule *rule, char *why, size_t room)
+{
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 7, 0, 0)
+	struct rte_flow_error error = { 0 };
+	struct nfv_built b;
+	int failed = nfv_flow_build(&b, rule);
+
+	if (failed != 0)
+		return nfv_flow_say(failed, NULL, why, room);
+	failed = rte_flow_actions_update(port, flow, b.actions, &error);
+	return failed == 0 ? 0 : nfv_flow_say(failed, &error, why, room);
+#else
+	return nfv_flow_say(-ENOTSUP, NULL, why, room);
+#endif
 }
 
 int nfv_flow_destroy(uint16_t port, struct rte_flow *flow, char *why, size_t room)
@@ -234,7 +230,7 @@ int nfv_flow_destroy(uint16_t port, struct rte_flow *flow, char *why, size_t roo
 	struct rte_flow_error error = { 0 };
 	int failed = rte_flow_destroy(port, flow, &error);
 
-	return failed == 0 ? 0 : say(failed, &error, why, room);
+	return failed == 0 ? 0 : nfv_flow_say(failed, &error, why, room);
 }
 
 int nfv_flow_flush(uint16_t port, char *why, size_t room)
@@ -242,7 +238,7 @@ int nfv_flow_flush(uint16_t port, char *why, size_t room)
 	struct rte_flow_error error = { 0 };
 	int failed = rte_flow_flush(port, &error);
 
-	return failed == 0 ? 0 : say(failed, &error, why, room);
+	return failed == 0 ? 0 : nfv_flow_say(failed, &error, why, room);
 }
 
 int nfv_flow_hits(uint16_t port, struct rte_flow *flow, uint64_t *hits, char *why, size_t room)
@@ -253,9 +249,9 @@ int nfv_flow_hits(uint16_t port, struct rte_flow *flow, uint64_t *hits, char *wh
 	int failed = rte_flow_query(port, flow, count, &found, &error);
 
 	if (failed != 0)
-		return say(failed, &error, why, room);
+		return nfv_flow_say(failed, &error, why, room);
 	if (!found.hits_set)
-		return say(-ENOTSUP, NULL, why, room);
+		return nfv_flow_say(-ENOTSUP, NULL, why, room);
 	*hits = found.hits;
 	return 0;
 }

@@ -111,9 +111,12 @@ struct nfv_flow_rule {
 	uint16_t sport_first, sport_last, sport_mask;
 	uint16_t dport_first, dport_last, dport_mask;
 	uint16_t queue;
-	/* For NFV_FLOW_RSS: queues 0 to that, and by which fields. */
+	/* For NFV_FLOW_RSS: how many queues, by the hash's lowest bits, and by which fields; a list of NULL: 0, 1, 2 .. */
 	uint16_t rss_queues;
+	const uint16_t *rss_list;
 	uint64_t rss_types;
+	/* For NFV_FLOW_JUMP. */
+	uint32_t group_to;
 	uint8_t is_ipv6, src_bits, dst_bits;
 	/* IANA's number: TCP, UDP, SCTP, ICMP or ICMPv6. */
 	uint8_t protocol;
@@ -125,13 +128,62 @@ struct nfv_flow_rule {
 };
 
 enum { NFV_FLOW_NO_VLAN = 0xffff };
-/* What is done with a packet of a rule; PASSTHRU: what would be done without it. */
-enum { NFV_FLOW_DROP, NFV_FLOW_QUEUE, NFV_FLOW_RSS, NFV_FLOW_PASSTHRU };
+/* What is done with a packet of a rule; PASSTHRU: what would be done without it; JUMP: what the rules of a group say. */
+enum { NFV_FLOW_DROP, NFV_FLOW_QUEUE, NFV_FLOW_RSS, NFV_FLOW_PASSTHRU, NFV_FLOW_JUMP };
 
 /* These write the driver's own words to `why`, which holds `room` bytes, and return 0 or a negative errno value. */
 int nfv_flow_validate(uint16_t port, const struct nfv_flow_rule *rule, char *why, size_t room);
 int nfv_flow_create(uint16_t port, const struct nfv_flow_rule *rule, struct rte_flow **made, char *why, size_t room);
+/* Has a rule do something else with its packets; before 23.07 no driver is asked. */
+int nfv_flow_change(uint16_t port, struct rte_flow *flow, const struct nfv_flow_rule *rule, char *why, size_t room);
 int nfv_flow_destroy(uint16_t port, struct rte_flow *flow, char *why, size_t room);
 int nfv_flow_flush(uint16_t port, char *why, size_t room);
 /* How many packets a rule that counts has met. */
 int nfv_flow_hits(uint16_t port, struct rte_flow *flow, uint64_t *hits, char *why, size_t room);
+
+/* Rules by templates: a table has rules of one shape (the same items, masks, actions and priority), and they are given and
+ * taken back by a queue of operations. */
+struct nfv_flow_table;
+/* What became of an operation. */
+struct nfv_flow_done {
+	uint64_t operation;
+	int failed;
+};
+
+/* Before the port starts: asks for one queue of operations; writes how many it holds. */
+int nfv_flow_queue_open(uint16_t port, uint32_t *depth, char *why, size_t room);
+/* A table for that many rules of the shape of one, in a group. */
+int nfv_flow_table_create(uint16_t port, const struct nfv_flow_rule *shape, uint32_t group, uint32_t rules,
+			  struct nfv_flow_table **made, char *why, size_t room);
+int nfv_flow_table_destroy(uint16_t port, struct nfv_flow_table *table, char *why, size_t room);
+/* Enqueue an operation, whose number comes back when it is done; -EAGAIN: the queue is full. */
+int nfv_flow_enqueue_create(uint16_t port, struct nfv_flow_table *table, const struct nfv_flow_rule *rule,
+			    uint64_t operation, struct rte_flow **made, char *why, size_t room);
+int nfv_flow_enqueue_destroy(uint16_t port, struct rte_flow *flow, uint64_t operation, char *why, size_t room);
+int nfv_flow_push(uint16_t port, char *why, size_t room);
+/* How many operations are done, at most `n`; negative: an errno value. */
+int nfv_flow_pull(uint16_t port, struct nfv_flow_done *done, uint16_t n, char *why, size_t room);
+
+#ifdef NFV_FAKE_FLOW
+/* A port that is not there, for tests: its driver has templates and a queue, and counts what it is asked for. */
+enum { NFV_FAKE_PORT = 0xfff0 };
+struct nfv_fake_flow {
+	/* Set by a test. Operations that the queue holds; 0: the driver has no templates. */
+	uint32_t depth;
+	/* The n-th operation that completes fails, from 1; 0: none. */
+	uint32_t fails_at;
+	/* Tables that there may be; 0: as many as one likes. */
+	uint32_t tables_max;
+	/* Nothing is ever done. */
+	uint32_t is_dead;
+	/* What was seen. */
+	uint32_t creates, destroys, pushes, pulls, refused_full, most_waiting;
+	uint32_t tables, tables_made, templates, rules, jumps;
+	/* Rules that were given to a table of another shape, more than a table holds, or a queue without room. */
+	uint32_t mistakes;
+	/* Marks and groups of rules, in the order in which they came to act. */
+	uint32_t marks[64], groups[64];
+	uint32_t marks_n;
+};
+struct nfv_fake_flow *nfv_fake_flow_reset(void);
+#endif

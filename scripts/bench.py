@@ -70,6 +70,16 @@ def nfv(chain, memory, traffic=None, lcores=ONE, established=False, attack=None)
     return result
 
 
+def given(chain, memory):
+    """Rules a second of the first port's NIC, as nfv plan measures them; none of those that its driver does not do."""
+    words = [NFV, "plan", *ONE, "--no-pci", *memory, "--", chain, "--install", "--json"]
+    run = subprocess.run(words, env={**os.environ, "NFV_LOG": "error"}, capture_output=True, text=True)
+    if run.returncode != 0:
+        return {"refused": [[run.stderr.strip().splitlines()[-1], 0]], "rules": 0}
+    port = json.loads(run.stdout)["ports"][0]
+    return {**port["rules_per_second"], "refused": port["refused"], "rules": len(port["rules"])}
+
+
 def busy_ns(pid):
     """Nanoseconds for which the worker of a process had its CPU; 0, when it is gone."""
     try:
@@ -320,10 +330,16 @@ def denying_chain(path, firewalls, rules=1000):
 def offload(folder, memory):
     """Chains of 1,000 rules behind an emulated NIC, in one firewall and in eight; and an attack that the last rule denies."""
     one, eight = denying_chain(f"{folder}/one.yaml", 1), denying_chain(f"{folder}/eight.yaml", 8)
+    devices = {"emulated mlx5": "emulated,profile=mlx5,queues=1", "Linux' tap": "net_tap0,iface=nfvbench0"}
+    chains = {name: f"{folder}/given-{at}.yaml" for at, name in enumerate(devices)}
+    for name, path in chains.items():
+        with open(one) as known, open(path, "w") as file:
+            file.write(known.read().replace("emulated,profile=any,queues=1", devices[name]))
     return {
         "1 firewall": lambda: nfv(one, memory),
         "8 firewalls": lambda: nfv(eight, memory),
         "8, attacked": lambda: nfv(eight, memory, attack="udp,dport=9"),
+        **{f"given, {name}": lambda path=path: given(path, memory) for name, path in chains.items()},
     }
 
 
@@ -344,6 +360,12 @@ def offload_promises(runs):
     yield most("attack of 90 %: busy time of the worker", 100 * (attack / good - 1), 5.0, unit="%")
     yield least("the same without offload", 100 * (without / good - 1), 100.0, unit="%")
     yield all_pass("offload", runs["1 firewall"] + runs["8 firewalls"])
+    for name in (name for name in runs if name.startswith("given, ")):
+        one = runs[name][0]
+        kinds = ((kind, [run[kind] for run in runs[name] if run.get(kind)]) for kind in ("given", "changed", "taken_back"))
+        paces = ", ".join(f"{statistics.median(all):.0f} {kind.replace('_', ' ')}" for kind, all in kinds if all)
+        refused = "".join(f"; {rules} refused: {why}" for why, rules in one["refused"])
+        yield note(f"rules a second, {name.removeprefix('given, ')} ({one['rules']} rules): {paces or 'none'}{refused}")
 
 
 def balance(folder, memory):

@@ -39,7 +39,7 @@ use self::sender::{Send, Sender, frames};
 use crate::cli::BenchArgs;
 use crate::config::Config;
 use crate::dataplane::{Opened, Queues, open_ports, start_eal};
-use crate::emulated::{emulated, nics};
+use crate::emulated::{emulated, nics, shared_nics};
 use crate::failure::{Failure, Outcome};
 use crate::say::say;
 use crate::traffic::{Template, Writer};
@@ -78,7 +78,8 @@ pub fn bench(eal_options: &[String], args: &BenchArgs) -> Outcome {
     let plan = Arc::new(plan);
     let Opened { ports, queues: seeds, emulated } =
         open_ports(&eal, &file.ports, (lcores.len(), Idle::Poll))?;
-    let rules = NicRules::none(nics(&ports, &file.ports, &emulated));
+    let shared = shared_nics(&ports, &emulated);
+    let rules = NicRules::none(nics(&shared, &file.ports, &emulated));
     rules.change(&plan);
     let sender = emulated.into_iter().find(|nic| nic.port == PortIndex(0)).zip(ports.first());
     let sender = sender

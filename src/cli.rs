@@ -244,6 +244,12 @@ pub struct PlanArgs {
     /// With --nic: receive queues, one a worker
     #[arg(long, value_name = "N", default_value = "4", requires = "nic", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub queues: u16,
+    /// Take the shares of classes, and what else was measured, from the run that listens there
+    #[arg(long, value_name = "SOCKET")]
+    pub control: Option<PathBuf>,
+    /// Without --nic: give the NICs the rules, measure how many a second they take, change and give back, and take them back
+    #[arg(long, conflicts_with = "nic")]
+    pub install: bool,
     /// Show each class and each rule
     #[arg(long)]
     pub all: bool,

@@ -103,7 +103,8 @@ pub fn ctl(args: &CtlArgs) -> Outcome {
     Ok(())
 }
 
-fn ask(path: &Path, request: &Request) -> Result<Answer, Failure> {
+/// Asks a run.
+pub fn ask(path: &Path, request: &Request) -> Result<Answer, Failure> {
     let shown = path.display();
     let mut stream = UnixStream::connect(path).map_err(|why| match why.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
@@ -132,12 +133,13 @@ fn ask(path: &Path, request: &Request) -> Result<Answer, Failure> {
 }
 
 fn say_table(table: &PortTable) {
-    let PortTable { port, entries, why } = table;
+    let PortTable { port, entries, why, measured } = table;
     let said = match (entries, why) {
         (Some(entries), _) => format!("its {entries} entries send each shard to its worker"),
         (None, why) => format!("does not follow: {}", why.as_deref().unwrap_or("unknown")),
     };
-    say(&format!("table of port {port}: {said}\n"));
+    let measured = measured.iter().map(|words| format!("; measured: {words}")).collect::<String>();
+    say(&format!("table of port {port}: {said}{measured}\n"));
 }
 
 fn stats(stats: Stats) -> String {

@@ -10,7 +10,7 @@ use nfv_core::control::nic_rules::PortNic;
 use nfv_core::dpdk::{Eal, Mempool, OpenPort, PortRequest, QueueSeed, RingPort};
 use nfv_core::nf::PortIndex;
 use nfv_core::offload::{
-    AnyNic, EmulatedDevice, EmulatedNic, Nic, NicSide, PortRules, Profile, Wire,
+    AnyNic, EmulatedDevice, EmulatedNic, Nic, NicSide, PortRules, Profile, SharedNic, Wire,
 };
 
 use crate::dataplane::from_port_error;
@@ -99,20 +99,26 @@ fn profile(name: &str, queues: u16) -> Option<Box<dyn Nic>> {
     }
 }
 
-/// The NICs of all ports whose rules are ours to give.
-pub fn nics(ports: &[OpenPort], specs: &[PortSpec], emulated: &[Emulated]) -> Vec<PortNic> {
-    let all = (0..=u8::MAX).map(PortIndex).zip(ports.iter().zip(specs));
+/// The NICs of all ports, for those who give them rules and those who write their tables.
+pub fn shared_nics(ports: &[OpenPort], emulated: &[Emulated]) -> Vec<SharedNic> {
+    let nic = |(index, port)| match emulated.iter().find(|nic| nic.port == index) {
+        Some(own) => SharedNic::of(own.nic.clone()),
+        None => SharedNic::of(PortRules::of(port)),
+    };
+    (0..=u8::MAX).map(PortIndex).zip(ports).map(nic).collect()
+}
+
+/// Those whose rules are ours to give.
+pub fn nics(nics: &[SharedNic], specs: &[PortSpec], emulated: &[Emulated]) -> Vec<PortNic> {
+    let all = (0..=u8::MAX).map(PortIndex).zip(nics.iter().zip(specs));
     let takes = all.filter(|(_, (_, spec))| spec.offload);
-    takes
-        .map(|(index, (port, _))| {
-            let own = emulated.iter().find(|nic| nic.port == index).map(|nic| nic.nic.clone());
-            let nic: Box<dyn Nic> = match &own {
-                Some(own) => Box::new(own.clone()),
-                None => Box::new(PortRules::of(port)),
-            };
-            PortNic { port: index, name: port.name.clone(), nic, emulated: own }
-        })
-        .collect()
+    let of = |(port, (nic, spec)): (PortIndex, (&SharedNic, &PortSpec))| PortNic {
+        port,
+        name: spec.name.value.clone(),
+        nic: Box::new(nic.clone()),
+        emulated: emulated.iter().find(|own| own.port == port).map(|own| own.nic.clone()),
+    };
+    takes.map(of).collect()
 }
 
 /// The threads that move frames between wires and rings. They inherit the CPUs of the caller: no worker's.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use nfv_core::control::nic_rules::NicReport;
+use nfv_core::control::nic_rules::{ClassCount, HashState, NicReport};
 
 /// A few lines a port; none for a port whose NIC was given nothing and did nothing.
 pub fn table(ports: &[NicReport]) -> String {
@@ -11,7 +11,11 @@ pub fn table(ports: &[NicReport]) -> String {
         let NicReport { classes: (all, told), accepted, verified, .. } = port;
         let refused: usize = port.refused.iter().map(|(_, n)| n).sum();
         let is_idle = accepted + verified + refused == 0 && port.dropped == 0;
-        if is_idle && port.stopped.is_none() && port.emulated.is_none() {
+        if is_idle
+            && port.stopped.is_none()
+            && port.emulated.is_none()
+            && port.hash.measured.is_none()
+        {
             continue;
         }
         // Writing to a String cannot fail.
@@ -23,6 +27,14 @@ pub fn table(ports: &[NicReport]) -> String {
             accepted + verified,
             port.dropped
         );
+        if let Some(measured) = &port.hash.measured {
+            let HashState { key, table, .. } = &port.hash;
+            let _ = writeln!(text, "  hash: key {key}, table {table}; measured: {measured}");
+        }
+        let pace = port.rules_per_second.words();
+        if !pace.is_empty() {
+            let _ = writeln!(text, "  rules a second: {pace}");
+        }
         if let Some(why) = &port.stopped {
             let _ = writeln!(text, "  it is given no rules any more: {why}");
         }
@@ -40,10 +52,15 @@ pub fn table(ports: &[NicReport]) -> String {
     text
 }
 
-/// A line a rule.
+/// A line a rule, behind one for each class that was counted.
 pub fn rules(ports: &[NicReport]) -> String {
     let mut text = String::new();
     for port in ports {
+        for class in &port.counted {
+            let (name, ClassCount { class, packets, share, .. }) = (&port.port, class);
+            let share = 100.0 * share;
+            let _ = writeln!(text, "{name} class {class}: about {packets} packets, {share:.1} %");
+        }
         for rule in &port.rules {
             let hits = rule.hits.map(|hits| format!(", {hits} packets")).unwrap_or_default();
             let (port, class) = (&port.port, rule.class);

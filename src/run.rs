@@ -18,14 +18,14 @@ use nfv_core::control::twin::TwinConfig;
 use nfv_core::dpdk::{OpenPort, QueueSeed, ReserveError, unaccounted_packets};
 use nfv_core::flow::PortFacts;
 use nfv_core::nf::{PortIndex, Purpose};
-use nfv_core::offload::{Nic, PortRules};
+use nfv_core::offload::SharedNic;
 use nfv_core::worker::{Desk, KernelQueues, Mates, Rest, Seat, Ties, Worker};
 
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::control::{ControlThread, Tasks};
 use crate::dataplane::{Opened, Queues, open_ports, start_eal};
-use crate::emulated::{Emulated, Wires, nics};
+use crate::emulated::{Wires, nics, shared_nics};
 use crate::failure::Outcome;
 use crate::hints::Hints;
 use crate::lives::Lives;
@@ -52,7 +52,8 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let routed = routed_ports(&plan, &file.ports, &ports);
     let kernel = kernel_queues(&routed, ports.len());
     // Before a worker polls: what arrives until then waits in the queues, or is told apart by software.
-    let rules = Arc::new(NicRules::none(nics(&ports, &file.ports, &emulated)));
+    let all_nics = shared_nics(&ports, &emulated);
+    let rules = Arc::new(NicRules::none(nics(&all_nics, &file.ports, &emulated)));
     rules.change(&plan);
     let ports: Arc<[OpenPort]> = ports.into();
     let workers: Vec<_> = lcores.into_iter().zip(seeds).collect();
@@ -65,7 +66,7 @@ pub fn run(eal_options: &[String], args: &RunArgs) -> Outcome {
     let (tasks, task_changes) = tokio::sync::mpsc::unbounded_channel();
     let clock = Tsc::start();
     // Nothing is received yet, so the tables can be written without anybody waiting.
-    let tables = Tables::start(table_ports(&ports, &emulated), &mates, of);
+    let tables = Tables::start(table_ports(&ports, all_nics), &mates, of);
     let all = Workers::with_tables(
         Running::first(plan.clone(), cells.clone()),
         desks.clone(),
@@ -191,20 +192,14 @@ fn kernel_queues(routed: &[RoutedPort], ports: usize) -> Vec<Option<Arc<KernelQu
 }
 
 /// The ports as NICs with tables.
-fn table_ports(ports: &[OpenPort], emulated: &[Emulated]) -> Vec<TablePort> {
-    let nic = |index: PortIndex, port: &OpenPort| -> Box<dyn Nic> {
-        match emulated.iter().find(|emulated| emulated.port == index) {
-            Some(emulated) => Box::new(emulated.nic.clone()),
-            None => Box::new(PortRules::of(port)),
-        }
-    };
-    let of = |(index, port): (PortIndex, &OpenPort)| TablePort {
+fn table_ports(ports: &[OpenPort], nics: Vec<SharedNic>) -> Vec<TablePort> {
+    let of = |(index, (port, nic)): (PortIndex, (&OpenPort, SharedNic))| TablePort {
         port: index,
         name: port.name.clone(),
         ring: port.rx_descriptors,
-        nic: nic(index, port),
+        nic: Box::new(nic),
     };
-    (0..=u8::MAX).map(PortIndex).zip(ports).map(of).collect()
+    (0..=u8::MAX).map(PortIndex).zip(ports.iter().zip(nics)).map(of).collect()
 }
 
 /// A worker's life, on its lcore.

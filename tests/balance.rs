@@ -2,6 +2,9 @@
 //! shards move until both are about as busy, and no packet is lost or overtaken meanwhile: with a NIC whose table follows,
 //! and with one that goes on as before. With `balance: false` it stays as it was.
 
+#[path = "testkit/table_nic.rs"]
+mod table_nic;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,14 +18,14 @@ use nfv_core::clock::Tsc;
 use nfv_core::control::periodic::Periodic;
 use nfv_core::control::running::{Running, Workers};
 use nfv_core::control::tables::{TablePort, Tables};
-use nfv_core::dpdk::{Eal, Mempool, Packets, SYMMETRIC_KEY};
+use nfv_core::dpdk::{Eal, Mempool, Packets};
 use nfv_core::flow::SHARDS;
 use nfv_core::nf::{PortIndex, Purpose};
-use nfv_core::offload::{Nic, NicRule, Refusal, RuleId, Spread};
 use nfv_core::packet::{AddressBytes, end_word, word_hash};
 use nfv_core::worker::{Desk, Io, Mates, Seat, Ties, Worker};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use table_nic::TableNic;
 
 const CHAIN: &str = r#"
 ports: { lan: net_null0, wan: "net_null1,no-rx=1" }
@@ -67,57 +70,6 @@ struct Wire {
     start: Instant,
     drawn: u64,
     rng: SmallRng,
-}
-
-/// The NIC, as the control side has it.
-struct OfTable(Arc<Traffic>);
-
-impl std::fmt::Debug for OfTable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("OfTable")
-    }
-}
-
-impl Nic for OfTable {
-    fn driver(&self) -> &str {
-        "table"
-    }
-
-    fn queues(&self) -> u16 {
-        WORKERS
-    }
-
-    fn validate(&self, _: &NicRule) -> Result<(), Refusal> {
-        Err(Refusal("it takes no rules".to_owned()))
-    }
-
-    fn install(&mut self, rule: &NicRule) -> Result<RuleId, Refusal> {
-        self.validate(rule).map(|()| RuleId(0))
-    }
-
-    fn remove(&mut self, _: RuleId) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn hits(&self, _: RuleId) -> Option<u64> {
-        None
-    }
-
-    fn spread(&self) -> Spread {
-        let table = self.0.table.iter().map(|queue| queue.load(Ordering::Relaxed)).collect();
-        Spread { key: Some(SYMMETRIC_KEY.repeat(20)), table }
-    }
-
-    fn set_table(&mut self, table: &[u16]) -> Result<(), Refusal> {
-        for (entry, queue) in self.0.table.iter().zip(table) {
-            entry.store(*queue, Ordering::Relaxed);
-        }
-        Ok(())
-    }
 }
 
 /// What came out.
@@ -284,7 +236,14 @@ fn run(chain: &str, pool: Mempool, table: Table, seconds: u64) -> Shown {
     let clock = Tsc::start();
     let running = Running::first(plan.clone(), cells.clone());
     let traffic = Arc::new(traffic(pool));
-    let nic = Box::new(OfTable(traffic.clone()));
+    let (read, written) = (traffic.clone(), traffic.clone());
+    let read = move || read.table.iter().map(|queue| queue.load(Ordering::Relaxed)).collect();
+    let write = move |table: &[u16]| {
+        for (entry, queue) in written.table.iter().zip(table) {
+            entry.store(*queue, Ordering::Relaxed);
+        }
+    };
+    let nic = Box::new(TableNic::new(WORKERS, read, write));
     let port = TablePort { port: PortIndex(0), name: "lan".to_owned(), ring: 64, nic };
     let ports = if table == Table::Follows { vec![port] } else { Vec::new() };
     let tables = Tables::start(ports, &mates, WORKERS);

@@ -113,8 +113,11 @@ fn run(plan: &Arc<Plan>, bursts: &[(PortIndex, Vec<Frame>)], tags: Tags, pool: M
                     classes[(at + 1) % classes.len()].tag.0
                 }),
                 Tags::Stale => tag.map(|tag| Tag::new(epoch + 1, tag.class()).0),
-                // Too high, or none.
-                Tags::Random => Some(Tag::new(epoch, frame.noise | 0x8_0000).0 & frame.noise),
+                // Of a class that is too high, in some epoch.
+                Tags::Random => {
+                    let noise = frame.noise | 0x8_0000;
+                    Some(Tag::new(epoch, noise).0 & noise)
+                }
             });
             packets.push(packet);
         }
@@ -187,7 +190,9 @@ fn on_nics(
             let (mut nic, mut side) = EmulatedNic::new(takes, 2, no_rings, lie);
             let bound = bound_to(plan, own, &nic);
             let asked = Asked { bound: &bound, ..Asked::default() };
-            for planned in offload::plan(own, &nic, asked).rules {
+            let planned = offload::plan(own, &nic, asked);
+            let form = planned.form;
+            for planned in planned.rules {
                 let given = nic.install(&planned.rule);
                 assert!(given.is_ok(), "{name}: {given:?} {planned:?}");
             }
@@ -206,7 +211,8 @@ fn on_nics(
                     Met::Passed { mark: None, .. } => true,
                     Met::Passed { mark: Some(mark), .. } => {
                         *tagged += 1;
-                        class.is_some_and(|c| c.tag == Tag(mark))
+                        let read = form.and_then(|form| form.class(mark, plan.classes.epoch));
+                        class.is_some_and(|c| Some(c.tag.class()) == read)
                     }
                 };
                 assert!(is_right || lie.is_some(), "{name}: {headers:?} {class:?}");
@@ -224,6 +230,8 @@ fn walk_regions_twin_and_worker_agree_on_every_packet() {
     let _eal = Eal::start(&options.map(str::to_owned)).expect("EAL starts");
     let pool = Mempool::create(16_383, 2048, -1).expect("there is memory");
     what_is_known_of_a_few_packets(pool);
+    every_nic_that_has_marks_tags();
+    the_first_of_too_many_rules_are_decided();
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(500);
     let mut runner =
         TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
@@ -289,6 +297,56 @@ fn walk_regions_twin_and_worker_agree_on_every_packet() {
     assert!(dropped > files, "and some of them are dropped");
     // The control: the same check sees tags of other classes.
     assert!(wrong * 4 > files, "wrong tags are seen");
+}
+
+/// However few bits its marks have, and though some tag only what they send to one queue.
+fn every_nic_that_has_marks_tags() {
+    let rule =
+        |port: u16| format!("{{ allow: tcp, src: 10.0.0.1, dst: 198.51.100.1, dport: {port} }}");
+    let ports = [22, 80, 443, 8080];
+    let text = format!(
+        "ports: {{ lan: net_null0, wan: net_null1 }}\n\
+         functions: {{ edge: {{ type: firewall, rules: [ {} ] }} }}\n\
+         chains: {{ out: {{ from: lan, through: [edge], to: wan, oneway: true }} }}\n",
+        ports.map(rule).join(", ")
+    );
+    let (_, first) = compiled(&text, None);
+    // Another epoch, of which a narrow mark has fewer bits.
+    let (_, plan) = compiled(&text.replace("22", "23"), Some(&first));
+    let ports = [23, 80, 443, 8080];
+    let frames = ports.map(|p| frames::tcp([10, 0, 0, 1], [198, 51, 100, 1], 4000, p, 2, 0));
+    let seen = on_nics(&plan, &[(PortIndex(0), frames.into())], Facts::names(), None);
+    for (name, [tagged, _, wrong]) in seen {
+        let marks = Facts::named(name).is_some_and(|facts| facts.mark_max > 0);
+        assert_eq!((tagged, wrong), (if marks { 4 } else { 0 }, 0), "{name}");
+    }
+}
+
+/// What meets none of those that are decided is asked about, as ever.
+fn the_first_of_too_many_rules_are_decided() {
+    const RULES: u32 = 70_000;
+    let host = |at: u32| [10, (at >> 16) as u8, (at >> 8) as u8, at as u8];
+    let rule = |at: u32| {
+        let [a, b, c, d] = host(at);
+        format!("      - {{ deny: tcp, src: {a}.{b}.{c}.{d}, dport: 80 }}\n")
+    };
+    let rules: String = (0..RULES).map(rule).collect();
+    let text = format!(
+        "ports: {{ lan: net_null0, wan: net_null1 }}\nfunctions:\n  edge:\n    type: firewall\n    \
+         default: allow\n    rules:\n{rules}chains: {{ out: {{ from: lan, through: [edge], to: wan, oneway: true }} }}\n"
+    );
+    let (_, plan) = compiled(&text, None);
+    let lan = &plan.classes.ports[0];
+    assert!(lan.classes.len() > 60_000, "{}", lan.classes.len());
+    assert!(lan.classes.iter().all(|c| matches!(c.fate, ClassFate::Drop { .. })));
+    let twin = Twin::build(lan).expect("there is memory");
+    let tag = |at: u32| {
+        let frame = frames::tcp(host(at), [198, 51, 100, 1], 4000, 80, 2, 0);
+        let mut tags = [None; BURST_MAX];
+        twin.tag(&[headers_of(&frame.bytes).expect("a frame")], &mut tags);
+        tags[0]
+    };
+    assert!(tag(0).is_some() && tag(60_000).is_some() && tag(RULES - 1).is_none());
 }
 
 /// What a reader of a chain file expects, in numbers.

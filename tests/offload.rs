@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Child;
 
 use serde_json::Value;
-use testkit::{Rig, is_root, skip};
+use testkit::{BRIDGED, Driver, Rig, is_root, skip};
 
 /// A chain file whose ports are emulated NICs on the rig's devices.
 struct Files(tempfile::TempDir);
@@ -200,6 +200,154 @@ fn every_kind_of_nic_gives_the_same_result_and_also_one_that_has_too_little_room
         rig.finish();
     }
     assert!(by_nic > 300, "more than one of them did it");
+}
+
+/// More classes than a NIC has room for: those of the traffic are the last.
+#[test]
+fn a_reload_gives_the_room_to_the_classes_that_have_the_traffic() {
+    if !is_root() {
+        return skip("offload", "making namespaces needs root");
+    }
+    let files = Files::new();
+    let few: String =
+        (0..200).map(|at| format!("{{ deny: udp, dport: {} }}, ", 10_000 + at)).collect();
+    let all =
+        few + "{ deny: udp, dport: 9000 }, { deny: udp, dport: 9001 }, { deny: udp, dport: 9002 }";
+    for (check, is_counted) in [(1, true), (0, false)] {
+        let rest = format!(
+            "workers: {{ check-tags: {check} }}\n\
+             functions: {{ edge: {{ type: firewall, default: allow, rules: [ {all} ] }} }}\n\
+             chains: {{ through: {{ from: lan, through: [edge], to: wan }} }}\n"
+        );
+        let path = files.write("profile=iavf,queues=2", "", &rest);
+        let rig = start(&path);
+        let listener = listen(&rig);
+        assert_eq!(send(&rig, listener), all_but(&[0, 1, 2]));
+        let before = nic(&rig, "lan");
+        assert!(number(&before["verified"]) > 100, "{before}");
+        assert_eq!((number(&before["dropped"]), refused_by_worker(&rig)), (0, 300));
+        // What a run has counted is what a plan goes by.
+        let config = path.to_str().unwrap();
+        let socket = rig.socket();
+        let plan = std::process::Command::new(env!("CARGO_BIN_EXE_nfv"))
+            .args(["plan", config, "--nic", "iavf", "--json", "--control", &socket])
+            .envs([("LAN", "net_null0"), ("WAN", "net_null1")])
+            .output()
+            .unwrap();
+        assert!(plan.status.success(), "{}", String::from_utf8_lossy(&plan.stderr));
+        let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
+        let port = &plan["ports"][0];
+        assert_eq!(port["shares"], if is_counted { "counted" } else { "guessed" });
+        let last = port["classes"].as_array().unwrap().iter().rev().take(3);
+        let share: f64 = last.map(|class| class["share"].as_f64().unwrap()).sum();
+        assert_eq!(share > 0.3, is_counted, "{share}");
+        rig.ask(&["reload"]);
+        let listener = listen(&rig);
+        assert_eq!(send(&rig, listener), all_but(&[0, 1, 2]));
+        let after = nic(&rig, "lan");
+        let expected = if is_counted { (300, 300) } else { (0, 600) };
+        assert_eq!((number(&after["dropped"]), refused_by_worker(&rig)), expected, "{after}");
+        let pace = &after["rules_per_second"];
+        assert!(pace["given"].as_f64().unwrap() > 0.0, "{pace}");
+        rig.finish();
+    }
+}
+
+#[test]
+fn how_a_nic_spreads_flows_that_does_not_tell_is_measured() {
+    if !is_root() {
+        return skip("offload", "making namespaces needs root");
+    }
+    const FLOWS: &str = "
+import socket
+for port in range(20000, 20600):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(('10.99.0.1', port))
+    s.sendto(b'x', ('10.99.0.2', 9))
+    s.close()
+";
+    let files = Files::new();
+    let rest = "workers: { balance: false }\n\
+        functions: { edge: { type: firewall, stateful: true, rules: [ { allow: any } ] } }\n\
+        chains: { through: { from: lan, through: [edge], to: wan } }\n";
+    let other = "by another hash";
+    for (profile, key, measured) in
+        [("vmxnet3", "measured", other), ("ena", "measured", other), ("mlx5", "set", "")]
+    {
+        let path = files.write(&format!("profile={profile},queues=2"), "", rest);
+        let driver = Driver::WireOfTwo;
+        let rig = Rig::start_on(path.to_str().unwrap(), &BRIDGED, driver).unwrap();
+        rig.wait_until("the chain carries a ping", || {
+            rig.succeeds("lan", "ping -c1 -W1 10.99.0.2")
+        });
+        let hash = || nic(&rig, "lan")["hash"].clone();
+        let few = if measured.is_empty() { Value::Null } else { "too few flows came yet".into() };
+        assert_eq!((hash()["key"].as_str(), &hash()["measured"]), (Some(key), &few), "{profile}");
+        rig.on("lan", &format!("python3 -c \"{FLOWS}\""));
+        let told = hash();
+        assert!(told["measured"].as_str().unwrap_or_default().starts_with(measured), "{told}");
+        let shards = rig.ask(&["shards"]);
+        assert_eq!(
+            shards.contains("; measured: by another hash"),
+            !measured.is_empty(),
+            "{shards}"
+        );
+        let page = rig.ask(&["offload"]);
+        assert_eq!(page.contains("hash: key measured"), !measured.is_empty(), "{page}");
+        let handed: u64 = rig.counted("handed_over_packets").values().sum();
+        println!("{profile}: {told}, {handed} handed over");
+        assert_eq!(handed > 100, !measured.is_empty(), "{profile}: what is measured is so");
+        rig.finish();
+    }
+}
+
+/// Rules of some NICs spread packets by a list of queues of their own, which is not the port's table.
+#[test]
+fn rules_that_spread_packets_follow_shards_that_move() {
+    if !is_root() {
+        return skip("offload", "making namespaces needs root");
+    }
+    let files = Files::new();
+    let rest = "workers: { balance: false }\n\
+        functions: { edge: { type: firewall, stateful: true, rules: [ { allow: any } ] } }\n\
+        chains:\n  \
+          data: { from: lan, match: { protocol: udp, dport: 9000-9009 }, through: [edge], to: wan }\n  \
+          rest: { from: lan, through: [edge], to: wan }\n";
+    let mut handed = Vec::new();
+    // cnxk cannot change a rule where it is: the control.
+    for profile in ["mlx5", "cnxk"] {
+        let path = files.write(&format!("profile={profile},queues=2"), "", rest);
+        let driver = Driver::WireOfTwo;
+        let rig = Rig::start_on(path.to_str().unwrap(), &BRIDGED, driver).unwrap();
+        rig.wait_until("the chain carries a ping", || {
+            rig.succeeds("lan", "ping -c1 -W1 10.99.0.2")
+        });
+        let of = |rig: &Rig| rig.counted("handed_over_packets").values().sum::<u64>();
+        let mut before = of(&rig);
+        let mut counted = Vec::new();
+        for drained in [None, Some("1"), Some("0")] {
+            if let Some(worker) = drained {
+                rig.ask(&["drain", worker]);
+            }
+            let listener = listen(&rig);
+            assert_eq!(send(&rig, listener), all_but(&[]), "{profile}");
+            let now = of(&rig);
+            counted.push(now - before);
+            before = now;
+        }
+        let told = nic(&rig, "lan");
+        let hits = told["rules"].as_array().unwrap().iter().filter(|r| r["fate"] == "rss");
+        let hits: u64 = hits.filter_map(|r| r["hits"].as_u64()).sum();
+        assert!(hits >= 3000, "they were tagged: {told}");
+        println!(
+            "{profile}: {counted:?} of 1,000 handed over, with all in place, worker 1 and worker 0 drained"
+        );
+        handed.push(counted);
+        rig.finish();
+    }
+    let [follows, stays] = handed.as_slice() else { panic!("two") };
+    assert!(follows.iter().all(|n| *n < 20), "{follows:?}");
+    assert!(stays[0] < 20 && stays[1] > 100 && stays[2] > 100, "{stays:?}");
 }
 
 #[test]

@@ -235,6 +235,31 @@ fn real_drivers_are_asked() {
     assert!(page.contains("Function not implemented"), "{page}");
 }
 
+/// Of the emulated NIC all three are measured; a driver without rules says why there is nothing to measure.
+#[test]
+fn rules_are_given_changed_and_taken_back_to_be_timed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("timed.yaml");
+    let eal = ["--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--lcores", "(0-1)@0"];
+    let timed = |lan: &str, install: &[&str]| -> Value {
+        let chain = std::fs::read_to_string(OFFLOAD).unwrap();
+        std::fs::write(&path, chain.replace("${LAN:-net_null0}", lan)).unwrap();
+        let chain = path.to_str().unwrap();
+        let words: Vec<&str> =
+            ["plan"].into_iter().chain(eal).chain(["--", chain, "--json"]).collect();
+        let plan: Value = serde_json::from_str(&text(&[&words[..], install].concat())).unwrap();
+        plan["ports"][0]["rules_per_second"].clone()
+    };
+    let pace = timed("emulated,profile=mlx5,queues=1", &["--install"]);
+    for kind in ["given", "changed", "taken_back"] {
+        assert!(pace[kind].as_f64().is_some_and(|rules| rules > 100.0), "{kind}: {pace}");
+    }
+    // Its rules cannot be changed where they are.
+    let pace = timed("emulated,profile=iavf,queues=1", &["--install"]);
+    assert!(pace["given"].is_number() && pace["changed"].is_null(), "{pace}");
+    assert!(timed("emulated,profile=mlx5,queues=1", &[]).is_null(), "nothing is installed");
+}
+
 /// All rules of all NICs, read by testpmd: it must understand each, and then say that its device takes none.
 #[test]
 fn testpmd_understands_every_rule() {

@@ -342,6 +342,9 @@ impl Own {
         if let Some(check) = entry.check.get() {
             self.check_tags(check, burst);
         }
+        if let Some(measured) = entry.measured.get() {
+            self.measure(measured, burst);
+        }
         if let Some(routed) = &cells.routed {
             self.sort_out(plan, routed, port, burst);
         }

@@ -2,12 +2,13 @@
 
 use nfv_core::chain::compile::{Plan, Program};
 use nfv_core::chain::spec::{ChainFile, ChainSpec};
+use nfv_core::control::nic_rules::NicReport;
 use nfv_core::dispatch::{ClassFate, PortClasses};
 use nfv_core::dpdk::SYMMETRIC_KEY;
 use nfv_core::nf::{Direction, PortIndex};
 use nfv_core::offload::{
-    Asked, Facts, HashFacts, Nic, Offload, PlannedRule, Role, Spread, WithoutVlan, bound_to,
-    plan as climb,
+    Asked, Facts, HashFacts, Installed, Nic, NicRule, Offload, Planned, PlannedRule, Role,
+    RulesPerSecond, Spread, WithoutVlan, bound_to, plan as climb,
 };
 use serde::Serialize;
 
@@ -21,6 +22,28 @@ pub enum Source {
     Table,
     /// Its driver.
     Device,
+}
+
+/// What a report is made of.
+#[derive(Debug)]
+pub struct Known<'k> {
+    /// The chain file's plan.
+    pub plan: Plan,
+    /// Where it is known from what NICs take.
+    pub source: Source,
+    /// What a run has seen of its NICs, and counted.
+    pub running: &'k [NicReport],
+    /// What is tried out.
+    pub try_it: Try,
+}
+
+/// What is tried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Try {
+    /// Nothing: NICs are only asked.
+    Nothing,
+    /// They are given the rules, and give them back.
+    Install,
 }
 
 /// The plan of a chain file.
@@ -55,6 +78,12 @@ pub struct PortReport {
     pub without_vlan: WithoutVlan,
     /// How its hash stands; null for a driver that is neither asked nor in the table.
     pub hash: Option<HashReport>,
+    /// How the classes' shares are known: `guessed`, or `counted` by a run.
+    pub shares: &'static str,
+    /// Rules a second, where they were measured: of a run, or tried out.
+    pub rules_per_second: Option<RulesPerSecond>,
+    /// Rules that were tried out and refused, by the driver's words: how many.
+    pub refused: Vec<(String, usize)>,
     /// The classes, in order: a packet is of the first that it meets.
     pub classes: Vec<ClassReport>,
     /// The rules, in the order in which they are installed.
@@ -83,8 +112,8 @@ pub struct HashReport {
 pub struct ClassReport {
     /// Its number, from 1.
     pub class: u32,
-    /// What its packets carry.
-    pub tag: u32,
+    /// What its packets carry, where they carry it; null: the NIC's marks are too small.
+    pub tag: Option<u32>,
     /// The part of the port's packets that it is likely to be.
     pub share: f64,
     /// What its packets are: any of these.
@@ -135,11 +164,12 @@ pub struct ChainReport {
 
 impl Report {
     /// Plans each port on its NIC.
-    pub fn of(file: &ChainFile, plan: &Plan, source: Source, nics: Vec<Box<dyn Nic>>) -> Self {
+    pub fn of(file: &ChainFile, known: &Known<'_>, nics: Vec<Box<dyn Nic>>) -> Self {
+        let plan = &known.plan;
         let port = |(at, nic): (u8, Box<dyn Nic>)| {
             let none = PortClasses { port: PortIndex(at), classes: Vec::new() };
             let found = plan.classes.ports.iter().find(|classes| classes.port == none.port);
-            let report = PortReport::of(plan, found.unwrap_or(&none), nic.as_ref(), source);
+            let report = PortReport::of(known, found.unwrap_or(&none), nic);
             let spec = file.ports.get(usize::from(at));
             PortReport { offload: spec.is_none_or(|spec| spec.offload), ..report }
         };
@@ -152,7 +182,7 @@ impl Report {
             Some(ChainReport { chain: program.chain.clone(), same_shard, why })
         };
         Self {
-            source,
+            source: known.source,
             dpdk: Facts::release(),
             ports: (0..=u8::MAX).zip(nics).map(port).collect(),
             chains: file.chains.iter().filter_map(chain).collect(),
@@ -161,7 +191,9 @@ impl Report {
 }
 
 impl PortReport {
-    fn of(plan: &Plan, classes: &PortClasses, nic: &dyn Nic, source: Source) -> Self {
+    fn of(known: &Known<'_>, classes: &PortClasses, nic: Box<dyn Nic>) -> Self {
+        let (plan, boxed) = (&known.plan, nic);
+        let nic = boxed.as_ref();
         let facts = Facts::of_driver(nic.driver());
         let bound = bound_to(plan, classes, nic);
         let offload = climb(classes, nic, Asked { bound: &bound, ..Asked::default() });
@@ -180,8 +212,10 @@ impl PortReport {
         let share = |rungs: &[&str]| {
             all.iter().filter(|c| rungs.contains(&c.rung)).map(|c| c.share).sum::<f64>()
         };
+        let running = known.running.iter().find(|running| running.port == port);
+        let counts = running.is_some_and(|r| r.counted.iter().any(|class| class.packets > 0));
         let (dropped_share, tagged_share) = (share(&["drop"]), share(&["mark+rss", "mark+queue"]));
-        Self {
+        let mut report = Self {
             port,
             nic: facts.map(|facts| facts.name.as_str()),
             driver: nic.driver().to_owned(),
@@ -189,15 +223,52 @@ impl PortReport {
             queues: nic.queues(),
             rules_max: nic.limits().rules,
             without_vlan: nic.limits().without_vlan,
-            hash: match source {
+            hash: match known.source {
                 Source::Table => facts.map(|facts| HashReport::by(&facts.hash)),
                 Source::Device => Some(HashReport::seen(&nic.spread())),
             },
             rules: offload.rules.iter().map(rule).collect(),
+            shares: if counts { "counted" } else { "guessed" },
+            rules_per_second: running.map(|running| running.rules_per_second),
+            refused: Vec::new(),
             classes: all,
             dropped_share,
             tagged_share,
+        };
+        if let (Some(hash), Some(seen)) =
+            (&mut report.hash, running.and_then(|r| r.hash.measured.as_ref()))
+        {
+            hash.words += &format!("; measured: {seen}");
         }
+        if known.try_it == Try::Install {
+            report.install(boxed, offload);
+        }
+        report
+    }
+
+    /// Gives the NIC the rules, has it change their tags, and takes them back.
+    fn install(&mut self, nic: Box<dyn Nic>, offload: Offload) {
+        let mut installed = Installed::none(&self.port, nic);
+        let of = |planned: PlannedRule| Planned {
+            class: offload.classes.get(planned.class).map_or(0, |placed| placed.tag.class()),
+            rule: planned.rule,
+        };
+        let all: Vec<Planned> = offload.rules.into_iter().map(of).collect();
+        installed.change(all.clone());
+        for (_, why) in installed.refused() {
+            match self.refused.iter_mut().find(|(known, _)| *known == why.0) {
+                Some((_, rules)) => *rules += 1,
+                None => self.refused.push((why.0, 1)),
+            }
+        }
+        // As a reload does: all tags are of another epoch.
+        let later = |planned: Planned| {
+            let mark = planned.rule.mark.map(|mark| mark ^ 1);
+            Planned { rule: NicRule { mark, ..planned.rule }, ..planned }
+        };
+        installed.change(all.into_iter().map(later).collect());
+        installed.end();
+        self.rules_per_second = Some(installed.pace().per_second());
     }
 }
 
@@ -239,7 +310,7 @@ fn classes_of(plan: &Plan, classes: &PortClasses, offload: &Offload) -> Vec<Clas
         let cost = cost::cost(plan, classes.port, class, placed);
         ClassReport {
             class: class.tag.class(),
-            tag: class.tag.0,
+            tag: offload.form.and_then(|form| form.mark(class.tag)),
             share: class.share,
             what: class.regions.iter().map(words::region).collect(),
             chain: program.map(|p| p.chain.clone()).unwrap_or_default(),

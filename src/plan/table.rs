@@ -86,6 +86,13 @@ impl Page {
         if let Some(hash) = &port.hash {
             self.wrapped("  hash: ", &hash.words);
         }
+        let pace = port.rules_per_second.map(|pace| pace.words()).unwrap_or_default();
+        if !pace.is_empty() {
+            self.line(&format!("  rules a second, measured: {pace}"));
+        }
+        for (why, rules) in &port.refused {
+            self.wrapped("  ", &format!("{} refused: {why}", plural(*rules, "rule")));
+        }
         if !port.offload {
             self.line(
                 "  offload: false. A run gives it no rules; these are those that it would get",
@@ -98,10 +105,11 @@ impl Page {
             self.line("");
             return;
         }
-        self.line(&format!(
-            "  of its traffic the NIC is likely to drop {}, and to tag {}; the rest is looked up by workers",
+        self.wrapped("  ", &format!(
+            "of its traffic the NIC is likely to drop {}, and to tag {}; the rest is looked up by workers (shares: {})",
             percent(port.dropped_share),
-            percent(port.tagged_share)
+            percent(port.tagged_share),
+            port.shares
         ));
         self.line("");
         self.classes(port, length);

@@ -92,6 +92,8 @@ pub enum Driver {
     AfPacketOfTwo,
     /// Emulated NICs for two workers in front of packet sockets: they spread flows by tables that can be rewritten.
     EmulatedOfTwo,
+    /// As `AfPacket`, for two workers: the chain file has NICs in front of them.
+    WireOfTwo,
     /// XDP sockets on them.
     AfXdp,
     /// Taps that nfv makes, and that become the hosts' interfaces.
@@ -103,7 +105,9 @@ impl Driver {
     fn device(self, name: &str, at: usize) -> String {
         match self {
             // Room for the time in which a worker that shares its core with a test does not run.
-            Self::AfPacket => format!("net_af_packet{at},iface={name}-veth,framecnt=8192"),
+            Self::AfPacket | Self::WireOfTwo => {
+                format!("net_af_packet{at},iface={name}-veth,framecnt=8192")
+            }
             // Where a queue is full the kernel takes the other one, and packets overtake each other: much room.
             Self::AfPacketOfTwo => {
                 format!("net_af_packet{at},iface={name}-veth,qpairs=2,framecnt=8192")
@@ -119,7 +123,9 @@ impl Driver {
     /// The EAL's arguments for as many workers as there are queues.
     fn lcores(self) -> [&'static str; 2] {
         match self {
-            Self::AfPacketOfTwo | Self::EmulatedOfTwo => ["--lcores", "0@0,1@0,2@1"],
+            Self::AfPacketOfTwo | Self::EmulatedOfTwo | Self::WireOfTwo => {
+                ["--lcores", "0@0,1@0,2@1"]
+            }
             Self::AfPacket | Self::AfXdp | Self::Tap => ["-l", "0,1"],
         }
     }
@@ -280,7 +286,8 @@ impl Rig {
         [had, wanted]
     }
 
-    fn socket(&self) -> String {
+    /// Where the run listens.
+    pub fn socket(&self) -> String {
         format!("{}/{}.sock", std::env::temp_dir().display(), self.prefix)
     }
 

@@ -18,7 +18,7 @@ use crate::chain::source::Spanned;
 use crate::chain::spec::{ChainFile, ChainSpec, FunctionSpec, WorkerSettings};
 use crate::chain::zone::{self, Sources, Zones};
 use crate::dispatch::{
-    Classes, Classifier, PortTags, TagCells, TagCheck, compile_tags, generations,
+    Classes, Classifier, Measured, PortTags, TagCells, TagCheck, compile_tags, generations,
 };
 use crate::flow::{FlowLimits, KEPT, RouteTable, SHIFT, Zone};
 use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Tracking};
@@ -93,6 +93,8 @@ pub struct Entry {
     pub tags: Option<PortTags>,
     /// How far the NIC's tags are looked at; there is one where the NIC was given rules.
     pub check: OnceLock<Arc<TagCheck>>,
+    /// Where it is seen how the NIC spreads packets; there is one where it does not tell.
+    pub measured: OnceLock<Arc<Measured>>,
 }
 
 /// Which chain takes a packet.

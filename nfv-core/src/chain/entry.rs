@@ -83,7 +83,11 @@ impl Compiler<'_> {
         });
         let routed = self.file.ports.get(port).is_some_and(|p| p.mode == Mode::Routed);
         let kind = if keeps || routed { Port::Guarded } else { Port::Plain };
-        (Entry { all, first, tags: None, check: OnceLock::new() }, ways, kind)
+        (
+            Entry { all, first, tags: None, check: OnceLock::new(), measured: OnceLock::new() },
+            ways,
+            kind,
+        )
     }
 
     fn choice(&mut self, ways: &[Way], span: Option<Span>) -> Choice {

@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::compile::Plan;
-use crate::dispatch::{Classes, PortClasses, TagCheck};
-use crate::offload::{
-    Asked, Check, EmulatedNic, Fate, Installed, Nic, NicCounts, Pattern, Placed, Planned, Refusal,
-    RuleState, Rung, bound_to, plan,
+use crate::dispatch::{
+    Class, ClassKey, Classes, Counted, MarkForm, Measured, PortClasses, TagCheck,
 };
+use crate::flow::SHARDS;
+use crate::offload::{
+    Asked, Check, EmulatedNic, Facts, Fate, Installed, Nic, NicCounts, Pattern, Placed, Planned,
+    Refusal, Room, RuleState, RulesPerSecond, Rung, bound_to, mark_form, plan,
+};
+use crate::packet::is_symmetric_key;
 use crate::port_index::PortIndex;
 
 /// The rules of all ports. Shared by those who control a run.
@@ -46,6 +50,12 @@ struct PortRules {
     /// Whether tags are right, and since when there are any.
     check: Option<Arc<TagCheck>>,
     given: Instant,
+    /// How it spreads packets, where it does not tell.
+    measured: Option<Arc<Measured>>,
+    /// Packets of classes that there were before.
+    before: Counted,
+    /// Packets that rules which stayed had dropped by then, by class.
+    dropped_before: Counted,
 }
 
 /// What a port's NIC does of the work.
@@ -69,8 +79,38 @@ pub struct NicReport {
     pub stopped: Option<String>,
     /// The rules that are there, or were refused.
     pub rules: Vec<RuleReport>,
+    /// How it spreads packets over its queues.
+    pub hash: HashState,
+    /// How many rules a second its driver took, changed and gave back.
+    pub rules_per_second: RulesPerSecond,
+    /// What was counted of classes, by the packets that were looked at and the NIC's own counts.
+    pub counted: Vec<ClassCount>,
     /// What an emulated NIC counted.
     pub emulated: Option<NicCounts>,
+}
+
+/// How a NIC spreads packets, and how that is known: `set`, `read` or `measured`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct HashState {
+    /// Of its key.
+    pub key: String,
+    /// Of its table.
+    pub table: String,
+    /// What was measured, in words, where something has to be.
+    pub measured: Option<String>,
+}
+
+/// Packets of a class.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct ClassCount {
+    /// Its number.
+    pub class: u32,
+    /// What it is known by in another process.
+    pub key: u64,
+    /// About how many.
+    pub packets: u64,
+    /// What part of the port's packets it is taken to be from now on.
+    pub share: f64,
 }
 
 /// A rule, as an operator reads it.
@@ -90,6 +130,7 @@ impl NicRules {
     /// Of NICs, each of which is freed of what rules it has.
     pub fn none(nics: Vec<PortNic>) -> Self {
         let port = |nic: PortNic| PortRules {
+            measured: to_be_measured(nic.nic.as_ref()),
             installed: Installed::none(&nic.name, nic.nic),
             port: nic.port,
             name: nic.name,
@@ -99,6 +140,8 @@ impl NicRules {
             emulated: nic.emulated,
             check: None,
             given: Instant::now(),
+            before: Counted::default(),
+            dropped_before: Counted::default(),
         };
         Self(Mutex::new(nics.into_iter().map(port).collect()))
     }
@@ -149,6 +192,12 @@ impl NicRules {
         self.lock().iter().map(PortRules::report).collect()
     }
 
+    /// By port, how it spreads packets, where that has to be measured.
+    pub fn measured(&self) -> Vec<(String, String)> {
+        let of = |one: &PortRules| Some((one.name.clone(), one.measured.as_ref()?.found().words()));
+        self.lock().iter().filter_map(of).collect()
+    }
+
     /// Packets that NICs dropped by rules, by port.
     pub fn dropped(&self) -> Vec<(String, u64)> {
         self.lock().iter().map(|one| (one.name.clone(), one.installed.dropped())).collect()
@@ -161,6 +210,8 @@ impl PortRules {
         if self.classes.as_ref() == next {
             return self.have_checked(plan);
         }
+        // Also of what rules of before write, workers are to know that it is not of this plan.
+        self.have_read(plan, next);
         let planned = match (next, self.installed.nic().blank()) {
             (Some(next), Some(blank)) => self.plan(plan, next, blank.as_ref()).0,
             // It can be asked only when it has no rules.
@@ -172,11 +223,26 @@ impl PortRules {
     fn change(&mut self, plan: &Plan) {
         let next = of_port(&plan.classes, self.port);
         if self.classes.as_ref() == next {
-            return self.have_checked(plan);
+            self.have_checked(plan);
+            if !self.is_another_worth_its_room() {
+                return;
+            }
+            tracing::info!("port {}: more traffic is in classes without a rule", self.name);
+        } else {
+            self.before = self.counted();
+            self.before.fade();
+            self.classes = next.cloned();
+            self.check = None;
         }
-        self.classes = next.cloned();
         self.refused.clear();
-        (self.check, self.given) = (None, Instant::now());
+        self.given = Instant::now();
+        self.give(plan, next);
+        self.dropped_before = self.dropped_by_class();
+    }
+
+    /// Gives the rules for its classes.
+    fn give(&mut self, plan: &Plan, next: Option<&PortClasses>) {
+        self.have_read(plan, next);
         let Some(next) = next.filter(|next| !next.classes.is_empty()) else {
             self.placed.clear();
             return self.installed.change(Vec::new());
@@ -192,7 +258,8 @@ impl PortRules {
             self.placed = placed;
             if self.check.is_none() && !planned.is_empty() {
                 // Before the first tag comes.
-                match TagCheck::new(next, plan.workers.check_tags) {
+                let form = mark_form(self.installed.nic(), next).unwrap_or(MarkForm::WIDE);
+                match TagCheck::new(next, form, plan.workers.check_tags) {
                     Ok(check) => self.check = Some(Arc::new(check)),
                     Err(why) => return tracing::error!("port {}: no rules: {why}", self.name),
                 }
@@ -208,8 +275,23 @@ impl PortRules {
         self.installed.verify();
     }
 
+    /// Has workers that run a plan read tags as the NIC writes them.
+    fn have_read(&self, plan: &Plan, classes: Option<&PortClasses>) {
+        let Some(entry) = plan.entries.get(self.port.index()) else { return };
+        if let Some(measured) = &self.measured {
+            // Of a plan that runs already it is there.
+            let _ = entry.measured.set(measured.clone());
+        }
+        if let (Some(tags), Some(classes)) = (&entry.tags, classes)
+            && let Some(form) = mark_form(self.installed.nic(), classes)
+        {
+            tags.come_as(form);
+        }
+    }
+
     /// Has workers that run a plan look at tags.
     fn have_checked(&self, plan: &Plan) {
+        self.have_read(plan, of_port(&plan.classes, self.port));
         let entry = plan.entries.get(self.port.index());
         if let (Some(entry), Some(check)) = (entry, &self.check) {
             // Of a plan that was given its rules already it is there.
@@ -240,6 +322,7 @@ impl PortRules {
     }
 
     fn plan(&self, of: &Plan, classes: &PortClasses, nic: &dyn Nic) -> (Vec<Planned>, Vec<Placed>) {
+        let classes = &classes.with_shares(&self.counted());
         let bound = bound_to(of, classes, nic);
         let asked = Asked { bound: &bound, refused: &self.refused, room: None };
         let offload = plan(classes, nic, asked);
@@ -248,6 +331,57 @@ impl PortRules {
         let planned =
             rules.map(|one| Planned { class: class(one.class), rule: one.rule }).collect();
         (planned, offload.classes)
+    }
+
+    /// Packets of each class, as far as they are known: of those that a worker looks at, and those that rules dropped.
+    fn counted(&self) -> Counted {
+        let mut all = self.before.clone();
+        let (Some(classes), Some(check)) = (&self.classes, &self.check) else { return all };
+        if check.every() == 0 {
+            return all;
+        }
+        let dropped = self.dropped_by_class();
+        for class in &classes.classes {
+            let (key, (tagged, untagged)) = (ClassKey::of(class), check.seen(class.tag.class()));
+            let looked_at = f64::from(tagged) + f64::from(untagged);
+            all.add(key, looked_at * f64::from(check.every()));
+            let [now, then] =
+                [&dropped, &self.dropped_before].map(|d| d.packets(key).unwrap_or_default());
+            all.add(key, (now - then).max(0.0));
+        }
+        all
+    }
+
+    /// Packets that rules which are there have dropped, by class.
+    fn dropped_by_class(&self) -> Counted {
+        let mut all = Counted::default();
+        let Some(classes) = &self.classes else { return all };
+        let first = classes.classes.first().map_or(1, |class| class.tag.class());
+        for rule in self.installed.rules().filter(|rule| rule.planned.rule.fate == Fate::Drop) {
+            let at = rule.planned.class.checked_sub(first).map(|at| at as usize);
+            let class = at.and_then(|at| classes.classes.get(at));
+            if let (Some(class), Some(hits)) = (class, rule.hits) {
+                all.add(ClassKey::of(class), hits as f64);
+            }
+        }
+        all
+    }
+
+    /// Whether classes for which there was no room have much more traffic than those that have it.
+    fn is_another_worth_its_room(&self) -> bool {
+        let Some(classes) = &self.classes else { return false };
+        if self.placed.iter().all(|placed| placed.room == Room::Enough) {
+            return false;
+        }
+        let classes = classes.with_shares(&self.counted()).classes;
+        let both = || classes.iter().zip(&self.placed);
+        let told = both().filter(|(_, placed)| placed.rules > 0);
+        let told: f64 = told.clone().map(|(class, _)| class.share).sum();
+        let fit = both().filter(|(_, placed)| placed.rules > 0).count();
+        let may = both().filter(|(_, p)| p.rules > 0 || p.room == Room::Crowded);
+        let mut shares: Vec<f64> = may.map(|(class, _)| class.share).collect();
+        shares.sort_by(|a, b| b.total_cmp(a));
+        shares.iter().take(fit).sum::<f64>() > told + WORTH_IT
     }
 
     /// Classes all of whose packets meet a rule, as far as their plan says.
@@ -279,9 +413,51 @@ impl PortRules {
             dropped: self.installed.dropped(),
             stopped: self.installed.stopped().map(str::to_owned),
             rules: rules.iter().map(rule_report).collect(),
+            hash: self.hash(),
+            rules_per_second: self.installed.pace().per_second(),
+            counted: self.class_counts(),
             emulated: self.emulated.as_ref().map(EmulatedNic::counts),
         }
     }
+}
+
+impl PortRules {
+    fn hash(&self) -> HashState {
+        let spread = self.installed.nic().spread();
+        let word = |is_read, is_set| match (is_read, is_set) {
+            (true, true) => "set",
+            (true, false) => "read",
+            (false, _) => "measured",
+        };
+        let table_set = Facts::of_driver(self.installed.nic().driver());
+        let table_set = table_set.is_none_or(|facts| facts.hash.table_set);
+        HashState {
+            key: word(spread.key.is_some(), spread.key.as_deref().is_some_and(is_symmetric_key))
+                .to_owned(),
+            table: word(!spread.table.is_empty(), table_set).to_owned(),
+            measured: self.measured.as_ref().map(|measured| measured.found().words()),
+        }
+    }
+
+    fn class_counts(&self) -> Vec<ClassCount> {
+        let Some(classes) = &self.classes else { return Vec::new() };
+        let counted = self.counted();
+        let of = |class: &Class| {
+            let key = ClassKey::of(class);
+            let packets = counted.packets(key)?;
+            let (number, packets) = (class.tag.class(), packets.round() as u64);
+            Some(ClassCount { class: number, key: key.0, packets, share: class.share })
+        };
+        classes.with_shares(&counted).classes.iter().filter_map(of).collect()
+    }
+}
+
+/// Where something has to be measured of a NIC with several queues: nothing yet.
+fn to_be_measured(nic: &dyn Nic) -> Option<Arc<Measured>> {
+    let spread = nic.spread();
+    let is_told = spread.key.is_some() && !spread.table.is_empty();
+    let entries = u16::try_from(spread.table.len()).ok().filter(|entries| *entries > 0);
+    (nic.queues() > 1 && !is_told).then(|| Arc::new(Measured::new(entries.unwrap_or(SHARDS))))
 }
 
 fn rule_report(rule: &RuleState) -> RuleReport {
@@ -307,6 +483,8 @@ fn of_port(classes: &Classes, port: PortIndex) -> Option<&PortClasses> {
 
 /// How often a plan is made anew for what was refused.
 const TRIES: usize = 4;
+/// Rules change hands when so much more of the traffic meets them then.
+const WORTH_IT: f64 = 0.05;
 /// So long after rules were given packets may still come that met them not.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// So many packets of a class, of those that were looked at, without one that has its tag, and its rules do not act.

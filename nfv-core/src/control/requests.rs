@@ -215,6 +215,9 @@ pub struct PortTable {
     pub entries: Option<usize>,
     /// Why it does not.
     pub why: Option<String>,
+    /// How the NIC spreads packets, where that is known by measuring only.
+    #[serde(default)]
+    pub measured: Option<String>,
 }
 
 impl Control {
@@ -319,7 +322,9 @@ impl Control {
 
     /// Which tables follow.
     fn tables(&self) -> Vec<PortTable> {
+        let measured = self.rules.measured();
         let row = |(port, table): (String, Result<usize, String>)| PortTable {
+            measured: measured.iter().find(|(name, _)| *name == port).map(|(_, w)| w.clone()),
             port,
             entries: table.as_ref().ok().copied(),
             why: table.err(),

@@ -14,8 +14,9 @@
 //! frames and backs off to 1 ms while there are none. It keeps the time with a timerfd, as tokio's clock ticks in whole
 //! milliseconds. Rejected: DPDK's own TAP and virtio-user ports, which take a queue, a worker's polling and (for
 //! virtio-user) a kernel thread for a few frames a second.
+mod timer;
+
 use std::fmt::{self, Write as _};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -27,13 +28,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rustix::io::Errno;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
-use tokio::io::unix::AsyncFd;
 use tun_rs::{AsyncDevice, DeviceBuilder, Layer};
 
+use self::timer::Timer;
 use super::netlink::family;
 use super::netlink::socket::Socket;
 
@@ -501,44 +498,6 @@ fn colons(mac: &[u8; 6]) -> String {
         let _ = write!(text, "{sign}{byte:02x}");
     }
     text
-}
-
-/// A timer finer than tokio's milliseconds.
-struct Timer {
-    fd: AsyncFd<OwnedFd>,
-}
-
-impl Timer {
-    fn new() -> io::Result<Self> {
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        #[allow(
-            deprecated,
-            reason = "unsound for a type whose descriptor changes, which an OwnedFd's does not; the successor is unsafe"
-        )]
-        let fd = AsyncFd::new(fd)?;
-        Ok(Self { fd })
-    }
-
-    /// Lets it expire once, `after` from now.
-    fn arm(&self, after: Duration) -> io::Result<()> {
-        let it_value = Timespec::try_from(after).map_err(io::Error::other)?;
-        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let once = Itimerspec { it_interval, it_value };
-        timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::empty(), &once)?;
-        Ok(())
-    }
-
-    /// Waits until it expires. Cancel safe.
-    async fn expired(&mut self) -> io::Result<()> {
-        loop {
-            let mut guard = self.fd.readable().await?;
-            let read = guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut [0; 8])?));
-            if let Ok(read) = read {
-                return read.map(drop);
-            }
-        }
-    }
 }
 
 /// Settings of the interface: family, key, value, and what goes wrong without it.

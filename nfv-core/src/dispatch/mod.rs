@@ -2,10 +2,13 @@
 mod class;
 mod classify;
 mod cover;
+mod mark;
+mod measured;
 mod region;
 mod regions;
 mod selection;
 mod shadow;
+mod shares;
 mod synthesis;
 mod tag_check;
 mod tagged;
@@ -13,11 +16,14 @@ mod twin;
 
 pub use class::{CLASS_BITS, CLASSES_MAX, Class, ClassFate, Classes, PortClasses, Tag};
 pub use classify::{Classifier, ClassifyError, View};
+pub use mark::MarkForm;
+pub use measured::{Found, Measured};
 pub use region::Region;
 pub(crate) use regions::is_at;
 pub use regions::is_taggable;
 pub use selection::Selection;
 pub use shadow::{Line, Shadow, Takes, shadows, warn, warn_of_shadows};
+pub use shares::{ClassKey, Counted};
 pub(crate) use synthesis::{Lane, Port, Synthesis};
 pub use tag_check::TagCheck;
 pub use tagged::{PortTags, TagCells};

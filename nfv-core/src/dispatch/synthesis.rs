@@ -11,7 +11,8 @@
 //! Each step ends with what meets no rule, so a packet that is in a chain's region is in one of its classes, and in none of
 //! those behind it: the first that it meets is what the walk through matches and rules would find. A function that keeps
 //! state, or sees packets, ends what can be decided: the class enters there. Where the combinations are too many, the last
-//! function that made them so is asked itself.
+//! function that made them so is asked itself; a first one that has too many alone decides its first rules only, and is asked
+//! about what meets none of them.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -68,7 +69,14 @@ impl<'p> Synthesis<'p> {
     /// The classes of a port, of which these are all lanes, in order.
     pub fn port(&mut self, port: PortIndex, lanes: &[Lane<'_>], kind: Port) -> PortClasses {
         let most = lanes.iter().map(|lane| self.decidable(lane.program).len()).max().unwrap_or(0);
-        let made = (0..=most).rev().find_map(|depth| self.with_depth(port, lanes, kind, depth));
+        let with = |depth, rules| self.with_depth(port, lanes, kind, (depth, rules));
+        let whole = || (1..=most).rev().find_map(|depth| with(depth, Rules::All));
+        let first = || {
+            let rules = std::iter::successors(Some(REGIONS_MAX - 1), |rules| Some(rules / 2));
+            let mut rules = rules.take_while(|rules| most > 0 && *rules >= FIRST_MIN);
+            rules.find_map(|rules| with(1, Rules::First(rules)))
+        };
+        let made = whole().or_else(first).or_else(|| with(0, Rules::All));
         let mut drafts = made.unwrap_or_default();
         // A port with one chain that takes all needs no class for what only enters it.
         if let [lane] = lanes
@@ -83,26 +91,28 @@ impl<'p> Synthesis<'p> {
         if drafts.len() > room as usize {
             drafts.clear();
         }
-        let share = 1.0 / drafts.len().max(1) as f64;
         let classes = drafts.into_iter().zip(self.next..).map(|(draft, number)| Class {
             tag: Tag::new(self.epoch, number),
             regions: draft.regions,
             fate: draft.fate,
             decided: draft.decided,
-            share,
+            share: 0.0,
         });
         let classes: Vec<Class> = classes.collect();
         self.next += classes.len() as u32;
-        PortClasses { port, classes }
+        let mut all = PortClasses { port, classes };
+        all.guess_shares();
+        all
     }
 
-    /// The classes when of each chain at most `depth` functions are decided; `None`: they are too many.
+    /// The classes when of each chain at most `depth` functions are decided, the last of them by those rules; `None`: they
+    /// are too many.
     fn with_depth(
         &self,
         port: PortIndex,
         lanes: &[Lane<'_>],
         kind: Port,
-        depth: usize,
+        (depth, last): (usize, Rules),
     ) -> Option<Vec<Draft>> {
         let mut levels = HashMap::new();
         let mut making = Making::new();
@@ -113,12 +123,14 @@ impl<'p> Synthesis<'p> {
                 Direction::Reverse => Seen::Turned,
             };
             let mut path = Vec::new();
-            for (at, reroutes) in self.decidable(lane.program).into_iter().take(depth) {
-                let level = match levels.get(&(at, seen)) {
+            let decidable = self.decidable(lane.program).into_iter().take(depth);
+            for (n, (at, reroutes)) in (1..).zip(decidable) {
+                let rules = if n == depth { last } else { Rules::All };
+                let level = match levels.get(&(at, seen, rules)) {
                     Some(known) => Rc::clone(known),
                     None => {
-                        let level = Rc::new(self.level(at, port, seen)?);
-                        levels.insert((at, seen), Rc::clone(&level));
+                        let level = Rc::new(self.level(at, port, seen, rules)?);
+                        levels.insert((at, seen, rules), Rc::clone(&level));
                         level
                     }
                 };
@@ -146,14 +158,17 @@ impl<'p> Synthesis<'p> {
         steps.iter().map_while(decides).collect()
     }
 
-    /// What a function says of a port's packets.
-    fn level(&self, at: usize, port: PortIndex, seen: Seen) -> Option<Level> {
+    /// What a function says of a port's packets, by those of its rules.
+    fn level(&self, at: usize, port: PortIndex, seen: Seen, rules: Rules) -> Option<Level> {
         let decides = self.functions.get(at)?.built.decides.as_ref()?();
         let mut list = Vec::new();
         for (one, says) in decides.list.iter().filter(|(one, _)| is_at(one, port, self.around)) {
-            list.extend(regions_of(one, seen)?.into_iter().map(|region| (region, *says)));
-            if list.len() > REGIONS_MAX {
-                return None;
+            let regions = regions_of(one, seen);
+            match (rules, regions.filter(|regions| list.len() + regions.len() <= rules.most())) {
+                (_, Some(regions)) => list.extend(regions.into_iter().map(|r| (r, *says))),
+                (Rules::All, None) => return None,
+                // It says itself what meets none of those before.
+                (Rules::First(_), None) => return Some(Level { list, otherwise: Says::Ask }),
             }
         }
         Some(Level { list, otherwise: decides.otherwise })
@@ -171,11 +186,31 @@ impl<'p> Synthesis<'p> {
         });
         let first = piece.and_then(|p| p.functions.first()).and_then(|f| f.at);
         let keeps = |at: &usize| self.functions.get(*at).is_some_and(Function::keeps_flows);
-        let Some(level) = first.filter(keeps).and_then(|at| self.level(at, port, Seen::AsIs))
+        let Some(level) =
+            first.filter(keeps).and_then(|at| self.level(at, port, Seen::AsIs, Rules::All))
         else {
             return Vec::new();
         };
         level.list.into_iter().map(|(region, _)| region).collect()
+    }
+}
+
+/// By which of its rules a function decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Rules {
+    /// By all of them.
+    All,
+    /// By those that make the first so many regions.
+    First(usize),
+}
+
+impl Rules {
+    /// How many regions they may make.
+    const fn most(self) -> usize {
+        match self {
+            Self::All => REGIONS_MAX,
+            Self::First(most) => most,
+        }
     }
 }
 
@@ -341,6 +376,8 @@ impl Walk<'_> {
 
 /// Regions of a port.
 const REGIONS_MAX: usize = 65_536;
+/// Fewer first rules are not worth the search for them.
+const FIRST_MIN: usize = 64;
 /// Comparisons of regions for a port: some tenths of a second.
 const MEETS_MAX: usize = 8_000_000;
 /// The same for what lies in another.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::class::{PortClasses, Tag};
 use super::classify::ClassifyError;
+use super::mark::MarkForm;
 use super::regions::is_taggable;
 use super::twin::Twin;
 use crate::dpdk::BURST_MAX;
@@ -18,6 +19,7 @@ use crate::packet::Headers;
 pub struct TagCheck {
     twin: Twin,
     epoch: u8,
+    form: MarkForm,
     /// The number of the first class.
     first: u32,
     classes: Box<[Seen]>,
@@ -35,15 +37,16 @@ struct Seen {
 }
 
 impl TagCheck {
-    /// Of a port's classes; one packet in `every` is looked at, 0: none.
+    /// Of a port's classes, whose tags its NIC writes in that form; one packet in `every` is looked at, 0: none.
     ///
     /// # Errors
     /// There is no memory.
-    pub fn new(port: &PortClasses, every: u32) -> Result<Self, ClassifyError> {
+    pub fn new(port: &PortClasses, form: MarkForm, every: u32) -> Result<Self, ClassifyError> {
         let first = port.classes.first().map_or(Tag(0), |class| class.tag);
         Ok(Self {
             twin: Twin::build(port)?,
             epoch: first.epoch(),
+            form,
             first: first.class(),
             classes: port.classes.iter().map(|_| Seen::default()).collect(),
             every,
@@ -82,7 +85,8 @@ impl TagCheck {
     #[cold]
     pub fn look(&self, mark: Option<u32>, headers: &Headers) {
         // Of an older plan's tag nothing is known here, and nobody goes by it.
-        let mark = mark.map(Tag).filter(|tag| tag.epoch() == self.epoch);
+        let tag = |mark| Some(Tag::new(self.epoch, self.form.class(mark, self.epoch)?));
+        let mark = mark.and_then(tag);
         // What no rule can be about may have any.
         if !is_taggable(headers) {
             return;

@@ -1,9 +1,10 @@
 //! What a worker knows of a class: where its packets enter, and where they are counted as if each had been asked about.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use super::class::{Class, ClassFate, Classes, Tag};
+use super::class::{Class, ClassFate, Classes};
+use super::mark::MarkForm;
 use super::regions::is_taggable;
 use crate::account::CellId;
 use crate::chain::compile::{Function, Program, ProgramId, Step};
@@ -14,6 +15,8 @@ use crate::packet::Headers;
 #[derive(Debug)]
 pub struct PortTags {
     epoch: u8,
+    /// How the port's NIC writes them, where that is not as they are.
+    form: OnceLock<MarkForm>,
     /// The number of the first.
     first: u32,
     classes: Box<[Tagged]>,
@@ -51,10 +54,21 @@ impl PortTags {
     /// Cost: two lines that a worker has read by then, and one of the class.
     #[inline(always)]
     pub(crate) fn of(&self, packet: &Packet, headers: &Headers) -> Option<(u32, Tagged)> {
-        let tag = Tag(packet.mark()?);
-        let at = tag.class().checked_sub(self.first)?;
+        let mark = packet.mark()?;
+        let number = self.form().class(mark, self.epoch)?;
+        let at = number.checked_sub(self.first)?;
         let class = self.classes.get(at as usize)?;
-        (tag.epoch() == self.epoch && is_taggable(headers)).then_some((tag.class(), *class))
+        is_taggable(headers).then_some((number, *class))
+    }
+
+    #[inline(always)]
+    fn form(&self) -> MarkForm {
+        self.form.get().copied().unwrap_or(MarkForm::WIDE)
+    }
+
+    /// Says how the port's NIC writes tags: before the first one of this plan can come. What is said later has no effect.
+    pub(crate) fn come_as(&self, form: MarkForm) {
+        let _ = self.form.set(form);
     }
 
     /// Whether the functions still decide what the classes say: once a burst.
@@ -120,7 +134,8 @@ pub(crate) fn compile_tags(
             Some((now, generations.get(at).copied()?))
         };
         let asked = functions.iter().enumerate().filter_map(deciding).collect();
-        ports.push(Some(PortTags { epoch, first, classes: tagged.into(), asked }));
+        let (form, classes) = (OnceLock::new(), tagged.into());
+        ports.push(Some(PortTags { epoch, form, first, classes, asked }));
     }
     (ports, TagCells { classes: all.into() })
 }

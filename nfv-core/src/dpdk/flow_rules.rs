@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int};
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
 use dpdk_sys::{nfv_flow_rule, rte_flow};
 
+use super::flow_queue::{FlowQueue, Groups, Made};
 use super::port::OpenPort;
 use super::started::StartedPort;
 
 /// A rule, as flat as NICs take them. Addresses are in network order, IPv4 in the first four bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FlowRule {
     /// 0 acts first.
     pub priority: u32,
@@ -42,7 +44,7 @@ pub struct FlowRule {
 }
 
 /// A port of a rule: those from `first` to `last` as far as `mask` has bits; none: any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FlowPort {
     /// The least one.
     pub first: u16,
@@ -53,25 +55,30 @@ pub struct FlowPort {
 }
 
 /// Where packets of a rule go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FlowFate {
     /// Nowhere.
     Drop,
     /// To a queue.
     Queue(u16),
-    /// To one of the first queues, by a hash of the fields that the pattern has, or that the driver chooses.
+    /// To one of some queues, by a hash of the fields that the pattern has, or that the driver chooses.
     Rss {
-        /// How many.
-        queues: u16,
+        /// By the hash's lowest bits.
+        queues: Arc<[u16]>,
         /// By what.
         by: HashFields,
+    },
+    /// To the rules of another group.
+    Jump {
+        /// Which one.
+        group: u32,
     },
     /// Where they would go without the rule.
     PassThrough,
 }
 
 /// What a rule's own hash is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HashFields {
     /// Addresses and ports of its family and transport.
     OfPattern,
@@ -84,6 +91,8 @@ pub enum HashFields {
 pub struct FlowRules {
     /// Not an owner: the port closes without it, and its rules end with it.
     port: Weak<StartedPort>,
+    /// Of a driver that takes rules by templates.
+    queue: Option<FlowQueue>,
     installed: BTreeMap<u64, Handle>,
     next: u64,
     /// The start of the port after which they were given: the next one ends them.
@@ -92,17 +101,24 @@ pub struct FlowRules {
 
 /// A rule by its driver's pointer, which is never followed here.
 #[derive(Debug)]
-struct Handle(NonNull<rte_flow>);
+enum Handle {
+    One(NonNull<rte_flow>),
+    Made(Made),
+}
 
 // SAFETY: the pointer goes back to the driver by calls on `FlowRules` alone, which are `&mut self` or reads of a counter;
 // rte_flow's calls may come from any thread, one at a time.
 unsafe impl Send for Handle {}
 
 impl FlowRules {
-    /// Of a port that runs.
-    pub fn of(port: &OpenPort) -> Self {
-        let (port, start) = (Arc::downgrade(port.started()), port.started().start());
-        Self { port, installed: BTreeMap::new(), next: 1, start }
+    /// Of a port that runs. `groups`: where rules may be, if its driver takes them by templates.
+    pub fn of(port: &OpenPort, groups: Groups) -> Self {
+        let started = port.started();
+        let queue = started
+            .flow_queue()
+            .map(|depth| FlowQueue::new(started.id(), depth, groups, port.queues));
+        let (port, start) = (Arc::downgrade(started), started.start());
+        Self { port, queue, installed: BTreeMap::new(), next: 1, start }
     }
 
     /// Whether the driver would take a rule now.
@@ -112,48 +128,98 @@ impl FlowRules {
     pub fn validate(&self, rule: &FlowRule) -> Result<(), String> {
         let started = self.started()?;
         let _control = started.control();
-        let (raw, port) = (raw(rule), started.id());
+        if let Some(queue) = &self.queue {
+            return queue.validate(rule);
+        }
+        let (raw, port) = (Raw::of(rule), started.id());
         // SAFETY: the port runs as long as `started`; the call reads the rule and writes text of at most that length.
-        told(|why, room| unsafe { dpdk_sys::nfv_flow_validate(port, &raw, why, room) })
+        told(|why, room| unsafe { dpdk_sys::nfv_flow_validate(port, raw.get(), why, room) })
     }
 
-    /// Gives the driver a rule; returns its number.
-    ///
-    /// # Errors
-    /// The driver's words.
-    pub fn install(&mut self, rule: &FlowRule) -> Result<u64, String> {
-        let started = self.started()?;
+    /// Gives the driver rules of which none overlaps another; returns their numbers.
+    pub fn install_all(&mut self, rules: &[FlowRule]) -> Vec<Result<u64, String>> {
+        let started = match self.started() {
+            Ok(started) => started,
+            Err(why) => return rules.iter().map(|_| Err(why.clone())).collect(),
+        };
         if self.start != started.start() {
             self.forget();
         }
         let _control = started.control();
-        let (raw, port) = (raw(rule), started.id());
-        let mut made = std::ptr::null_mut();
-        // SAFETY: as in `validate`; the rule that is made is written to `made`.
-        told(|why, room| unsafe { dpdk_sys::nfv_flow_create(port, &raw, &mut made, why, room) })?;
-        let made = NonNull::new(made).ok_or("the driver returned no rule")?;
-        let id = self.next;
-        self.next += 1;
-        self.installed.insert(id, Handle(made));
-        Ok(id)
+        let made: Vec<Result<Handle, String>> = match &mut self.queue {
+            Some(queue) => {
+                queue.create(rules).into_iter().map(|made| made.map(Handle::Made)).collect()
+            }
+            None => rules.iter().map(|rule| create(started.id(), rule).map(Handle::One)).collect(),
+        };
+        let mut keep = |made| {
+            let id = self.next;
+            self.next += 1;
+            self.installed.insert(id, made);
+            id
+        };
+        made.into_iter().map(|made| made.map(&mut keep)).collect()
     }
 
-    /// Takes a rule back.
+    /// Takes rules back: what becomes of each. One of which the driver says that it cannot, is there still.
+    pub fn remove_all(&mut self, ids: &[u64]) -> Vec<Result<(), String>> {
+        let started = match self.started() {
+            Ok(started) if self.start == started.start() => started,
+            Ok(_) => {
+                let why = "the port has started again, without its rules";
+                return ids.iter().map(|_| Err(why.to_owned())).collect();
+            }
+            Err(why) => return ids.iter().map(|_| Err(why.clone())).collect(),
+        };
+        let _control = started.control();
+        let (mut batch, mut results) = (Vec::new(), Vec::new());
+        for id in ids {
+            results.push(match self.installed.remove(id) {
+                None => Err("there is no such rule".to_owned()),
+                Some(Handle::Made(made)) => {
+                    batch.push((results.len(), made));
+                    Ok(())
+                }
+                Some(Handle::One(flow)) => {
+                    let (port, raw) = (started.id(), flow.as_ptr());
+                    // SAFETY: the driver made the rule, and it is given back once: it has left `installed`.
+                    let done = told(|why, room| unsafe {
+                        dpdk_sys::nfv_flow_destroy(port, raw, why, room)
+                    });
+                    if done.is_err() {
+                        self.installed.insert(*id, Handle::One(flow));
+                    }
+                    done
+                }
+            });
+        }
+        let (places, made): (Vec<usize>, Vec<Made>) = batch.into_iter().unzip();
+        let done = self.queue.as_mut().map(|queue| queue.destroy(made)).unwrap_or_default();
+        for (at, done) in places.into_iter().zip(done) {
+            if let Some(result) = results.get_mut(at) {
+                *result = done;
+            }
+        }
+        results
+    }
+
+    /// Has a rule do something else with its packets, which stay the same.
     ///
     /// # Errors
-    /// There is none of that number, or the driver's words; the rule is there still, then.
-    pub fn remove(&mut self, id: u64) -> Result<(), String> {
+    /// There is none of that number, or the driver's words; the rule is as it was.
+    pub fn change(&mut self, id: u64, rule: &FlowRule) -> Result<(), String> {
         let started = self.started()?;
         let _control = started.control();
         if self.start != started.start() {
             return Err("the port has started again, without its rules".to_owned());
         }
-        let Handle(flow) = self.installed.get(&id).ok_or("there is no such rule")?;
-        let (flow, port) = (flow.as_ptr(), started.id());
-        // SAFETY: the driver made the rule, and it is given back once: it leaves `installed` below.
-        told(|why, room| unsafe { dpdk_sys::nfv_flow_destroy(port, flow, why, room) })?;
-        self.installed.remove(&id);
-        Ok(())
+        let flow = match self.installed.get(&id).ok_or("there is no such rule")? {
+            Handle::One(flow) => flow.as_ptr(),
+            Handle::Made(_) => return Err("a template's rule is made anew".to_owned()),
+        };
+        let (raw, port) = (Raw::of(rule), started.id());
+        // SAFETY: the driver made the rule, and has it still; the call reads the new one.
+        told(|why, room| unsafe { dpdk_sys::nfv_flow_change(port, flow, raw.get(), why, room) })
     }
 
     /// Takes all rules of the port back, whoever gave them.
@@ -164,16 +230,27 @@ impl FlowRules {
         let started = self.started()?;
         let _control = started.control();
         let port = started.id();
-        // SAFETY: the port runs as long as `started`; the handles that end by this are forgotten below.
-        let flushed = told(|why, room| unsafe { dpdk_sys::nfv_flow_flush(port, why, room) });
-        // After a flush that failed nobody knows which of them are left: none is used again.
-        self.installed.clear();
-        flushed
+        // What is known of is taken back as it was given: what leads to a group ends before what is there.
+        let all = std::mem::take(&mut self.installed);
+        let made = all.into_values().filter_map(|handle| match handle {
+            Handle::Made(made) if self.start == started.start() => Some(made),
+            _ => None,
+        });
+        let made = made.collect();
+        if let Some(queue) = &mut self.queue {
+            queue.destroy(made);
+        }
+        // SAFETY: the port runs as long as `started`; the handles that end by this are forgotten: after a flush that failed
+        // nobody knows which of them are left, and none is used again.
+        told(|why, room| unsafe { dpdk_sys::nfv_flow_flush(port, why, room) })
     }
 
     /// Forgets what was installed, as a device that was reset has.
     pub fn forget(&mut self) {
         self.installed.clear();
+        if let Some(queue) = &mut self.queue {
+            queue.forget();
+        }
         if let Some(port) = self.port.upgrade() {
             self.start = port.start();
         }
@@ -187,8 +264,11 @@ impl FlowRules {
     pub fn hits(&self, id: u64) -> Option<u64> {
         let started = self.port.upgrade()?;
         let _control = started.control();
-        let Handle(flow) = self.installed.get(&id).filter(|_| self.start == started.start())?;
-        let (flow, port, mut hits) = (flow.as_ptr(), started.id(), 0);
+        let flow = match self.installed.get(&id).filter(|_| self.start == started.start())? {
+            Handle::One(flow) => flow.as_ptr(),
+            Handle::Made(made) => made.as_ptr(),
+        };
+        let (port, mut hits) = (started.id(), 0);
         // SAFETY: the driver made the rule, and it is not given back yet; the call writes a number.
         told(|why, room| unsafe { dpdk_sys::nfv_flow_hits(port, flow, &mut hits, why, room) })
             .ok()?;
@@ -196,8 +276,18 @@ impl FlowRules {
     }
 }
 
+/// A rule by itself.
+fn create(port: u16, rule: &FlowRule) -> Result<NonNull<rte_flow>, String> {
+    let raw = Raw::of(rule);
+    let mut made = std::ptr::null_mut();
+    // SAFETY: the port runs, as the caller knows; the call reads the rule, and writes its handle and text of at most that
+    // length.
+    told(|why, room| unsafe { dpdk_sys::nfv_flow_create(port, raw.get(), &mut made, why, room) })?;
+    NonNull::new(made).ok_or_else(|| "the driver returned no rule".to_owned())
+}
+
 /// Makes a call that says why it fails.
-fn told(call: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<(), String> {
+pub(super) fn told(call: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<(), String> {
     let mut why = [0 as c_char; WORDS_MAX];
     if call(why.as_mut_ptr(), why.len()) == 0 {
         return Ok(());
@@ -207,6 +297,24 @@ fn told(call: impl FnOnce(*mut c_char, usize) -> c_int) -> Result<(), String> {
     Err(text.to_string_lossy().into_owned())
 }
 
+/// A rule as the shim takes it, for as long as the rule is there.
+#[derive(Debug)]
+pub(super) struct Raw<'r> {
+    rule: nfv_flow_rule,
+    of: PhantomData<&'r FlowRule>,
+}
+
+impl<'r> Raw<'r> {
+    pub fn of(rule: &'r FlowRule) -> Self {
+        Self { rule: raw(rule), of: PhantomData }
+    }
+
+    pub fn get(&self) -> *const nfv_flow_rule {
+        &self.rule
+    }
+}
+
+/// It has a pointer into the rule.
 fn raw(rule: &FlowRule) -> nfv_flow_rule {
     let fields = match (rule.is_ipv6, rule.protocol) {
         (false, TCP) => dpdk_sys::NFV_RSS_IPV4_TCP,
@@ -218,16 +326,26 @@ fn raw(rule: &FlowRule) -> nfv_flow_rule {
         (true, SCTP) => dpdk_sys::NFV_RSS_IPV6_SCTP,
         (true, _) => dpdk_sys::NFV_RSS_IPV6,
     };
-    let (fate, queue, rss_queues, rss_types) = match rule.fate {
-        FlowFate::Drop => (dpdk_sys::NFV_FLOW_DROP, 0, 0, 0),
-        FlowFate::Queue(queue) => (dpdk_sys::NFV_FLOW_QUEUE, queue, 0, 0),
-        FlowFate::Rss { queues, by: HashFields::OfPattern } => {
-            (dpdk_sys::NFV_FLOW_RSS, 0, queues, fields)
+    let mut queue = 0;
+    let mut group = 0;
+    let mut list: &[u16] = &[];
+    let mut types = 0;
+    let fate = match &rule.fate {
+        FlowFate::Drop => dpdk_sys::NFV_FLOW_DROP,
+        FlowFate::Queue(to) => {
+            queue = *to;
+            dpdk_sys::NFV_FLOW_QUEUE
         }
-        FlowFate::Rss { queues, by: HashFields::OfDriver } => {
-            (dpdk_sys::NFV_FLOW_RSS, 0, queues, 0)
+        FlowFate::Rss { queues, by } => {
+            list = queues;
+            types = if *by == HashFields::OfPattern { fields } else { 0 };
+            dpdk_sys::NFV_FLOW_RSS
         }
-        FlowFate::PassThrough => (dpdk_sys::NFV_FLOW_PASSTHRU, 0, 0, 0),
+        FlowFate::Jump { group: to } => {
+            group = *to;
+            dpdk_sys::NFV_FLOW_JUMP
+        }
+        FlowFate::PassThrough => dpdk_sys::NFV_FLOW_PASSTHRU,
     };
     nfv_flow_rule {
         src: rule.src.0,
@@ -242,8 +360,10 @@ fn raw(rule: &FlowRule) -> nfv_flow_rule {
         dport_last: rule.dport.last,
         dport_mask: rule.dport.mask,
         queue,
-        rss_queues,
-        rss_types,
+        rss_queues: u16::try_from(list.len()).unwrap_or(u16::MAX),
+        rss_list: list.as_ptr(),
+        rss_types: types,
+        group_to: group,
         is_ipv6: rule.is_ipv6.into(),
         src_bits: rule.src.1,
         dst_bits: rule.dst.1,

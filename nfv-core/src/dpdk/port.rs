@@ -9,6 +9,7 @@ use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
 use super::eal::Eal;
 use super::errno_text;
+use super::flow_queue::open_queue;
 use super::interrupts::Wakes;
 use super::log;
 use super::mempool::{HEADROOM, Mempool, MempoolError};
@@ -284,6 +285,7 @@ impl OpenPort {
             .map_err(|source| PortError::Memory { name: request.name.clone(), source })?;
         set_up_queues(id, queues, descriptors, &pool, &call)?;
         set_mac(id, request.mac, &mut shortfalls);
+        let flow_queue = log::quietly(|| open_queue(id));
         // SAFETY: configured, with all its queues set up.
         call("rte_eth_dev_start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
         let wakes = match request.wakes.then(|| log::quietly(|| Wakes::of(id, 0))) {
@@ -295,7 +297,7 @@ impl OpenPort {
             }
             asked => asked.is_some(),
         };
-        let started = Arc::new(StartedPort::new(id, queues, wakes));
+        let started = Arc::new(StartedPort::new(id, queues, wakes, flow_queue));
         set_promiscuous(id, request.promiscuous, &mut shortfalls);
 
         let mut real_mtu = mtu;

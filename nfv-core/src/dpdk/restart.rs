@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::errno_text;
 use super::events::{self, PortEvents};
+use super::flow_queue::open_queue;
+use super::log;
 use super::port::{
     OpenPort, PortError, configure, mac_of, set_mac, set_promiscuous, set_up_queues,
 };
@@ -82,6 +84,7 @@ impl OpenPort {
             configure(id, (queues, request.wakes), self.mtu, &info, &mut shortfalls, &call)?;
             set_up_queues(id, queues, self.descriptors, &self.pool, &call)?;
             set_mac(id, request.mac, &mut shortfalls);
+            log::quietly(|| open_queue(id));
         } else {
             // SAFETY: no queue is touched; stopping a stopped port does nothing.
             call("rte_eth_dev_stop", unsafe { dpdk_sys::rte_eth_dev_stop(id) })?;

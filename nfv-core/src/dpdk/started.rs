@@ -21,6 +21,8 @@ use super::events;
 #[derive(Debug)]
 pub(super) struct StartedPort {
     id: u16,
+    /// How many operations its queue of rules holds, if it has one.
+    flow_queue: Option<u32>,
     /// Its queues have receive interrupts, which were asked for.
     wakes: bool,
     /// Queues keep away.
@@ -41,10 +43,11 @@ pub(super) struct Rested(u16);
 
 impl StartedPort {
     /// With so many queues, none of which is claimed yet.
-    pub(super) fn new(id: u16, queues: u16, wakes: bool) -> Self {
+    pub(super) fn new(id: u16, queues: u16, wakes: bool, flow_queue: Option<u32>) -> Self {
         events::watch(id);
         Self {
             id,
+            flow_queue,
             wakes,
             paused: AtomicBool::new(false),
             resting: AtomicU32::new(0),
@@ -62,6 +65,10 @@ impl StartedPort {
     #[inline]
     pub(super) fn id(&self) -> u16 {
         self.id
+    }
+
+    pub(super) fn flow_queue(&self) -> Option<u32> {
+        self.flow_queue
     }
 
     pub(super) fn wakes(&self) -> bool {
@@ -167,6 +174,7 @@ mod tests {
     fn port(queues: u16) -> Arc<ManuallyDrop<StartedPort>> {
         Arc::new(ManuallyDrop::new(StartedPort {
             id: u16::MAX,
+            flow_queue: None,
             wakes: false,
             paused: AtomicBool::new(false),
             resting: AtomicU32::new(0),

@@ -39,6 +39,7 @@ impl Nic for AnyNic {
             by_ethertype: false,
             fields: Fields::Free,
             without_vlan: WithoutVlan::Any,
+            mark_max: Some(u32::MAX),
         }
     }
 
@@ -59,6 +60,13 @@ impl Nic for AnyNic {
 
     fn remove(&mut self, id: RuleId) -> Result<(), Refusal> {
         match self.rules.remove(&id) {
+            true => Ok(()),
+            false => Err(Refusal("there is no such rule".to_owned())),
+        }
+    }
+
+    fn change(&mut self, id: RuleId, _: &NicRule) -> Result<(), Refusal> {
+        match self.rules.contains(&id) {
             true => Ok(()),
             false => Err(Refusal("there is no such rule".to_owned())),
         }

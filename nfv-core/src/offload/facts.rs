@@ -44,6 +44,8 @@ pub struct Facts {
     pub groups: bool,
     /// Whether rules can be given by the template API.
     pub templates: bool,
+    /// Whether what a rule does can be changed while it is there.
+    pub updates: bool,
     /// Which rules must look at the same fields.
     pub fields: Fields,
     /// Which frames a pattern without a VLAN takes.
@@ -197,6 +199,8 @@ pub struct Limits {
     pub fields: Fields,
     /// Which frames a pattern without a VLAN takes.
     pub without_vlan: WithoutVlan,
+    /// The largest mark, as far as it is known.
+    pub mark_max: Option<u32>,
 }
 
 impl Facts {
@@ -238,7 +242,14 @@ impl Facts {
             by_ethertype: self.by_ethertype,
             fields: self.fields,
             without_vlan: self.without_vlan,
+            mark_max: (self.mark_max > 0).then_some(self.mark_max),
         }
+    }
+
+    /// Whether packets get a tag only together with a queue, though the NIC spreads all others by its table.
+    pub fn tags_by_queue_only(&self) -> bool {
+        let has = |action| self.actions.contains(&action);
+        self.unsteered == Unsteered::None && has(Action::Mark) && has(Action::Queue)
     }
 
     /// Why the driver does not take a rule, whatever else it has; `None`: it does.
@@ -314,7 +325,7 @@ impl Facts {
         match rule.mark {
             Some(_) if !has(Action::Mark) => return self.no("no MARK"),
             Some(mark) if mark > self.mark_max => {
-                return self.no(&format!("no MARK over {}, less than a tag", self.mark_max));
+                return self.no(&format!("no MARK over {}", self.mark_max));
             }
             _ => {}
         }

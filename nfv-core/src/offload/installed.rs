@@ -4,11 +4,12 @@
 //! given in the order in which they act and taken back the other way round: one that acts later never stands there without
 //! those that it leaves packets to. Of a rule that is refused all that act behind it, and would get its packets, stay away.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::compare::Test;
+use super::pace::Pace;
 use super::probe;
 use super::rule::{Fate, Met, Nic, NicRule, Pattern, Refusal, RuleId};
 use crate::packet::parse;
@@ -55,7 +56,8 @@ pub struct Installed {
     dropped_before: u64,
     /// Why no rule is given any more.
     stopped: Option<String>,
-    took: Duration,
+    /// How fast the driver is.
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -79,7 +81,7 @@ impl Installed {
             rules: Vec::new(),
             dropped_before: 0,
             stopped: None,
-            took: Duration::ZERO,
+            pace: Pace::default(),
         }
     }
 
@@ -105,6 +107,11 @@ impl Installed {
     /// Packets that the NIC dropped by rules since the run began, as far as it counts them.
     pub fn dropped(&self) -> u64 {
         self.dropped_before + self.rules.iter().map(|one| self.dropped_by(one)).sum::<u64>()
+    }
+
+    /// How fast the driver gave, changed and took back rules.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Why the NIC is given no rules any more.
@@ -137,64 +144,130 @@ impl Installed {
         self.take_back(&stays);
     }
 
-    /// After workers have changed: takes back what is not planned any more, and gives what is new.
+    /// After workers have changed: changes what can be where it is, takes back what is not planned any more, and gives what is
+    /// new.
     pub fn change(&mut self, mut next: Vec<Planned>) {
         if self.stopped.is_some() {
             return;
         }
-        let start = Instant::now();
+        let before = self.pace;
         next.sort_by_key(|planned| planned.rule.priority);
-        let mut stays: Vec<bool> = Vec::new();
-        for (at, one) in self.rules.iter().enumerate() {
-            let before = || self.rules.iter().zip(&stays).take(at);
-            let is_there = |p: &Planned| before().any(|(b, stays)| *stays && b.planned == *p);
-            let behind_its_own = in_front(&next, &one.planned.rule).all(is_there);
-            stays.push(one.state.is_ok() && fits(&next, one) && behind_its_own);
-        }
+        let stays = self.keep(&next);
         self.take_back(&stays);
         let mut kept = std::mem::take(&mut self.rules);
-        let mut given = 0;
+        let mut batch: Vec<usize> = Vec::new();
         for planned in next {
+            if self
+                .rules
+                .last()
+                .is_some_and(|one| one.planned.rule.priority != planned.rule.priority)
+            {
+                self.give(&mut batch);
+            }
             if let Some(at) = kept.iter().position(|one| one.planned == planned) {
                 self.rules.push(kept.swap_remove(at));
                 continue;
             }
-            given += 1;
-            let (state, was_refused) = match self.give(&planned) {
-                Ok(id) => (Ok((id, Check::Accepted)), false),
-                Err((why, was_refused)) => (Err(why), was_refused),
+            batch.push(self.rules.len());
+            self.rules.push(One { planned, state: Err(NOT_YET.to_owned()), was_refused: false });
+        }
+        self.give(&mut batch);
+        self.tell(&before);
+    }
+
+    /// Which rules are to stay: those that are planned, and such that can be made what is planned, by which each packet is
+    /// treated as by the old plan or by the new one while others go and come.
+    fn keep(&mut self, next: &[Planned]) -> Vec<bool> {
+        let mut stays: Vec<bool> = Vec::new();
+        let mut can_change = true;
+        for at in 0..self.rules.len() {
+            let before = || self.rules.iter().zip(&stays).take(at);
+            let is_there = |p: &Planned| before().any(|(b, stays)| *stays && b.planned == *p);
+            let Some(one) = self.rules.get(at) else { break };
+            let Ok((id, _)) = one.state else {
+                stays.push(false);
+                continue;
             };
-            self.rules.push(One { planned, state, was_refused });
+            let behind_its_own = in_front(next, &one.planned.rule).all(is_there);
+            if !behind_its_own || fits(next, one) || !can_change {
+                stays.push(behind_its_own && fits(next, one));
+                continue;
+            }
+            // What it did to packets is in its counter, so that one which drops is another rule.
+            let is_same = |p: &&Planned| {
+                let (is, was) = (&p.rule, &one.planned.rule);
+                (is.pattern, is.priority, is.count) == (was.pattern, was.priority, was.count)
+                    && is.fate != Fate::Drop
+                    && was.fate != Fate::Drop
+            };
+            let Some(then) = next.iter().find(is_same) else {
+                stays.push(false);
+                continue;
+            };
+            let done = self.pace.changed.time(|| self.nic.change(id, &then.rule));
+            if let (Ok(()), Some(one)) = (&done, self.rules.get_mut(at)) {
+                *one = One {
+                    planned: then.clone(),
+                    state: Ok((id, Check::Accepted)),
+                    was_refused: false,
+                };
+            }
+            can_change = done.is_ok();
+            stays.push(done.is_ok());
         }
-        self.took = start.elapsed();
-        if given > 0 {
-            self.tell(given);
+        stays
+    }
+
+    /// Gives rules of one priority, by their places.
+    fn give(&mut self, batch: &mut Vec<usize>) {
+        let mut places = Vec::new();
+        for at in batch.drain(..) {
+            let Some(one) = self.rules.get(at) else { continue };
+            let absent = |other: &&One| {
+                other.state.is_err() && acts_before(&other.planned.rule, &one.planned.rule)
+            };
+            let absent = self.rules.iter().find(absent).map(|absent| absent.planned.class);
+            match (absent, self.rules.get_mut(at)) {
+                (Some(class), Some(one)) => {
+                    let why = format!("a rule of class {class} that acts before it is not there");
+                    one.state = Err(why);
+                }
+                _ => places.push(at),
+            }
+        }
+        let rule = |at: &usize| self.rules.get(*at).map(|one| one.planned.rule.clone());
+        let rules: Vec<NicRule> = places.iter().filter_map(rule).collect();
+        if rules.is_empty() {
+            return;
+        }
+        let start = Instant::now();
+        let made = self.nic.install_all(&rules);
+        let taken = made.iter().filter(|made| made.is_ok()).count();
+        if taken == rules.len() {
+            self.pace.given.add(taken as u64, start.elapsed());
+        }
+        for (at, made) in places.into_iter().zip(made) {
+            let Some(one) = self.rules.get_mut(at) else { continue };
+            one.was_refused = made.is_err();
+            one.state = made.map(|id| (id, Check::Accepted)).map_err(|why| why.to_string());
         }
     }
 
-    /// Gives a rule. `Err`: why not, and whether the driver says so.
-    fn give(&mut self, planned: &Planned) -> Result<RuleId, (String, bool)> {
-        let absent =
-            |one: &&One| one.state.is_err() && acts_before(&one.planned.rule, &planned.rule);
-        if let Some(absent) = self.rules.iter().find(absent) {
-            let class = absent.planned.class;
-            return Err((
-                format!("a rule of class {class} that acts before it is not there"),
-                false,
-            ));
-        }
-        self.nic.install(&planned.rule).map_err(|why| (why.to_string(), true))
-    }
-
-    fn tell(&self, given: usize) {
+    fn tell(&self, before: &Pace) {
+        let done = self.pace.since(before);
         let refused = self.rules.iter().filter(|one| one.state.is_err()).count();
-        let seconds = self.took.as_secs_f64();
+        if done.given.rules + done.changed.rules == 0 && refused == 0 {
+            return;
+        }
+        let words = done.per_second().words();
+        let pace = if words.is_empty() { words } else { format!("; a second: {words}") };
         tracing::info!(
-            "port {}: {} rules in the NIC ({given} given in {:.1} ms, {:.0} a second), {refused} not taken",
+            "port {}: {} rules in the NIC ({} given, {} changed, {} taken back{pace}), {refused} not taken",
             self.port,
             self.rules.len() - refused,
-            1e3 * seconds,
-            given as f64 / seconds.max(1e-9),
+            done.given.rules,
+            done.changed.rules,
+            done.taken_back.rules,
         );
         if let Some(one) = self.rules.iter().find(|one| one.state.is_err()) {
             let why = one.state.as_ref().err().map_or("", String::as_str);
@@ -342,6 +415,7 @@ impl Installed {
     /// Takes back what does not stay, the last first.
     fn take_back(&mut self, stays: &[bool]) {
         let mut kept = Vec::new();
+        let (mut batch, mut priority) = (Vec::new(), None);
         while let Some(one) = self.rules.pop() {
             if stays.get(self.rules.len()) == Some(&true) {
                 kept.push(one);
@@ -349,12 +423,31 @@ impl Installed {
             }
             self.dropped_before += self.dropped_by(&one);
             let Ok((id, _)) = one.state else { continue };
-            if let Err(why) = self.nic.remove(id) {
+            if priority.replace(one.planned.rule.priority) != Some(one.planned.rule.priority) {
+                self.remove(&mut batch);
+            }
+            batch.push(id);
+        }
+        self.remove(&mut batch);
+        kept.reverse();
+        self.rules = kept;
+    }
+
+    /// Takes back rules of one priority.
+    fn remove(&mut self, batch: &mut Vec<RuleId>) {
+        if batch.is_empty() {
+            return;
+        }
+        let start = Instant::now();
+        let gone = self.nic.remove_all(batch);
+        let (rules, took) = (batch.len() as u64, start.elapsed());
+        batch.clear();
+        match gone.into_iter().find_map(Result::err) {
+            None => self.pace.taken_back.add(rules, took),
+            Some(why) => {
                 tracing::error!("port {}: a rule cannot be taken back: {why}", self.port);
             }
         }
-        kept.reverse();
-        self.rules = kept;
     }
 }
 
@@ -372,6 +465,9 @@ fn in_front<'p>(next: &'p [Planned], rule: &NicRule) -> impl Iterator<Item = &'p
 fn acts_before(one: &NicRule, other: &NicRule) -> bool {
     one.priority < other.priority && one.pattern.overlaps(&other.pattern)
 }
+
+/// What is said of a rule until its driver has answered.
+const NOT_YET: &str = "it is not given yet";
 
 /// Whether a frame was treated as a rule says.
 fn is_as(rule: &NicRule, met: Met) -> bool {

@@ -12,6 +12,7 @@
 //!
 //! No DPDK here. The NIC is asked a rule of each shape; what it cannot be asked is in [`Limits`].
 
+mod bound;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -19,12 +20,14 @@ mod tests;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
+use self::bound::spreads;
+pub use self::bound::{bound_to, deal};
 use super::cell::{Cell, Fit, PLANES, Plane};
-use super::facts::{Facts, Fields, Limits};
+use super::facts::{Fields, Limits};
+use super::marks::mark_form;
 use super::profile::{FieldsSeen, Shape};
 use super::rule::{Fate, Nic, NicRule, Pattern, Refusal};
-use crate::chain::compile::Plan;
-use crate::dispatch::{Class, ClassFate, PortClasses, Tag};
+use crate::dispatch::{ClassFate, MarkForm, PortClasses, Tag};
 use crate::port_index::PortIndex;
 
 /// What a NIC is to be told of a port's classes.
@@ -36,6 +39,8 @@ pub struct Offload {
     pub rules: Vec<PlannedRule>,
     /// By the class's place.
     pub classes: Vec<Placed>,
+    /// How it writes tags; `None`: it cannot.
+    pub form: Option<MarkForm>,
 }
 
 /// A rule, and what it is for.
@@ -67,8 +72,19 @@ pub struct Placed {
     pub rung: Rung,
     /// How many rules tell its packets apart.
     pub rules: usize,
+    /// Whether there was room for all of its rules.
+    pub room: Room,
     /// Why it, or some of it, is not higher: a sentence each.
     pub why: Vec<String>,
+}
+
+/// Whether a NIC had room for a class's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Yes, or it takes none of them anyhow.
+    Enough,
+    /// It would take some, but classes of a larger share have the room.
+    Crowded,
 }
 
 /// How much of a class's dispatching the NIC does, the most first.
@@ -130,49 +146,11 @@ pub fn plan(classes: &PortClasses, nic: &dyn Nic, asked: Asked<'_>) -> Offload {
                 let why =
                     format!("the NIC holds {room} rules, and classes of a larger share have them");
                 best.say(*at, None, why);
+                best.crowded.push(*at);
             }
         }
     }
     ladder.finish(best)
-}
-
-/// The queues that classes are bound to: on a NIC that cannot be told how to spread packets, those that keep no flows are
-/// dealt to all of them. Elsewhere none is bound.
-pub fn bound_to(plan: &Plan, classes: &PortClasses, nic: &dyn Nic) -> Vec<Option<u16>> {
-    if nic.queues() < 2 || spreads(nic) {
-        return Vec::new();
-    }
-    deal(classes, |class| plan.keeps_flows(class), nic.queues())
-}
-
-/// Gives classes without flows, by their share, to queues: any worker may have them. For NICs that cannot spread packets.
-pub fn deal(
-    classes: &PortClasses,
-    keeps_flows: impl Fn(&Class) -> bool,
-    queues: u16,
-) -> Vec<Option<u16>> {
-    let mut loads = vec![0.0f64; usize::from(queues.max(1))];
-    let mut bound = vec![None; classes.classes.len()];
-    let mut order: Vec<usize> = (0..classes.classes.len()).collect();
-    order.sort_by(|a, b| {
-        let share = |at: &usize| classes.classes.get(*at).map_or(0.0, |c| c.share);
-        share(b).total_cmp(&share(a))
-    });
-    for at in order {
-        let Some(class) = classes.classes.get(at) else { continue };
-        if matches!(class.fate, ClassFate::Drop { .. }) || keeps_flows(class) {
-            continue;
-        }
-        let least =
-            loads.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(q, _)| q);
-        if let Some(load) = loads.get_mut(least) {
-            *load += class.share;
-        }
-        if let Some(queue) = bound.get_mut(at) {
-            *queue = u16::try_from(least).ok();
-        }
-    }
-    bound
 }
 
 /// A cell of a class.
@@ -238,6 +216,8 @@ struct Draft {
     entries: Vec<(Entry, u32)>,
     /// By class, what is not told and why, with the planes that it is of; none: all.
     why: BTreeMap<usize, Vec<(Why, Vec<Plane>)>>,
+    /// Classes for which there was no room.
+    crowded: Vec<usize>,
 }
 
 impl Draft {
@@ -262,6 +242,7 @@ struct Ladder<'a> {
     limits: Limits,
     asked: Asked<'a>,
     levels: u32,
+    form: Option<MarkForm>,
     /// By plane, in the classes' order.
     parts: BTreeMap<Plane, Vec<Part>>,
     /// What the NIC said to a shape.
@@ -270,9 +251,9 @@ struct Ladder<'a> {
 
 impl<'a> Ladder<'a> {
     fn new(classes: &'a PortClasses, nic: &'a dyn Nic, limits: Limits, asked: Asked<'a>) -> Self {
-        let answers = RefCell::default();
+        let (answers, form) = (RefCell::default(), mark_form(nic, classes));
         let mut ladder =
-            Self { classes, nic, limits, asked, levels: 1, parts: BTreeMap::new(), answers };
+            Self { classes, nic, limits, asked, levels: 1, form, parts: BTreeMap::new(), answers };
         for (class, one) in classes.classes.iter().enumerate() {
             for (plane, region) in
                 PLANES.iter().flat_map(|p| one.regions.iter().map(move |r| (*p, r)))
@@ -302,9 +283,10 @@ impl<'a> Ladder<'a> {
     fn acts(&self, class: usize) -> Vec<Act> {
         let Some(one) = self.classes.classes.get(class) else { return Vec::new() };
         let queue = self.asked.bound.get(class).copied().flatten();
+        let mark = self.form.and_then(|form| form.mark(one.tag));
         let tagged = match queue {
-            Some(_) => Act { rung: Rung::MarkQueue, mark: Some(one.tag.0), count: true, queue },
-            None => Act { rung: Rung::MarkRss, mark: Some(one.tag.0), count: true, queue },
+            Some(_) => Act { rung: Rung::MarkQueue, mark, count: true, queue },
+            None => Act { rung: Rung::MarkRss, mark, count: true, queue },
         };
         let drop = Act { rung: Rung::Drop, mark: None, count: true, queue: None };
         let steered = Act { rung: Rung::Queue, mark: None, ..tagged };
@@ -312,7 +294,7 @@ impl<'a> Ladder<'a> {
         if matches!(one.fate, ClassFate::Drop { .. }) {
             acts.push(drop);
         }
-        acts.push(tagged);
+        acts.extend(mark.map(|_| tagged));
         if queue.is_some() {
             acts.push(steered);
         }
@@ -333,7 +315,14 @@ impl<'a> Ladder<'a> {
                 }
             }
         }
-        Err(first.unwrap_or_else(|| "it takes too many patterns".to_owned()))
+        Err(first.unwrap_or_else(|| match (acts, self.form) {
+            ([], Some(form)) => {
+                let (bits, classes) = (form.bits(), form.classes());
+                format!("the NIC's marks have {bits} bits, enough for {classes} classes of a port")
+            }
+            ([], None) => "the NIC's marks are too small for a tag".to_owned(),
+            _ => "it takes too many patterns".to_owned(),
+        }))
     }
 
     /// Asks the NIC, once a shape.
@@ -342,8 +331,9 @@ impl<'a> Ladder<'a> {
             return Err(why.clone());
         }
         // Asked with the largest tag that there will be, in any epoch: what it takes of that one, it takes of all.
-        let classes = u32::try_from(self.classes.classes.len()).unwrap_or(u32::MAX);
-        let act = Act { mark: act.mark.map(|_| Tag::new(u8::MAX, classes).0), ..act };
+        let last = self.classes.classes.last().map_or(1, |class| class.tag.class());
+        let largest = self.form.map(|form| form.largest(last));
+        let act = Act { mark: act.mark.and(largest), ..act };
         let key = (Shape::of(pattern), act);
         if let Some(answer) = self.answers.borrow().get(&key) {
             return answer.clone();
@@ -491,8 +481,19 @@ impl<'a> Ladder<'a> {
             .classes
             .classes
             .iter()
-            .map(|class| Placed { tag: class.tag, rung: plain, rules: 0, why: Vec::new() })
+            .map(|class| Placed {
+                tag: class.tag,
+                rung: plain,
+                rules: 0,
+                room: Room::Enough,
+                why: Vec::new(),
+            })
             .collect();
+        for at in &draft.crowded {
+            if let Some(placed) = placed.get_mut(*at) {
+                placed.room = Room::Crowded;
+            }
+        }
         for (entry, _) in draft.entries.iter().filter(|(entry, _)| entry.role == Role::Tells) {
             if let Some(placed) = placed.get_mut(entry.class) {
                 placed.rung = placed.rung.min(entry.act.rung);
@@ -522,7 +523,7 @@ impl<'a> Ladder<'a> {
                 });
             }
         }
-        Offload { port: self.classes.port, rules, classes: placed }
+        Offload { port: self.classes.port, rules, classes: placed, form: self.form }
     }
 
     /// Where packets go that no rule is about.
@@ -530,12 +531,6 @@ impl<'a> Ladder<'a> {
         let spreads = self.nic.queues() > 1 && spreads(self.nic);
         if spreads { Rung::Rss } else { Rung::HandOver }
     }
-}
-
-/// Whether a NIC has a table by which it spreads packets over queues.
-fn spreads(nic: &dyn Nic) -> bool {
-    let known = Facts::of_driver(nic.driver()).is_some_and(|facts| facts.hash.table > 0);
-    known || !nic.spread().table.is_empty()
 }
 
 /// The fields that all of some patterns look at; `None`: not all at the same.

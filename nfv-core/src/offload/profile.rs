@@ -125,6 +125,20 @@ impl Nic for Profile {
         gone.ok_or_else(|| Refusal(format!("{} has no rule {}", self.facts.name, id.0)))
     }
 
+    fn change(&mut self, id: RuleId, rule: &NicRule) -> Result<(), Refusal> {
+        if !self.facts.updates {
+            return Err(Refusal(format!("{} changes no rules", self.facts.name)));
+        }
+        if let Some(refusal) = self.facts.refuses(rule) {
+            return Err(refusal);
+        }
+        match self.installed.get_mut(&id.0) {
+            Some(known) => known.clone_from(rule),
+            None => return Err(Refusal(format!("{} has no rule {}", self.facts.name, id.0))),
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), Refusal> {
         self.installed.clear();
         Ok(())
@@ -258,7 +272,7 @@ mod tests {
         assert_eq!(said(&nic("igb"), &to(53)), "igb takes no MARK");
         assert_eq!(said(&nic("ena"), &to(53)), "ena takes no rules (no rte_flow)");
         let large = NicRule { mark: Some(1 << 20), ..to(53) };
-        assert_eq!(said(&nic("cnxk"), &large), "cnxk takes no MARK over 65533, less than a tag");
+        assert_eq!(said(&nic("cnxk"), &large), "cnxk takes no MARK over 65533");
         let later = NicRule { priority: 1, ..to(53) };
         assert_eq!(said(&nic("iavf"), &later), "iavf takes no priorities");
         let wide = Pattern { src: Prefix::parse("10.0.0.0/8").ok(), ..to(53).pattern };

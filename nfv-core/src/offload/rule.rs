@@ -237,6 +237,26 @@ pub trait Nic: Debug + Send {
     /// There is no such rule, or the NIC does not answer.
     fn remove(&mut self, id: RuleId) -> Result<(), Refusal>;
 
+    /// Gives it rules of which none overlaps another, together where its driver can. What comes of each is as by
+    /// [`Nic::install`].
+    fn install_all(&mut self, rules: &[NicRule]) -> Vec<Result<RuleId, Refusal>> {
+        rules.iter().map(|rule| self.install(rule)).collect()
+    }
+
+    /// Takes such rules back.
+    fn remove_all(&mut self, ids: &[RuleId]) -> Vec<Result<(), Refusal>> {
+        ids.iter().map(|id| self.remove(*id)).collect()
+    }
+
+    /// Has a rule do something else with its packets: at no moment is it not there. Pattern and priority are as they were.
+    ///
+    /// # Errors
+    /// The NIC cannot; the rule is as it was.
+    fn change(&mut self, id: RuleId, rule: &NicRule) -> Result<(), Refusal> {
+        let _ = (id, rule);
+        Err(Refusal("its rules cannot be changed where they are".to_owned()))
+    }
+
     /// Takes all rules back, also those that are not this process's.
     ///
     /// # Errors

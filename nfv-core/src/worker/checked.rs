@@ -2,7 +2,7 @@
 
 use super::Own;
 use crate::burst::Burst;
-use crate::dispatch::TagCheck;
+use crate::dispatch::{Measured, TagCheck};
 
 impl Own {
     /// Looks at a packet of a burst when it is time to; where the NIC is not trusted its tags are taken off.
@@ -19,6 +19,18 @@ impl Own {
         }
         if !check.is_trusted() {
             burst.take_marks_off();
+        }
+    }
+
+    /// Notes by which queue a packet of a burst came: that of this worker.
+    pub(super) fn measure(&mut self, measured: &Measured, burst: &Burst) {
+        if !measured.is_wanted() {
+            return;
+        }
+        self.turn = self.turn.wrapping_add(1);
+        let at = self.turn as usize % burst.len().max(1);
+        if let Some((packet, headers)) = burst.both().nth(at) {
+            measured.add(headers, packet.rss_hash(), self.seat.index);
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Entry {
     pattern: Test,
     mark: Option<u32>,
     fate: Fate,
+    /// The queues over which it spreads packets; empty: as the table has it.
+    pub list: Vec<u16>,
 }
 
 impl Entry {
@@ -38,7 +40,7 @@ impl Entry {
         Err(Refusal("an address is of the other family".to_owned()))
     }
 
-    pub fn new(id: RuleId, rule: &NicRule, without_vlan: WithoutVlan) -> Self {
+    pub fn new(id: RuleId, rule: &NicRule, without_vlan: WithoutVlan, list: Vec<u16>) -> Self {
         Self {
             id,
             counts: rule.count,
@@ -47,7 +49,15 @@ impl Entry {
             pattern: Test::of(&rule.pattern, without_vlan),
             mark: rule.mark,
             fate: rule.fate.clone(),
+            list,
         }
+    }
+}
+
+impl Entry {
+    /// Does what the rule says with the packets that it had.
+    pub fn change(&mut self, rule: &NicRule) {
+        (self.mark, self.fate) = (rule.mark, rule.fate.clone());
     }
 }
 
@@ -135,15 +145,20 @@ impl Tables {
         let queue = match entry.fate {
             Fate::Drop => None,
             Fate::Queue(queue) => Some(queue % self.queues),
-            Fate::Rss => plain.queue,
+            Fate::Rss if entry.list.is_empty() => plain.queue,
+            Fate::Rss => Some(self.spread_by(&entry.list, self.hash(h))),
         };
         Decision { rule: Some(at), mark: entry.mark, queue, ..plain }
     }
 
     fn spread(&self, hash: Option<u32>) -> u16 {
+        self.spread_by(&self.table, hash)
+    }
+
+    fn spread_by(&self, list: &[u16], hash: Option<u32>) -> u16 {
         let Some(hash) = hash else { return 0 };
-        let at = hash as usize % self.table.len().max(1);
-        self.table.get(at).map_or(0, |queue| queue % self.queues)
+        let at = hash as usize % list.len().max(1);
+        list.get(at).map_or(0, |queue| queue % self.queues)
     }
 
     /// Toeplitz over addresses, and ports where there are some: what is not IP has no hash.

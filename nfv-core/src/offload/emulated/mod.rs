@@ -22,7 +22,7 @@ use self::decide::{Entry, From, Tables};
 pub use self::device::{EmulatedDevice, Lie, LiedTo};
 pub use self::side::{Decision, Full, NicSide};
 pub use self::wire::Wire;
-use super::facts::{Facts, Limits};
+use super::facts::{Facts, Limits, Unsteered};
 use super::rule::{Met, Nic, NicRule, Refusal, RuleId, Spread};
 use crate::dpdk::{RingPort, SYMMETRIC_KEY};
 
@@ -73,7 +73,19 @@ impl EmulatedNic {
             _ => SYMMETRIC_KEY.repeat(KEY_USUAL / SYMMETRIC_KEY.len()),
         };
         let shows_key = hash.is_none_or(|hash| hash.key_read);
-        let rules = Rules { takes, entries: Vec::new(), key, shows_key, table, lie, flushes: 0 };
+        let has_lists = facts.is_some_and(|facts| facts.unsteered == Unsteered::Rss);
+        let changes_lists = facts.is_some_and(|facts| facts.updates);
+        let rules = Rules {
+            takes,
+            entries: Vec::new(),
+            key,
+            shows_key,
+            table,
+            has_lists,
+            changes_lists,
+            lie,
+            flushes: 0,
+        };
         let shared = Arc::new(Shared {
             rules: Mutex::new(rules),
             version: AtomicU64::new(1),
@@ -118,7 +130,8 @@ impl Nic for EmulatedNic {
         let mut rules = self.shared.lock();
         let id = rules.takes.install(rule)?;
         let without_vlan = rules.takes.limits().without_vlan;
-        rules.entries.push(Entry::new(id, rule, without_vlan));
+        let list = if rules.has_lists { rules.table.clone() } else { Vec::new() };
+        rules.entries.push(Entry::new(id, rule, without_vlan, list));
         self.shared.changed();
         Ok(id)
     }
@@ -127,6 +140,16 @@ impl Nic for EmulatedNic {
         let mut rules = self.shared.lock();
         rules.takes.remove(id)?;
         rules.entries.retain(|entry| entry.id != id);
+        self.shared.changed();
+        Ok(())
+    }
+
+    fn change(&mut self, id: RuleId, rule: &NicRule) -> Result<(), Refusal> {
+        let mut rules = self.shared.lock();
+        rules.takes.change(id, rule)?;
+        if let Some(entry) = rules.entries.iter_mut().find(|entry| entry.id == id) {
+            entry.change(rule);
+        }
         self.shared.changed();
         Ok(())
     }
@@ -174,6 +197,9 @@ impl Nic for EmulatedNic {
         }
         rules.takes.set_table(table)?;
         rules.table = table.to_vec();
+        if rules.has_lists && rules.changes_lists {
+            rules.entries.iter_mut().for_each(|entry| entry.list = table.to_vec());
+        }
         self.shared.changed();
         drop(rules);
         self.shared.wait_for_side();
@@ -227,6 +253,9 @@ struct Rules {
     /// Whether the driver tells it.
     shows_key: bool,
     table: Vec<u16>,
+    /// Rules spread packets by lists of queues, which are as the table was, and whether these can be changed.
+    has_lists: bool,
+    changes_lists: bool,
     lie: Option<(Lie, LiedTo)>,
     flushes: u64,
 }

@@ -26,13 +26,23 @@ struct Watched {
     rules: Vec<(RuleId, NicRule)>,
     seen: Seen,
     refuses: Option<u32>,
+    changes: Changes,
+}
+
+/// Which rules it changes where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changes {
+    None,
+    All,
+    /// Only so many.
+    First(u32),
 }
 
 impl Watched {
-    fn new(refuses: Option<u32>) -> (Box<Self>, Seen) {
+    fn new(refuses: Option<u32>, changes: Changes) -> (Box<Self>, Seen) {
         let seen = Seen::default();
-        let nic = Self { nic: AnyNic::new(2), rules: Vec::new(), seen: Arc::clone(&seen), refuses };
-        (Box::new(nic), seen)
+        let (nic, rules) = (AnyNic::new(2), Vec::new());
+        (Box::new(Self { nic, rules, seen: Arc::clone(&seen), refuses, changes }), seen)
     }
 
     fn keep(&self) {
@@ -70,6 +80,18 @@ impl Nic for Watched {
         self.nic.remove(id)
     }
 
+    fn change(&mut self, id: RuleId, rule: &NicRule) -> Result<(), Refusal> {
+        self.changes = match self.changes {
+            Changes::None | Changes::First(0) => return Err(Refusal("not here".to_owned())),
+            Changes::First(more) => Changes::First(more - 1),
+            Changes::All => Changes::All,
+        };
+        let own = self.rules.iter_mut().find(|(own, _)| *own == id);
+        own.expect("it is there").1 = rule.clone();
+        self.keep();
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<(), Refusal> {
         self.rules.clear();
         self.nic.flush()
@@ -104,10 +126,10 @@ const PORTS: std::ops::Range<u16> = 0..12;
 fn change(
     old: &[Planned],
     new: &[Planned],
-    refuses: Option<u32>,
+    (refuses, changes): (Option<u32>, Changes),
     make_way: bool,
 ) -> Option<String> {
-    let (nic, seen) = Watched::new(refuses);
+    let (nic, seen) = Watched::new(refuses, changes);
     let mut installed = Installed::none("p", nic);
     let step = || std::mem::take(&mut *seen.lock().unwrap());
     let by = |plan: &[Planned], port| treated(plan.iter().map(|p| &p.rule), port);
@@ -152,12 +174,36 @@ fn plan(from: u32) -> impl Strategy<Value = Vec<Planned>> {
     })
 }
 
+fn changes() -> impl Strategy<Value = Changes> {
+    let first = (0u32..3).prop_map(Changes::First);
+    prop_oneof![Just(Changes::None), Just(Changes::All), first]
+}
+
 proptest! {
     #[test]
     fn at_no_moment_is_a_packet_treated_as_by_neither_plan(
-        old in plan(1), new in plan(100), refused in proptest::option::of(0u32..6),
+        old in plan(1),
+        new in plan(100),
+        refused in proptest::option::of(0u32..6),
+        changes in changes(),
     ) {
-        prop_assert_eq!(change(&old, &new, refused, true), None);
+        prop_assert_eq!(change(&old, &new, (refused, changes), true), None);
+    }
+
+    #[test]
+    fn what_is_changed_where_it_is_does_no_harm_either(
+        plan in plan(1), tags in 1u32..100, moved in 0usize..6, changes in changes(),
+    ) {
+        // The same packets, other tags, and perhaps another order.
+        let mut other = plan.clone();
+        for planned in other.iter_mut().filter(|planned| planned.rule.mark.is_some()) {
+            planned.rule.mark = planned.rule.mark.map(|mark| mark + tags);
+        }
+        if moved < other.len() {
+            other.swap(0, moved);
+            (0..).zip(&mut other).for_each(|(at, planned)| planned.rule.priority = at);
+        }
+        prop_assert_eq!(change(&plan, &other, (None, changes), true), None);
     }
 
     #[test]
@@ -166,8 +212,8 @@ proptest! {
         if less < some.len() {
             some.remove(less);
         }
-        prop_assert_eq!(change(&all, &some, refused, true), None);
-        prop_assert_eq!(change(&some, &all, refused, true), None);
+        prop_assert_eq!(change(&all, &some, (refused, Changes::All), true), None);
+        prop_assert_eq!(change(&some, &all, (refused, Changes::All), true), None);
     }
 }
 
@@ -175,13 +221,43 @@ proptest! {
 fn without_making_way_a_packet_is_dropped_that_the_new_plan_lets_live() {
     let old = [planned(1, 0, (1, 4), Fate::Drop)];
     let new = [planned(100, 0, (1, 4), Fate::Rss)];
-    assert!(change(&old, &new, None, false).is_some());
-    assert_eq!(change(&old, &new, None, true), None);
+    let all = (None, Changes::All);
+    assert!(change(&old, &new, all, false).is_some());
+    assert_eq!(change(&old, &new, all, true), None);
+}
+
+#[test]
+fn tags_of_another_epoch_are_written_where_the_rules_are_and_each_call_is_timed() {
+    let plan = |epoch: u32| {
+        let ports = |at: u16| (at, at);
+        let rule = |at: u16| planned(1000 * epoch + u32::from(at), 0, ports(at), Fate::Rss);
+        let mut all: Vec<Planned> = (0..10).map(rule).collect();
+        all.push(planned(7, 1, (0, 20), Fate::Drop));
+        all
+    };
+    for (changes, done) in [
+        (Changes::All, [11, 10, 0]),
+        (Changes::None, [22, 0, 11]),
+        // What lies behind one that is taken back has to go before it.
+        (Changes::First(4), [18, 4, 7]),
+    ] {
+        let (nic, _) = Watched::new(None, changes);
+        let mut installed = Installed::none("p", nic);
+        installed.change(plan(1));
+        installed.change(plan(2));
+        assert!(installed.rules().all(|rule| rule.state.is_ok()));
+        let pace = installed.pace();
+        let [given, changed, taken] = [pace.given, pace.changed, pace.taken_back];
+        assert_eq!([given.rules, changed.rules, taken.rules], done, "{changes:?}");
+        let told = pace.per_second();
+        assert_eq!(told.changed.is_some(), done[1] > 0);
+        assert!(told.given.is_some_and(|n| n > 0.0));
+    }
 }
 
 #[test]
 fn behind_a_rule_that_is_refused_none_gets_its_packets() {
-    let (nic, _) = Watched::new(Some(0));
+    let (nic, _) = Watched::new(Some(0), Changes::None);
     let mut installed = Installed::none("p", nic);
     installed.change(vec![
         planned(1, 0, (1, 2), Fate::Rss),
@@ -197,7 +273,7 @@ fn behind_a_rule_that_is_refused_none_gets_its_packets() {
 
 #[test]
 fn packets_that_rules_dropped_are_known_when_these_are_gone() {
-    let (nic, _) = Watched::new(None);
+    let (nic, _) = Watched::new(None, Changes::None);
     let mut installed = Installed::none("p", nic);
     installed.change(vec![planned(1, 0, (1, 2), Fate::Drop), planned(2, 1, (5, 6), Fate::Rss)]);
     assert_eq!(installed.dropped(), 1);

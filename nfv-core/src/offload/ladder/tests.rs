@@ -9,8 +9,8 @@ use super::*;
 use crate::burst::Reason;
 use crate::chain::compile::ProgramId;
 use crate::chain::value::{IpFamily, Prefix, Protocol, Scalar};
-use crate::dispatch::Region;
-use crate::offload::{L4Item, Profile, WithoutVlan};
+use crate::dispatch::{Class, Region};
+use crate::offload::{Facts, L4Item, Profile, WithoutVlan};
 
 /// What NICs and classes look at.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +107,11 @@ fn wrong(
     };
     let drops = one.is_some_and(|c| matches!(c.fate, ClassFate::Drop { .. }));
     let queue = class.and_then(|at| bound.get(at).copied().flatten());
-    let right = met.mark.is_none_or(|mark| one.is_some_and(|c| c.tag.0 == mark))
+    // As wide as the tag is, or as narrow as NICs of the table have it.
+    let forms = [u32::MAX, 65_533, 32_767].map(|largest| MarkForm::within(largest, classes));
+    let is_tag =
+        |mark, class: &Class| forms.iter().flatten().any(|form| form.mark(class.tag) == Some(mark));
+    let right = met.mark.is_none_or(|mark| one.is_some_and(|class| is_tag(mark, class)))
         && (!met.is_dropped || drops)
         && met.queue.is_none_or(|q| queue == Some(q));
     (!right).then(|| format!("{packet:?} of {one:?} met {met:?}"))
@@ -322,8 +326,9 @@ fn without_their_priorities_rules_do_wrong() {
 
 #[test]
 fn without_their_shields_rules_do_wrong() {
-    // cnxk has no MARK for a tag: the first class is not told, and the second would drop its packets.
-    let (classes, packet) = (two_layers(), syn("10.1.2.3", 80));
+    // cnxk looks at no flags: the first class is not told, and the second would drop its packets.
+    let (mut classes, packet) = (two_layers(), syn("10.1.2.3", 80));
+    classes.classes[0].regions[0].flags = (2, 0);
     let nic = Profile::named("cnxk", 2).unwrap();
     let offload = plan(&classes, &nic, Asked::default());
     assert_eq!(rungs(&offload), [Rung::Rss, Rung::Drop]);
