@@ -69,9 +69,18 @@ fn a_file_of_text_takes_half_the_bytes_and_the_second_time_a_twelfth_and_is_the_
     println!("{}", sites.ask("b", &["get", "opt.peers"]));
     assert!(share(&first) <= 45.0 * 1.038, "with frames' headers: {:.1} %", share(&first));
     assert!(share(&second) <= 8.0, "{:.1} %", share(&second));
-    assert!(fastest * 8 <= bare.took, "{fastest:?} and {:?}", bare.took);
-    // A packet as it is has 66 bytes of headers, and acknowledgements go the other way.
-    assert!(share(&noise) <= 100.5 * 1514.0 / 1448.0, "{:.1} %", share(&noise));
+    // Two boxes on two cores that others use too are as fast as these leave them.
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = load.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0.0);
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    if load > 2.0 * cores as f64 {
+        println!("load {load}: how much faster it is says nothing");
+    } else {
+        assert!(fastest * 8 <= bare.took, "{fastest:?} and {:?}", bare.took);
+    }
+    // What TCP sends again is sent again without the boxes, too.
+    let (noise, bare) = (noise.bytes_on_link, bare.bytes_on_link);
+    assert!(noise * 1000 <= bare * 1005, "{noise} bytes, and {bare} without encoding");
     sites.finish();
 }
 
