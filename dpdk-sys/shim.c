@@ -49,6 +49,16 @@ void nfv_mbuf_free(struct rte_mbuf *packet)
 	rte_pktmbuf_free(packet);
 }
 
+void nfv_mbuf_refer(struct rte_mbuf *packet)
+{
+	rte_mbuf_refcnt_update(packet, 1);
+}
+
+struct rte_mempool *nfv_mbuf_pool(const struct rte_mbuf *packet)
+{
+	return packet->pool;
+}
+
 unsigned nfv_ring_push(struct rte_ring *ring, struct rte_mbuf **packets, unsigned n)
 {
 	return rte_ring_sp_enqueue_burst(ring, (void **)packets, n, NULL);

@@ -26,6 +26,7 @@ enum {
 	NFV_RTE_VERSION = RTE_VERSION,
 	NFV_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr),
 	NFV_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off),
+	NFV_MBUF_REFCNT = offsetof(struct rte_mbuf, refcnt),
 	NFV_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
 	NFV_MBUF_PORT = offsetof(struct rte_mbuf, port),
 	NFV_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
@@ -35,6 +36,7 @@ enum {
 	NFV_MBUF_MARK = offsetof(struct rte_mbuf, hash.fdir.hi),
 	NFV_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 	NFV_MBUF_NEXT = offsetof(struct rte_mbuf, next),
+	NFV_MBUF_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload),
 };
 
 static const uint64_t NFV_RX_RSS_HASH = RTE_MBUF_F_RX_RSS_HASH;
@@ -72,6 +74,8 @@ char *nfv_mbuf_append(struct rte_mbuf *packet, uint16_t bytes);
 char *nfv_mbuf_prepend(struct rte_mbuf *packet, uint16_t bytes);
 int nfv_mbuf_trim(struct rte_mbuf *packet, uint16_t bytes);
 void nfv_mbuf_free(struct rte_mbuf *packet);
+void nfv_mbuf_refer(struct rte_mbuf *packet);
+struct rte_mempool *nfv_mbuf_pool(const struct rte_mbuf *packet);
 unsigned nfv_ring_push(struct rte_ring *ring, struct rte_mbuf **packets, unsigned n);
 unsigned nfv_ring_pop(struct rte_ring *ring, struct rte_mbuf **packets, unsigned n);
 uint64_t nfv_cycles(void);

@@ -17,6 +17,8 @@ pub struct Frame {
     pub bytes: Vec<u8>,
     /// Its length on the wire.
     pub wire_length: u32,
+    /// Which one of its capture it is, from 1.
+    pub place: u64,
 }
 
 /// An open capture.
@@ -68,7 +70,7 @@ impl Capture {
         self.frames += 1;
         match next {
             None => None,
-            Some(Ok(frame)) => Some(Ok(frame)),
+            Some(Ok(frame)) => Some(Ok(Frame { place: self.frames, ..frame })),
             Some(Err(why)) => {
                 self.ended = true;
                 Some(Err(format!("{}: frame {}: {why}", self.path.display(), self.frames)))
@@ -106,7 +108,7 @@ fn ethernet(link: DataLink, data: &[u8], length: u32, stamp: u64) -> Result<Fram
         bytes.extend_from_slice(&kind);
         bytes.extend_from_slice(data.get(header..).unwrap_or_default());
         let grown = (length as usize + 14).saturating_sub(header).max(bytes.len());
-        Frame { stamp, wire_length: u32::try_from(grown).unwrap_or(u32::MAX), bytes }
+        Frame { stamp, wire_length: u32::try_from(grown).unwrap_or(u32::MAX), bytes, place: 0 }
     };
     let by_version = || match data.first().map(|b| b >> 4) {
         Some(6) => [0x86, 0xdd],
@@ -114,7 +116,9 @@ fn ethernet(link: DataLink, data: &[u8], length: u32, stamp: u64) -> Result<Fram
     };
     let two = |at: usize| data.get(at..).and_then(|d| d.first_chunk::<2>()).copied();
     match link {
-        DataLink::ETHERNET => Ok(Frame { stamp, bytes: data.to_vec(), wire_length: length }),
+        DataLink::ETHERNET => {
+            Ok(Frame { stamp, bytes: data.to_vec(), wire_length: length, place: 0 })
+        }
         DataLink::RAW | DataLink::IPV4 | DataLink::IPV6 => Ok(build(0, None, by_version())),
         DataLink::LINUX_SLL => Ok(build(16, data.get(6..12), two(14).unwrap_or_default())),
         DataLink::LINUX_SLL2 => Ok(build(20, data.get(12..18), two(0).unwrap_or_default())),

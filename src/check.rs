@@ -45,6 +45,11 @@ pub fn check(args: &CheckArgs) -> Outcome {
             steps.map(|f| format!("{} ({}) -> ", f.name, f.kind.name)).collect();
         say(&format!("chain {}, {word}: {}{to}\n", program.chain, names.concat()));
     }
+    for function in &plan.functions {
+        for note in &function.built.notes {
+            say(&format!("function {}: {note}\n", function.name));
+        }
+    }
     if !plan.pieces.is_empty() {
         say(&flows(&plan));
     }

@@ -26,8 +26,12 @@ use crate::say::say;
 
 /// Replays the captures, writes a capture for each port, and the report.
 pub fn replay(args: &ReplayArgs) -> Outcome {
-    let config = Config::read(&args.config)?;
+    let mut config = Config::read(&args.config)?;
+    config.file.out = Some(args.out.clone());
     let _eal = Eal::start(&small_eal())?;
+    // Functions write there, too.
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("making the folder {}", args.out.display()))?;
     let (file, plan) = config.compile(Purpose::Replay, None)?;
     if let Some(table) = &plan.routes {
         for (index, port) in (0..=u8::MAX).zip(&file.ports) {
@@ -53,8 +57,6 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
             Capture::open(file.as_ref()).map_err(|why| Failure::User(format!("nfv: {why}")))?;
         captures.push((PortIndex(u8::try_from(index).context("too many ports")?), capture));
     }
-    std::fs::create_dir_all(&args.out)
-        .with_context(|| format!("making the folder {}", args.out.display()))?;
     let mut out = Files::create(args, &plan)?;
     let pool = Mempool::create(POOL, ROOM, -1)?;
     let cells = plan.ledger.cells();
@@ -87,6 +89,7 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
             match pool.packet_of(&frame.bytes) {
                 Some(mut packet) => {
                     packet.set_wire_length(frame.wire_length);
+                    packet.set_place(frame.place);
                     packets.push(packet);
                 }
                 None => too_long += 1,
@@ -109,8 +112,9 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
         }
     }
     // What is held comes out in its own time, if that is not too far away.
-    let end = Time(out.now.0.saturating_add(AFTERWARDS));
-    worker.wake_until(&mut out, end);
+    let until = Time(out.now.0.saturating_add(AFTERWARDS));
+    worker.wake_until(&mut out, until);
+    let end = out.now;
     worker.end(&mut out, end);
     if let Some(why) = out.failed.take() {
         return Err(Failure::Machine(why));

@@ -258,6 +258,7 @@ fn watch(
         }
         std::thread::sleep(Duration::from_millis(20));
         if signals.hang_up.swap(false, Ordering::Relaxed) {
+            workers.now().plan.reopen();
             // It has told the log what came of it.
             let _ = reload(Load::Own);
         }

@@ -54,14 +54,22 @@ fn a_file_of_text_takes_half_the_bytes_and_the_second_time_a_twelfth_and_is_the_
     let first = sites.fetch("a1", "b1", "text");
     // Another host: what one has fetched the other's packets refer to.
     let second = sites.fetch("a2", "b1", "text");
-    // A test that shares its cores with others may have none when it counts: the best of three.
-    let mut fastest = second.took;
-    for _ in 0..2 {
-        if fastest * 8 > bare.took {
-            fastest = fastest.min(sites.fetch("a2", "b1", "text").took);
-        }
+    // The other control: how fast the cores are that all this shares with others, over a link that has no rate. Two boxes
+    // that encode and decode need not be faster than three times what forwarding takes, whatever that is.
+    let through = |sites: &Sites| {
+        sites.ask_both(&["set", "opt.encoding", "off"]);
+        sites.ask_both(&["set", "line.rate", "none"]);
+        let took = sites.fetch("a2", "b1", "text").took;
+        sites.ask_both(&["set", "line.rate", "20Mbps"]);
+        sites.ask_both(&["set", "opt.encoding", "on"]);
+        took
+    };
+    let mut tries = vec![(second.took, through(&sites))];
+    let holds = |(took, through): &(Duration, Duration)| *took <= (bare.took / 8).max(3 * *through);
+    while !tries.iter().any(holds) && tries.len() < 3 {
+        tries.push((sites.fetch("a2", "b1", "text").took, through(&sites)));
     }
-    println!("fastest: {fastest:?}");
+    println!("as it is {:?}, then encoded and through: {tries:?}", bare.took);
     let noise = sites.fetch("a1", "b1", "noise");
     for (what, fetched) in [("first", &first), ("second", &second), ("noise", &noise)] {
         println!("{what}: {:.1} %, {fetched:?}", share(fetched));
@@ -69,15 +77,7 @@ fn a_file_of_text_takes_half_the_bytes_and_the_second_time_a_twelfth_and_is_the_
     println!("{}", sites.ask("b", &["get", "opt.peers"]));
     assert!(share(&first) <= 45.0 * 1.038, "with frames' headers: {:.1} %", share(&first));
     assert!(share(&second) <= 8.0, "{:.1} %", share(&second));
-    // Two boxes on two cores that others use too are as fast as these leave them.
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: f64 = load.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0.0);
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    if load > 2.0 * cores as f64 {
-        println!("load {load}: how much faster it is says nothing");
-    } else {
-        assert!(fastest * 8 <= bare.took, "{fastest:?} and {:?}", bare.took);
-    }
+    assert!(tries.iter().any(holds), "eight times faster than {:?}: {tries:?}", bare.took);
     // What TCP sends again is sent again without the boxes, too.
     let (noise, bare) = (noise.bytes_on_link, bare.bytes_on_link);
     assert!(noise * 1000 <= bare * 1005, "{noise} bytes, and {bare} without encoding");

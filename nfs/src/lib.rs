@@ -5,6 +5,7 @@ use nfv_core::nf::Kind;
 
 pub mod count;
 pub mod firewall;
+pub mod ids;
 pub mod impair;
 pub mod lb;
 pub mod mirror;
@@ -18,6 +19,7 @@ pub mod wanopt;
 pub const KINDS: &[&Kind] = &[
     &count::KIND,
     &firewall::KIND,
+    &ids::KIND,
     &impair::KIND,
     &lb::KIND,
     &mirror::KIND,

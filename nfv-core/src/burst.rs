@@ -53,6 +53,8 @@ pub struct Burst {
     outs: [PortIndex; BURST_MAX],
     /// The flows that the packets at the same places are of, as far as they were looked up.
     flows: [FlowRef; BURST_MAX],
+    /// Packets, a bit each, whose flows the packet NF at hand has let go.
+    let_go: u32,
     /// How far the routing of its packets is.
     pub(crate) routing: Routing,
     /// The port that received them.
@@ -106,6 +108,7 @@ impl Burst {
             hops: [HopId::NONE; BURST_MAX],
             outs: [PortIndex(0); BURST_MAX],
             flows: [FlowRef::NONE; BURST_MAX],
+            let_go: 0,
             routing: Routing::None,
             in_port: PortIndex(0),
             direction: Direction::Forward,
@@ -188,6 +191,34 @@ impl Burst {
             }
             self.push(packet, &headers, flow);
         }
+    }
+
+    /// Its packets whose flows have not been let go, each with its place in the burst.
+    #[inline]
+    pub fn watched(&mut self) -> impl Iterator<Item = (usize, Slot<'_>)> {
+        let let_go = self.let_go;
+        self.slots().enumerate().filter(move |(place, _)| let_go >> place & 1 == 0)
+    }
+
+    /// Lets go the flows of the packets at these places, a bit each: an NF that says with [`Built::letting_go`] that it does
+    /// sees no more of them.
+    ///
+    /// [`Built::letting_go`]: crate::nf::Built::letting_go
+    #[inline]
+    pub fn let_go(&mut self, places: u32) {
+        self.let_go |= places;
+    }
+
+    /// Those that are let go, a bit each.
+    #[inline]
+    pub(crate) fn are_let_go(&self) -> u32 {
+        self.let_go
+    }
+
+    /// Begins with these let go.
+    #[inline]
+    pub(crate) fn set_let_go(&mut self, places: u32) {
+        self.let_go = places;
     }
 
     /// Adds a packet; the caller has seen that there is room.

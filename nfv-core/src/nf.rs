@@ -3,6 +3,7 @@
 //! An NF only answers; the engine owns the packets, frees them and counts them. Every reason to drop is an exit too: a
 //! chain's `on: {rule_denied: quarantine}` sends what a firewall refuses to another chain instead.
 
+mod built;
 mod cookies;
 mod cx;
 mod decides;
@@ -11,16 +12,16 @@ mod erased;
 use std::any::Any;
 use std::fmt::Debug;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+pub use self::built::{Built, Finish, Handle, IsCurrent, Reopen, Task, Write};
 pub use self::cookies::SynCookies;
 pub(crate) use self::cookies::clock;
+pub(crate) use self::cx::{Alarm, Made, OUTBOX_MAX};
 pub use self::cx::{Cx, Place};
-pub(crate) use self::cx::{Made, OUTBOX_MAX};
 pub use self::decides::{Decider, Decides, Says};
 pub use self::erased::AnyFlowNf;
 pub(crate) use self::erased::upper;
@@ -36,23 +37,28 @@ use crate::packet::{AddressBytes, Headers, IcmpError};
 pub use crate::port_index::PortIndex;
 
 /// Sees every packet of its flows, in bursts. One instance a worker: `&mut self`, no lock.
-pub trait PacketNf: Send + Debug + 'static {
-    /// Hot: no allocation, lock, log or system call. Packets are held by [`Burst::sift`].
+///
+/// It holds packets by [`Burst::sift`] and sends them on by [`Cx::resume`]. What is to be done at a time it asks for with
+/// [`Cx::wake_at`] or [`Cx::wake_from`].
+pub trait PacketNf: Any + Send + Debug {
+    /// Hot: no allocation, lock, log or system call.
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>);
 
-    /// When [`PacketNf::wake`] is due. Asked after each call of the others; who holds nothing needs no waking.
-    fn wakes_at(&self) -> Option<Time> {
-        None
-    }
-
-    /// It is time: sends on what was held, as far as there is [`Cx::room`]. As hot as `process`.
+    /// A time has come that it asked for, or another NF: it does what is due, packets as far as there is [`Cx::room`], and
+    /// asks again for what is not. Also where it begins, and after [`PacketNf::let_go`]. As hot as `process`.
     fn wake(&mut self, _cx: &mut Cx<'_>) {}
 
-    /// Sends on or ends what it holds, as far as there is [`Cx::room`]: the run ends, or its chains change. Called again
-    /// until it holds nothing. Returns whether it holds something still.
+    /// Takes over what the instance kept that this one replaces at a reload: between two bursts, so it is quick.
+    fn inherit(&mut self, _before: &mut dyn PacketNf) {}
+
+    /// Sends on or ends the packets that it holds, as far as there is [`Cx::room`]: the run ends, its chains change, or
+    /// flows go to another worker. Called again until it holds none. Returns whether it holds some still.
     fn let_go(&mut self, _cx: &mut Cx<'_>) -> Holds {
         Holds::Nothing
     }
+
+    /// No packet comes any more: the run ends, or a reload took it away. Once.
+    fn end(&mut self, _now: Time) {}
 }
 
 /// Whether an NF holds packets.
@@ -320,6 +326,10 @@ pub enum Answer {
     /// That it is refused, as if by its destination: a reset to TCP, "administratively prohibited" to others. An ICMP
     /// error is the box's where it has an address, else the destination's, as Linux' bridge does it.
     Reject,
+    /// That it is refused, as if by its source: a reset to TCP, in the packet's place; nothing to others.
+    RejectReceiver,
+    /// Both.
+    RejectBoth,
 }
 
 /// What a chain file is compiled for.
@@ -342,6 +352,8 @@ pub struct Surroundings<'c> {
     pub zones: &'c Zones,
     /// What for.
     pub purpose: Purpose,
+    /// The folder that a replay leaves its files in.
+    pub out: Option<&'c Path>,
     /// The box's forwarding table; there is one where a port is routed or an NF routes.
     pub routes: Option<&'c Arc<RouteTable>>,
     /// What the functions built before this one have taken.
@@ -388,160 +400,6 @@ impl Kind {
         let header = self.source.lines().map_while(|line| line.strip_prefix("//!"));
         let lines: Vec<&str> = header.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
         format!("# {}\n\n{}\n", self.name, lines.join("\n"))
-    }
-}
-
-/// A network function, built from its section.
-pub struct Built {
-    /// What works.
-    pub nf: Nf,
-    /// Its rules as an operator sees them, `line: text`; each gets a counter.
-    pub rules: Vec<String>,
-    /// Values that an operator reads or sets while it runs.
-    pub handles: Vec<Handle>,
-    /// What is to be done when no worker uses it any more, if anything.
-    pub finish: Option<Finish>,
-    /// Of a flow NF, how closely it wants connections followed; [`Tracking::None`]: it decides each packet.
-    pub tracking: Tracking,
-    /// Whether it may decide once a flow beside an NF that keeps flows: it looks at nothing that differs between packets.
-    pub folds: bool,
-    /// What it decides by headers alone, if anything.
-    pub decides: Option<Decider>,
-    /// Whether it knows hosts by their addresses: it then stands between the same two zones in all its chains.
-    pub binds_addresses: bool,
-    /// Whether it has SYNs answered with cookies while too many connections are half open.
-    pub syn_cookies: Option<SynCookies>,
-    /// Whether the answers of some of its flows go another way: connections of such flows cannot begin with cookies.
-    pub is_one_way: bool,
-    /// Raised when it changes its mind: all flows are then decided again.
-    pub generation: Option<Arc<AtomicU32>>,
-    /// What the one that replaces it at a reload takes over, if anything.
-    pub heritage: Option<Heritage>,
-    /// What it does beside the workers during a run, if anything.
-    pub task: Mutex<Option<Task>>,
-}
-
-/// What an NF does beside the workers, on the control thread: health checks, writing a log. It ends with the NF; it must
-/// not block.
-pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Ends what an NF does beside the workers; the error is a sentence of what was lost.
-pub type Finish = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
-
-impl Debug for Built {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Built").field("nf", &self.nf).finish_non_exhaustive()
-    }
-}
-
-impl Built {
-    /// A flow NF, without rules and handles.
-    pub fn flow(nf: impl FlowNf) -> Self {
-        Self::new(Nf::Flow(Box::new(nf)))
-    }
-
-    /// A packet NF, of which `make` makes each worker's instance; without rules and handles.
-    pub fn packet<T: PacketNf>(make: impl Fn() -> T + Send + Sync + 'static) -> Self {
-        Self::packet_of(move |_| make())
-    }
-
-    /// As [`Built::packet`], where an instance has to know which worker of how many it is of.
-    pub fn packet_of<T: PacketNf>(make: impl Fn(Shard) -> T + Send + Sync + 'static) -> Self {
-        Self::new(Nf::Packet(Box::new(move |worker| Box::new(make(worker)))))
-    }
-
-    fn new(nf: Nf) -> Self {
-        Self {
-            nf,
-            rules: Vec::new(),
-            handles: Vec::new(),
-            finish: None,
-            tracking: Tracking::None,
-            folds: false,
-            decides: None,
-            binds_addresses: false,
-            syn_cookies: None,
-            is_one_way: false,
-            generation: None,
-            heritage: None,
-            task: Mutex::new(None),
-        }
-    }
-
-    /// With flows kept, and followed so closely.
-    pub fn with_tracking(self, tracking: Tracking) -> Self {
-        Self { tracking, ..self }
-    }
-
-    /// Decides once a flow beside an NF that keeps flows.
-    pub fn folding(self) -> Self {
-        Self { folds: true, ..self }
-    }
-
-    /// Knows hosts by their addresses, of one zone on each of its sides.
-    pub fn binding_addresses(self) -> Self {
-        Self { binds_addresses: true, ..self }
-    }
-
-    /// With cookies for SYNs while too many connections are half open.
-    pub fn with_syn_cookies(self, cookies: SynCookies) -> Self {
-        Self { syn_cookies: Some(cookies), ..self }
-    }
-
-    /// Has answers of some flows go another way.
-    pub fn one_way(self) -> Self {
-        Self { is_one_way: true, ..self }
-    }
-
-    /// With a number that is raised when all flows are to be decided again.
-    pub fn with_generation(self, generation: Arc<AtomicU32>) -> Self {
-        Self { generation: Some(generation), ..self }
-    }
-
-    /// With this for the one that replaces it at a reload.
-    pub fn with_heritage(self, heritage: Heritage) -> Self {
-        Self { heritage: Some(heritage), ..self }
-    }
-
-    /// With this to be done beside the workers during a run.
-    pub fn with_task(self, task: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { task: Mutex::new(Some(Box::pin(task))), ..self }
-    }
-
-    /// With these rules.
-    pub fn with_rules(self, rules: Vec<String>) -> Self {
-        Self { rules, ..self }
-    }
-
-    /// With these handles.
-    pub fn with_handles(self, handles: Vec<Handle>) -> Self {
-        Self { handles, ..self }
-    }
-
-    /// With this to be done at the end.
-    pub fn with_finish(self, finish: Finish) -> Self {
-        Self { finish: Some(finish), ..self }
-    }
-}
-
-/// A value of an NF that an operator reads or sets while it runs (`nfv ctl get NF.NAME`), as Click's handlers.
-///
-/// Both functions run on the control thread, over atomics that the NF reads while it works: no worker takes a lock.
-pub struct Handle {
-    /// Its name, and what it means.
-    pub named: Named,
-    /// The value, as text.
-    pub read: Box<dyn Fn() -> String + Send + Sync>,
-    /// Sets the value; the error says what would be valid. `None`: read only.
-    pub write: Option<Write>,
-}
-
-/// Sets a handle's value from text; the error says what would be valid.
-pub type Write = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
-
-impl Debug for Handle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handle").field("named", &self.named).finish_non_exhaustive()
     }
 }
 

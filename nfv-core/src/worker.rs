@@ -22,6 +22,7 @@ mod moves;
 mod output;
 mod routed;
 mod sort;
+mod step;
 mod tagged;
 mod timed;
 mod tunnel;
@@ -42,14 +43,13 @@ use self::mates::Came;
 pub use self::mates::Mates;
 pub use self::moves::{Held, Hold, Left, Parcel};
 use self::tagged::TagCounts;
-use self::timed::{Lent, earlier};
 use crate::account::{CellId, Cells};
 use crate::burst::{Burst, Refused, Routing, Verdict};
-use crate::chain::compile::{Entry, Function, Plan, Program, ProgramId, Step};
+use crate::chain::compile::{Entry, Plan, Program, ProgramId, Step};
 use crate::clock::Time;
-use crate::dpdk::{BURST_MAX, Mempool, Packet, Packets, ReserveError, cycles};
+use crate::dpdk::{Mempool, Packet, Packets, ReserveError};
 use crate::flow::{Asked, FlowRef, ShardSet};
-use crate::nf::{Answer, Made, NO_RULE, Nf, OUTBOX_MAX, Place, PortIndex, Shard};
+use crate::nf::{Alarm, Answer, Made, Nf, OUTBOX_MAX, Place, PortIndex, Shard};
 use crate::packet::Headers;
 
 /// Where packets come from and go to: one queue pair a port, or captures.
@@ -160,8 +160,8 @@ struct Own {
     turn: u32,
     /// When it looked at the ports last, if there were packets then.
     busy_since: Option<Time>,
-    /// When the first of the NFs that hold packets wants to be woken.
-    due: Option<Time>,
+    /// When the packet NFs want to be woken.
+    alarm: Alarm,
 }
 
 impl Worker {
@@ -217,7 +217,7 @@ impl Worker {
             turn: 0,
             polls_to_sum: POLLS_TO_SUM,
             busy_since: None,
-            due: None,
+            alarm: Alarm::SOON,
             kernel,
             cells,
             pool,
@@ -234,6 +234,7 @@ impl Worker {
     pub fn end(&mut self, io: &mut impl Io, now: Time) {
         self.desk.close();
         self.own.let_go(&self.plan, io, now);
+        self.own.instances.iter_mut().for_each(|instance| instance.end(now));
         self.own.end_fragments(&self.plan);
         self.own.end_hold(&self.plan);
         self.settle();
@@ -261,12 +262,16 @@ impl Worker {
         now: Time,
     ) {
         self.wake_until(io, now);
+        io.at(now);
         let Some(mut burst) = self.own.inbox.take() else { return };
         burst.incoming().extend(packets.drain(..));
         if let Some(flows) = &mut self.own.flows {
             flows.expire_all(&self.plan, &self.own.cells, now);
         }
         self.own.expire_fragments(&self.plan, now);
+        if self.own.alarm.is_due(now) {
+            self.own.wake(&self.plan, io, now);
+        }
         self.own.dispatch(&self.plan, port, &mut burst, io, now);
         self.own.inbox = Some(burst);
     }
@@ -294,7 +299,7 @@ impl Own {
             self.dispatch(plan, port, &mut burst, io, now);
         }
         self.inbox = Some(burst);
-        if self.due.is_some_and(|due| due <= now) {
+        if self.alarm.is_due(now) {
             seen += self.wake(plan, io, now);
         }
         if self.mates.several() {
@@ -448,13 +453,19 @@ impl Own {
             }
             match step {
                 Step::Piece(piece) => self.piece(plan, *piece, burst, now),
-                Step::Function { at, reroutes } => {
+                Step::Function { at, reroutes, changes_follow, let_go } => {
                     let Some(function) = plan.functions.get(*at) else { continue };
+                    if let Some(cell) = let_go
+                        && self.passes_by(function, *cell, burst, now)
+                    {
+                        continue;
+                    }
                     if function.kind.profile.routes {
                         self.check_headers(plan, burst);
                     }
                     let place = Place { program: id, step: number + 1, port };
-                    self.step(plan, (function, *at), reroutes, (burst, place), now);
+                    let own = (*at, reroutes.as_slice(), *changes_follow);
+                    self.step(plan, function, own, place, burst, now);
                     if matches!(burst.routing, Routing::Decided | Routing::DecidedWithDetours) {
                         self.forward(plan, program.to, burst, now);
                     }
@@ -517,50 +528,6 @@ impl Own {
                 self.drop(packet, plan.cells.refused.plus(why as usize));
             }
             _ => packet.free(),
-        });
-    }
-
-    /// One function on a burst: its answers are carried out and counted.
-    #[inline]
-    fn step(
-        &mut self,
-        plan: &Plan,
-        (function, at): (&Function, usize),
-        reroutes: &[Option<ProgramId>],
-        (burst, place): (&mut Burst, Place),
-        now: Time,
-    ) {
-        let Some(instance) = self.instances.get_mut(at) else { return };
-        let cells = &function.cells;
-        self.cells.add(cells.packets, burst.len() as u64);
-        self.cells.add(cells.bytes, burst.bytes());
-        let start = cycles();
-        match (&function.built.nf, instance) {
-            (Nf::Flow(nf), Instance::Slice(slice)) => {
-                let mut rules = [NO_RULE; BURST_MAX];
-                nf.decide_burst(burst, slice.as_mut(), &mut rules, now);
-                for rule in rules.iter().take(burst.len()).filter(|r| **r != NO_RULE) {
-                    self.cells.add(cells.rules.plus(*rule as usize), 1);
-                }
-            }
-            (_, Instance::Packet(nf)) => {
-                let lent = Lent { cells: &self.cells, pool: &self.pool };
-                let mut cx = lent.cx((plan, cells), (&mut self.outbox, &mut self.made), place, now);
-                nf.process(burst, &mut cx);
-                self.due = earlier(self.due, nf.wakes_at());
-            }
-            (Nf::Packet(_), Instance::Slice(_)) => {}
-        }
-        self.cells.add(cells.cycles, cycles().wrapping_sub(start));
-        let port = burst.in_port;
-        if let Some(flows) = self.flows.as_ref().filter(|_| !function.kind.answers.is_empty()) {
-            for mut slot in burst.slots().filter(|s| *s.verdict != Verdict::Next) {
-                flows.undo(&mut slot);
-            }
-        }
-        burst.settle(|packet, headers, verdict| {
-            let Verdict::Drop(reason) = verdict else { return packet.free() };
-            self.refuse(plan, (function, reroutes), reason, (packet, headers), port, now);
         });
     }
 

@@ -114,7 +114,7 @@ impl<'w> Walk<'w> {
         let mut decided = Vec::new();
         for (step, what) in steps.iter().enumerate() {
             let asked = ClassFate::Enter { program, step };
-            let Step::Function { at, reroutes } = what else { return Some((asked, decided)) };
+            let Step::Function { at, reroutes, .. } = what else { return Some((asked, decided)) };
             let function = &self.plan.functions[*at];
             let Some(decides) = &function.built.decides else { return Some((asked, decided)) };
             let decides = decides();

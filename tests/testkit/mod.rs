@@ -378,6 +378,12 @@ impl Rig {
         });
     }
 
+    /// Sends nfv a SIGHUP.
+    pub fn hang_up(&self) {
+        let nfv = self.nfv.as_ref().expect("it runs");
+        must(&format!("kill -HUP {}", nfv.id()));
+    }
+
     /// Stops nfv as a user would, and checks that it ends well with an account that balances. Returns its summary.
     pub fn finish(mut self) -> String {
         let mut nfv = self.nfv.take().expect("it runs");

@@ -384,11 +384,14 @@ impl Impair {
     /// Sends on what is due by a time.
     fn send_due(&mut self, by: Time, cx: &mut Cx<'_>) {
         while cx.room() > 0 {
-            let Some((packet, place)) = self.held.pop(by) else { return };
+            let Some((packet, place)) = self.held.pop(by) else { break };
             if let Err(packet) = cx.resume(place, packet) {
                 // There was room.
                 cx.drop(packet, HOLD_FULL);
             }
+        }
+        if let Some(next) = self.held.next() {
+            cx.wake_at(next);
         }
     }
 }
@@ -405,10 +408,6 @@ impl PacketNf for Impair {
         let place = cx.place();
         burst.sift(|packet, _| self.take(way, packet, place, cx));
         self.send_due(cx.now, cx);
-    }
-
-    fn wakes_at(&self) -> Option<Time> {
-        self.held.next()
     }
 
     fn wake(&mut self, cx: &mut Cx<'_>) {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use arrayvec::ArrayVec;
 use nfv_core::clock::Time;
 use nfv_core::dpdk::{BURST_MAX, Packet};
-use nfv_core::nf::{Burst, Cx, Holds, PacketNf, PortIndex, Reason, Shard, Sifted};
+use nfv_core::nf::{Burst, Cx, PacketNf, PortIndex, Reason, Shard, Sifted};
 use nfv_core::packet::{Fragment, Headers, L3, flow_hash, parse};
 
 use super::build::{Compress, Mail, Peer, Shared, WORKERS_MAX};
@@ -332,7 +332,7 @@ impl Site {
         };
         let decoded = decoding.decoder.decode(bytes, &mut self.datagram);
         if decoding.decoder.unreported() > 0 {
-            decoding.report_at.get_or_insert(Time(cx.now.0 + REPORT_AFTER));
+            cx.wake_at(*decoding.report_at.get_or_insert(Time(cx.now.0 + REPORT_AFTER)));
         }
         if decoding.decoder.unreported() >= REPORT_RECORDS {
             tell(decoding, ends.path, &mut self.frame, &mut self.number, cx);
@@ -382,23 +382,18 @@ impl PacketNf for Site {
         });
     }
 
-    fn wakes_at(&self) -> Option<Time> {
-        let decoders = self.peers.iter().flat_map(|ends| ends.decoders.iter().flatten());
-        decoders.filter_map(|decoding| decoding.report_at).min()
-    }
-
     fn wake(&mut self, cx: &mut Cx<'_>) {
         for ends in &mut self.peers {
             for decoding in ends.decoders.iter_mut().flatten() {
-                if decoding.report_at.is_some_and(|at| at <= cx.now) {
-                    tell(decoding, ends.path, &mut self.frame, &mut self.number, cx);
+                match decoding.report_at {
+                    Some(at) if at <= cx.now => {
+                        tell(decoding, ends.path, &mut self.frame, &mut self.number, cx);
+                    }
+                    Some(at) => cx.wake_at(at),
+                    None => {}
                 }
             }
         }
-    }
-
-    fn let_go(&mut self, _: &mut Cx<'_>) -> Holds {
-        Holds::Nothing
     }
 }
 

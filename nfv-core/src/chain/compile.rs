@@ -21,7 +21,9 @@ use crate::dispatch::{
     Classes, Classifier, Measured, PortTags, TagCells, TagCheck, compile_tags, generations,
 };
 use crate::flow::{FlowLimits, KEPT, RouteTable, SHIFT, Zone};
-use crate::nf::{Built, Direction, Kind, PortIndex, Purpose, Surroundings, Tracking};
+use crate::nf::{
+    Answer, Built, Direction, Kind, PortIndex, Purpose, Reason, Surroundings, Tracking,
+};
 
 /// What all workers share, read only.
 #[derive(Debug)]
@@ -141,6 +143,10 @@ pub enum Step {
         at: usize,
         /// For each of its reasons to drop, the program that `on` names.
         reroutes: Vec<Option<ProgramId>>,
+        /// Whether packets are changed behind it.
+        changes_follow: bool,
+        /// Where packets are counted whose flows it has let go; `None`: it is shown all.
+        let_go: Option<CellId>,
     },
     /// Functions that are asked about each flow: a place in [`Plan::pieces`].
     Piece(usize),
@@ -178,6 +184,7 @@ pub fn compile(
         ports: &ports,
         zones: &zones,
         purpose,
+        out: file.out.as_deref(),
         routes: routes.as_ref(),
         claims: &claims,
         heritage: None,
@@ -409,6 +416,18 @@ impl Compiler<'_> {
         drops.iter().map(|d| self.reroute(chain, d.name)).collect()
     }
 
+    /// Where packets are counted that pass a function by. One bit with a flow tells those of one function.
+    fn let_go(&self, at: usize, shapes: &[Shape]) -> Option<CellId> {
+        let counter = |at: usize| {
+            let function = self.functions.get(at)?;
+            Some(function.cells.counters.plus(function.built.lets_go?))
+        };
+        let lets_go =
+            |shape: &&Shape| matches!(shape, Shape::Function(at) if counter(*at).is_some());
+        let keeps_flows = shapes.iter().any(|shape| matches!(shape, Shape::Piece(_)));
+        (keeps_flows && shapes.iter().filter(lets_go).count() == 1).then(|| counter(at)).flatten()
+    }
+
     fn program(
         &self,
         chain: &ChainSpec,
@@ -419,7 +438,12 @@ impl Compiler<'_> {
         let mut steps: Vec<Step> = shapes
             .iter()
             .map(|shape| match *shape {
-                Shape::Function(at) => Step::Function { at, reroutes: self.reroutes(chain, at) },
+                Shape::Function(at) => Step::Function {
+                    at,
+                    reroutes: self.reroutes(chain, at),
+                    changes_follow: true,
+                    let_go: self.let_go(at, shapes),
+                },
                 Shape::Piece(piece) => Step::Piece(piece),
             })
             .collect();
@@ -433,6 +457,7 @@ impl Compiler<'_> {
                 "reverse"
             }
         };
+        self.find_last_changes(&mut steps, to.is_none());
         let labels = || vec![("chain", chain.name.value.clone()), ("direction", word.to_owned())];
         let mut count = |metric, help| {
             ledger.add(Counter { metric, help, labels: labels(), side: Side::Aside })
@@ -445,6 +470,21 @@ impl Compiler<'_> {
             packets: count("chain_packets", "packets that entered the chain"),
             bytes: count("chain_bytes", "bytes of the packets that entered the chain"),
             rest_of: None,
+        }
+    }
+
+    /// Which functions have none behind them that change packets. `is_routed`: the next hop's address is written at the end.
+    fn find_last_changes(&self, steps: &mut [Step], is_routed: bool) {
+        let mut changed = is_routed;
+        for step in steps.iter_mut().rev() {
+            match step {
+                Step::Function { at, changes_follow, .. } => {
+                    *changes_follow = changed;
+                    let profile = self.functions.get(*at).map(|f| f.kind.profile);
+                    changed |= profile.is_none_or(|profile| profile.writes || profile.routes);
+                }
+                Step::Piece(_) => changed = true,
+            }
         }
     }
 
@@ -504,6 +544,10 @@ impl Compiler<'_> {
     }
 }
 
+fn is_for_receiver(answer: Answer) -> bool {
+    matches!(answer, Answer::RejectReceiver | Answer::RejectBoth)
+}
+
 /// A step of a chain before it has a direction.
 enum Shape {
     Function(usize),
@@ -519,9 +563,21 @@ impl Function {
         self.built.tracking > Tracking::None
     }
 
+    /// Whether it may tell the receiver of a packet that it refuses.
+    #[inline]
+    pub(crate) fn tells_receivers(&self) -> bool {
+        self.kind.answers.iter().any(|(_, answer)| is_for_receiver(*answer))
+    }
+
+    /// Whether it tells the receiver of a packet that it refuses for a reason.
+    pub(crate) fn tells_receiver_of(&self, why: Reason) -> bool {
+        self.kind.answers.iter().any(|(r, answer)| *r == why && is_for_receiver(*answer))
+    }
+
     /// Whether it would be built the same from `spec`, down to the lines by which its rules are named.
     fn is_still(&self, spec: &FunctionSpec) -> bool {
         self.spec.says_the_same(spec)
+            && self.built.is_current.as_ref().is_none_or(|is_current| is_current())
             && (self.built.rules.is_empty() || self.spec.is_at_the_same_lines(spec))
     }
 }

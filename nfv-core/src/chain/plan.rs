@@ -65,6 +65,11 @@ impl Plan {
         self.functions.iter().filter_map(take).collect()
     }
 
+    /// Opens the functions' logs again.
+    pub fn reopen(&self) {
+        self.functions.iter().filter_map(|f| f.built.reopen.as_ref()).for_each(|reopen| reopen());
+    }
+
     /// Ends what functions do beside the workers, of which none uses the plan any more: files are written to their end.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! This is the last stage that knows about YAML. What it returns is what the user *said*; what
 //! that means (queues, classes, a program for the workers) is for the compiler.
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::check::{Checker, value_of};
@@ -33,6 +34,8 @@ pub struct ChainFile {
     pub flows: FlowLimits,
     /// How workers share the work.
     pub workers: WorkerSettings,
+    /// The folder that a replay leaves its files in; who starts one says so.
+    pub out: Option<PathBuf>,
     /// The section `ports`, to be compared with another file's.
     ports_node: Option<Node>,
 }
@@ -157,6 +160,7 @@ impl ChainFile {
             workers: file
                 .record("workers")
                 .map_or_else(WorkerSettings::default, |s| read_workers(&s)),
+            out: None,
             ports_node: file.node("ports").cloned(),
         };
         check_ports(&this.ports, report);

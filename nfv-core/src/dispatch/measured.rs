@@ -14,6 +14,8 @@ pub struct Measured {
     /// By the lowest bits of the symmetric hash: the queue of the last packet that had them, and which flow it was of, from
     /// that end. 0: none came.
     entries: Box<[AtomicU64]>,
+    /// Packets looked at.
+    seen: AtomicU32,
     /// Packets that had what another flow's had.
     pairs: AtomicU32,
     /// Of these, such that came by another queue, and packets with another hash than the symmetric one.
@@ -35,13 +37,20 @@ impl Measured {
     /// Nothing yet; `entries`: as many as the device's table has, or 128 where that is not known.
     pub fn new(entries: u16) -> Self {
         let entries = (0..entries.max(1)).map(|_| AtomicU64::new(0)).collect();
-        Self { entries, pairs: AtomicU32::new(0), others: AtomicU32::new(0) }
+        let zero = || AtomicU32::new(0);
+        Self { entries, seen: zero(), pairs: zero(), others: zero() }
     }
 
     /// Whether more packets would tell more.
     #[inline]
     pub fn is_wanted(&self) -> bool {
         self.pairs.load(Ordering::Relaxed) < PLENTY
+    }
+
+    /// Whether every packet should be looked at, not one of each burst: where few packets came they may all have come in
+    /// a few bursts.
+    pub fn is_new(&self) -> bool {
+        self.seen.load(Ordering::Relaxed) < PLENTY
     }
 
     /// A packet came by a queue, with a hash if the NIC gave one. Fragments and what is not IP say nothing.
@@ -53,6 +62,7 @@ impl Measured {
         let ends = (headers.src.0, headers.dst.0, headers.sport, headers.dport);
         let flow = BuildHasherDefault::<DefaultHasher>::default().hash_one(ends) | 1;
         let word = flow << QUEUE_BITS | u64::from(queue);
+        self.seen.fetch_add(1, Ordering::Relaxed);
         let before = entry.swap(word, Ordering::Relaxed);
         let is_other_hash = hash.is_some_and(|hash| hash != own);
         if before != 0 && before >> QUEUE_BITS != word >> QUEUE_BITS || is_other_hash {

@@ -149,7 +149,7 @@ impl<'p> Synthesis<'p> {
     fn decidable(&self, program: ProgramId) -> Vec<(usize, &'p [Option<ProgramId>])> {
         let steps = self.programs.get(usize::from(program.0)).map_or(&[][..], |p| &p.steps);
         let decides = |step: &'p Step| match step {
-            Step::Function { at, reroutes } => {
+            Step::Function { at, reroutes, .. } => {
                 let function = self.functions.get(*at)?;
                 function.built.decides.as_ref().map(|_| (*at, reroutes.as_slice()))
             }

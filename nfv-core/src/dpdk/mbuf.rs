@@ -1,7 +1,7 @@
 //! Packets: owners of mbufs.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use dpdk_sys::rte_mbuf;
@@ -14,7 +14,7 @@ pub const BURST_MAX: usize = 32;
 /// Packets as a receive call leaves them and a transmit call takes them: pointers side by side.
 pub type Packets = ArrayVec<Packet, BURST_MAX>;
 
-/// Owns one packet: a chain of one or more mbufs with a reference count of one.
+/// Owns one packet: a chain of one or more mbufs, to which nobody else has a reference but [`SharedPacket`]s of it.
 ///
 /// Neither `Clone` nor `Copy`, so it cannot be freed twice:
 /// ```compile_fail
@@ -68,6 +68,7 @@ impl Packet {
     field!(hash, u32, NFV_MBUF_RSS);
     field!(mark_value, u32, NFV_MBUF_MARK);
     field!(next, *mut rte_mbuf, NFV_MBUF_NEXT);
+    field!(tx_offload, u64, NFV_MBUF_TX_OFFLOAD);
 
     /// Takes ownership of an mbuf.
     ///
@@ -95,6 +96,20 @@ impl Packet {
         unsafe { at.cast::<u32>().write(length) }
     }
 
+    /// Says where in its capture it is, from 1. For packets that no device will see: a driver would read another thing there.
+    pub fn set_place(&mut self, place: u64) {
+        let base = self.0.as_ptr().cast::<u8>();
+        // SAFETY: the offset is that of the field in the installed DPDK's `struct rte_mbuf`.
+        let at = unsafe { base.add(dpdk_sys::NFV_MBUF_TX_OFFLOAD as usize) };
+        // SAFETY: the field has this type and alignment, and the mbuf is ours.
+        unsafe { at.cast::<u64>().write(place) };
+    }
+
+    /// Where in its capture it is, from 1, if it is of a capture.
+    pub fn place(&self) -> Option<u64> {
+        Some(self.tx_offload()).filter(|place| *place > 0)
+    }
+
     /// Whether it has no byte.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -109,9 +124,13 @@ impl Packet {
         unsafe { std::slice::from_raw_parts(start, usize::from(self.data_length())) }
     }
 
-    /// The first segment's bytes, to change.
+    /// The first segment's bytes, to change. Of a packet that is shared they are copied first; where there is no room for
+    /// that, there are none: who shares packets that are changed later copies them instead.
     #[inline(always)]
     pub fn data_mut(&mut self) -> &mut [u8] {
+        if !self.own() {
+            return &mut [];
+        }
         // SAFETY: `data_off` is inside the buffer of this mbuf.
         let start = unsafe { self.buffer().add(usize::from(self.data_offset())) };
         // SAFETY: `data_len` bytes from there belong to this mbuf, and `&mut self` is the only way to it.
@@ -129,6 +148,9 @@ impl Packet {
 
     /// Moves all bytes into the first segment. False, and nothing changes, when they do not fit there.
     pub fn linearize(&mut self) -> bool {
+        if !self.own() {
+            return false;
+        }
         // SAFETY: the mbuf is ours; the call checks the room.
         unsafe { dpdk_sys::nfv_mbuf_linearize(self.0.as_ptr()) == 0 }
     }
@@ -148,6 +170,9 @@ impl Packet {
 
     /// Adds bytes at the end of a packet of one segment. False, and nothing changes, when there is no room.
     pub fn append(&mut self, bytes: &[u8]) -> bool {
+        if !self.own() {
+            return false;
+        }
         let Ok(length) = u16::try_from(bytes.len()) else { return false };
         // SAFETY: the mbuf is ours; the call checks the room and returns null when there is too little.
         let at = unsafe { dpdk_sys::nfv_mbuf_append(self.0.as_ptr(), length) };
@@ -162,6 +187,9 @@ impl Packet {
     /// Puts `bytes` zeros before the first byte, and returns all there are then. `None`, and nothing changes, when there is
     /// too little room.
     pub fn prepend(&mut self, bytes: u16) -> Option<&mut [u8]> {
+        if !self.own() {
+            return None;
+        }
         // SAFETY: the mbuf is ours; the call checks the room and returns null when there is too little.
         let at = unsafe { dpdk_sys::nfv_mbuf_prepend(self.0.as_ptr(), bytes) };
         let at = NonNull::new(at)?.as_ptr().cast::<u8>();
@@ -172,8 +200,52 @@ impl Packet {
 
     /// Takes `bytes` off the end. False, and nothing changes, when the last segment has fewer.
     pub fn trim(&mut self, bytes: u16) -> bool {
+        if !self.own() {
+            return false;
+        }
         // SAFETY: the mbuf is ours; the call checks the length.
         unsafe { dpdk_sys::nfv_mbuf_trim(self.0.as_ptr(), bytes) == 0 }
+    }
+
+    /// A second reference to its one segment, to read: the bytes are not copied. `None`: it has several segments.
+    ///
+    /// # Cost
+    /// An addition to the mbuf's first line, and one more when it is freed.
+    pub fn share(&self) -> Option<SharedPacket> {
+        if self.segment_count() != 1 {
+            return None;
+        }
+        // SAFETY: the mbuf is alive: `self` has a reference to it.
+        unsafe { dpdk_sys::nfv_mbuf_refer(self.0.as_ptr()) };
+        let (start, length) = (self.data_offset(), self.data_length());
+        Some(SharedPacket { mbuf: self.0, start, length, wire_length: self.len() })
+    }
+
+    /// Makes its bytes its own, if they are shared: by a copy. False: there is no room for one.
+    #[inline(always)]
+    fn own(&mut self) -> bool {
+        // SAFETY: the offset is that of the field in the installed DPDK's `struct rte_mbuf`.
+        let at = unsafe { self.0.as_ptr().cast::<u8>().add(dpdk_sys::NFV_MBUF_REFCNT as usize) };
+        // SAFETY: the field has this type and alignment, and whoever else has a reference changes it atomically.
+        let references = unsafe { AtomicU16::from_ptr(at.cast::<u16>()) };
+        // What others have read of it, they have read when they let go.
+        references.load(Ordering::Acquire) == 1 || self.make_own()
+    }
+
+    #[cold]
+    fn make_own(&mut self) -> bool {
+        let (length, wire_length) = (self.data_length(), self.len());
+        // SAFETY: the mbuf is alive.
+        let pool = unsafe { dpdk_sys::nfv_mbuf_pool(self.0.as_ptr()) };
+        let bytes = if self.segment_count() == 1 { u32::from(length) } else { wire_length };
+        // SAFETY: both are alive; the call reads from ours and returns a new, unshared mbuf or null.
+        let copy = unsafe { dpdk_sys::rte_pktmbuf_copy(self.0.as_ptr(), pool, 0, bytes) };
+        let Some(copy) = NonNull::new(copy) else { return false };
+        // SAFETY: a copy made just now has no other owner.
+        let mut copy = unsafe { Self::from_raw(copy) };
+        copy.set_wire_length(wire_length);
+        std::mem::replace(self, copy).free();
+        true
     }
 
     /// A copy of the first `bytes` at most, from `pool`; `None` when the pool is empty.
@@ -279,6 +351,54 @@ impl Packet {
                 count as u32,
             )
         };
+    }
+}
+
+/// A reference to a packet's bytes as they were when it was shared, to read: any thread's.
+///
+/// The packet goes on, and is freed when the last one lets it go.
+#[derive(Debug)]
+pub struct SharedPacket {
+    mbuf: NonNull<rte_mbuf>,
+    start: u16,
+    length: u16,
+    wire_length: u32,
+}
+
+// SAFETY: it reads bytes that nobody writes while there are several references, and takes one off atomically.
+unsafe impl Send for SharedPacket {}
+
+impl SharedPacket {
+    /// Of a packet that is nobody else's any more.
+    pub fn of(packet: Packet) -> Self {
+        let (start, length) = (packet.data_offset(), packet.data_length());
+        let this = Self { mbuf: packet.0, start, length, wire_length: packet.len() };
+        std::mem::forget(packet);
+        this
+    }
+
+    /// Its bytes.
+    #[inline]
+    pub fn data(&self) -> &[u8] {
+        // An mbuf that this holds a reference to is looked at as a packet, and is not freed by it.
+        // SAFETY: the reference keeps it alive.
+        let packet = std::mem::ManuallyDrop::new(unsafe { Packet::from_raw(self.mbuf) });
+        // SAFETY: `start` is inside the buffer of the mbuf.
+        let start = unsafe { packet.buffer().add(usize::from(self.start)) };
+        // SAFETY: `length` bytes from there were the packet's, and `Packet` gives them to no writer while they are shared.
+        unsafe { std::slice::from_raw_parts(start, usize::from(self.length)) }
+    }
+
+    /// Its length on the wire.
+    pub fn wire_length(&self) -> u32 {
+        self.wire_length
+    }
+}
+
+impl Drop for SharedPacket {
+    fn drop(&mut self) {
+        // SAFETY: the reference is this one's, and gone after this; the mbuf goes back with the last.
+        unsafe { dpdk_sys::nfv_mbuf_free(self.mbuf.as_ptr()) }
     }
 }
 

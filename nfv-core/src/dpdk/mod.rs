@@ -30,7 +30,7 @@ pub use fib::{Fib4, Fib6, FibError};
 pub use flow_queue::Groups;
 pub use flow_rules::{FlowFate, FlowPort, FlowRule, FlowRules, HashFields};
 pub use interrupts::Interrupts;
-pub use mbuf::{BURST_MAX, Packet, Packets, unaccounted_packets};
+pub use mbuf::{BURST_MAX, Packet, Packets, SharedPacket, unaccounted_packets};
 pub use memory::{Ahead, ReserveError, Reserved, prefetch};
 pub use mempool::{Mempool, MempoolError};
 pub use port::{

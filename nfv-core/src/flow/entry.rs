@@ -4,6 +4,7 @@ use zerocopy::FromZeros;
 
 use super::key::{Address, FlowKey, Scope, Tuple};
 use super::tcp::TcpTrack;
+use crate::clock::Time;
 
 /// A flow.
 #[derive(Clone, Copy, Debug, FromZeros)]
@@ -23,8 +24,8 @@ pub struct Entry<A> {
     pub generation: u32,
     /// When a packet came last, in ticks.
     pub last_seen: u32,
-    /// What becomes of a packet of each side.
-    pub paths: [u32; 2],
+    /// What becomes of a packet of each side; and whether it is let go by a packet NF ([`Entry::is_let_go`]).
+    pub(crate) paths: [u32; 2],
     /// What the first side's rewrite adds to the IPv4 header's sum, and to that of the upper layer.
     pub deltas: [u16; 2],
     /// The piece of a chain that decided it.
@@ -41,6 +42,21 @@ pub struct Entry<A> {
     /// What the NFs keep with it.
     pub kept: [u8; KEPT],
 }
+
+/// A term in which flows are let go: with the next one, each has a packet looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LetGoTerm(u32);
+
+impl LetGoTerm {
+    /// That of a time: half a minute. Three of them take turns.
+    pub fn of(now: Time) -> Self {
+        let turn = now.0 / 30_000_000_000 % 3 + 1;
+        Self((turn as u32) << LET_GO.trailing_zeros())
+    }
+}
+
+/// In [`Entry::paths`], of which there are far fewer.
+const LET_GO: u32 = 3 << 30;
 
 /// Bytes that all NFs of a piece may keep with a flow.
 pub const KEPT: usize = 32;
@@ -86,6 +102,31 @@ impl<A: Address> Entry<A> {
             Side::First => self.tuples[1].turned(),
             Side::Answer => self.tuples[0].turned(),
         }
+    }
+
+    /// What becomes of a packet of a side.
+    #[inline(always)]
+    pub fn path(&self, side: Side) -> u32 {
+        let [first, answer] = self.paths;
+        let path = if side == Side::First { first } else { answer };
+        path & !LET_GO
+    }
+
+    /// Whether the packet NF of its chain that may let flows go has let this side's packets go in a term. A flow that is
+    /// decided again has not been let go.
+    #[inline(always)]
+    pub fn is_let_go(&self, side: Side, term: LetGoTerm) -> bool {
+        let [first, answer] = self.paths;
+        let path = if side == Side::First { first } else { answer };
+        path & LET_GO == term.0
+    }
+
+    /// Says so; `None`: it has not.
+    #[inline]
+    pub fn let_go(&mut self, side: Side, term: Option<LetGoTerm>) {
+        let [first, answer] = &mut self.paths;
+        let path = if side == Side::First { first } else { answer };
+        *path = *path & !LET_GO | term.map_or(0, |term| term.0);
     }
 
     /// Whether a flag is set.

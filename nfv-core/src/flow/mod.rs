@@ -27,7 +27,7 @@ pub use page::{FlowPage, FlowRow};
 pub use routes::{PortFacts, RouteError, RouteTable, Wanted};
 pub use shard::{SHARDS, ShardCounts, ShardSet, shard_part};
 
-pub(crate) use entry::{Entry, Side, flag};
+pub(crate) use entry::{Entry, LetGoTerm, Side, flag};
 pub(crate) use forward::{Asked, Refusal, forward, is_header_right};
 pub(crate) use key::{Address, ENTRANCES, FlowKey, Scope, Secret, Tuple, is_tracked};
 pub(crate) use limits::{FlowRefusal, tcp_idle_ticks};

@@ -1,27 +1,50 @@
 //! What an NF may use while it works: the time, its counters, packets that it makes, and those that it held.
 
 use super::{PortIndex, Reason};
-use crate::account::{CellId, Cells};
+use crate::account::Cells;
+use crate::chain::cells::{EngineCells, FunctionCells};
 use crate::chain::compile::ProgramId;
 use crate::clock::Time;
-use crate::dpdk::{BURST_MAX, Mempool, Packet};
+use crate::dpdk::{BURST_MAX, Mempool, Packet, SharedPacket};
 use crate::packet::{Headers, parse};
 
-/// What an NF may use while it looks at a burst: the time, its counters, packets to send besides.
+/// What an NF may use while it works: the time, its counters, packets to send besides.
 #[derive(Debug)]
 pub struct Cx<'w> {
     /// The time, the same for the whole burst.
     pub now: Time,
     pub(crate) cells: &'w Cells,
-    pub(crate) counters: CellId,
-    pub(crate) drops: CellId,
-    pub(crate) created: CellId,
-    pub(crate) consumed: CellId,
-    pub(crate) malformed: CellId,
+    pub(crate) own: &'w FunctionCells,
+    pub(crate) engine: &'w EngineCells,
     pub(crate) pool: &'w Mempool,
     pub(crate) outbox: &'w mut Vec<(PortIndex, Packet)>,
     pub(crate) made: &'w mut Vec<Made>,
+    pub(crate) alarm: &'w mut Alarm,
     pub(crate) place: Place,
+    /// Whether packets are changed behind this place.
+    pub(crate) changes_follow: bool,
+}
+
+/// When packet NFs are to be woken: all of a worker at once, as each knows best what it waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alarm {
+    /// On time: a worker that sleeps is awake by then, a clock that leaps stops there.
+    pub at: Time,
+    /// As soon as there is an occasion.
+    pub from: Time,
+}
+
+impl Alarm {
+    /// For none.
+    pub const OFF: Self = Self { at: Time(u64::MAX), from: Time(u64::MAX) };
+    /// As soon as there is an occasion.
+    pub const SOON: Self = Self { at: Time(u64::MAX), from: Time(0) };
+
+    /// Whether it is time.
+    #[inline(always)]
+    pub fn is_due(&self, now: Time) -> bool {
+        self.at.min(self.from) <= now
+    }
 }
 
 /// Where packets go on behind an NF: which step of which chain comes next, and the port that they came by.
@@ -45,17 +68,57 @@ pub(crate) const OUTBOX_MAX: usize = 8 * BURST_MAX;
 
 impl Cx<'_> {
     /// Adds to the counter of that index in [`Kind::counters`].
+    ///
+    /// [`Kind::counters`]: super::Kind::counters
     #[inline]
     pub fn count(&self, counter: usize, n: u64) {
-        self.cells.add(self.counters.plus(counter), n);
+        self.cells.add(self.own.counters.plus(counter), n);
+    }
+
+    /// Adds one to the counter of a rule, by its place in [`Built::rules`].
+    ///
+    /// [`Built::rules`]: super::Built::rules
+    #[inline]
+    pub fn count_rule(&self, rule: usize) {
+        self.cells.add(self.own.rules.plus(rule), 1);
+    }
+
+    /// Has [`PacketNf::wake`] called at that time, not later.
+    ///
+    /// [`PacketNf::wake`]: super::PacketNf::wake
+    #[inline]
+    pub fn wake_at(&mut self, time: Time) {
+        self.alarm.at = self.alarm.at.min(time);
+    }
+
+    /// Has [`PacketNf::wake`] called no sooner than that: a worker that sleeps does so until something else wakes it, and a
+    /// clock that leaps from packet to packet has it called once a leap.
+    ///
+    /// [`PacketNf::wake`]: super::PacketNf::wake
+    #[inline]
+    pub fn wake_from(&mut self, time: Time) {
+        self.alarm.from = self.alarm.from.min(time);
     }
 
     /// A copy of a packet's first `bytes`, counted as created; `None` when the pool is empty.
     #[inline]
     pub fn copy(&self, packet: &Packet, bytes: u32) -> Option<Packet> {
         let copy = packet.copy(self.pool, bytes)?;
-        self.cells.add(self.created, 1);
+        self.cells.add(self.engine.created, 1);
         Some(copy)
+    }
+
+    /// A packet's bytes as they are here, for another thread to read: the mbuf itself where nothing behind this place changes
+    /// packets, else a copy. `None`: there is no room for one. It is not counted: it is freed by who lets it go last.
+    #[inline]
+    pub fn share(&self, packet: &Packet) -> Option<SharedPacket> {
+        if !self.changes_follow {
+            return packet.share();
+        }
+        let held = u32::try_from(packet.data().len()).unwrap_or(u32::MAX);
+        let mut copy = packet.copy(self.pool, held)?;
+        copy.set_wire_length(packet.len());
+        Some(SharedPacket::of(copy))
     }
 
     /// Sends a packet that this NF made out of `port`. False: there is no room; the packet is freed and counted consumed.
@@ -72,7 +135,7 @@ impl Cx<'_> {
     /// Ends a packet that this NF made and keeps no longer, counted as consumed.
     #[inline]
     pub fn consume(&self, packet: Packet) {
-        self.cells.add(self.consumed, 1);
+        self.cells.add(self.engine.consumed, 1);
         packet.free();
     }
 
@@ -80,11 +143,14 @@ impl Cx<'_> {
     #[inline]
     pub fn create(&self, bytes: &[u8]) -> Option<Packet> {
         let packet = self.pool.packet_of(bytes)?;
-        self.cells.add(self.created, 1);
+        self.cells.add(self.engine.created, 1);
         Some(packet)
     }
 
-    /// Where the packets of this burst go on. In [`PacketNf::wake`] it is nowhere: a packet goes on where it was held.
+    /// Where the packets of this burst go on. Elsewhere than in [`PacketNf::process`] it is nowhere: a packet
+    /// goes on where it was held.
+    ///
+    /// [`PacketNf::process`]: super::PacketNf::process
     #[inline]
     pub fn place(&self) -> Place {
         self.place
@@ -106,7 +172,7 @@ impl Cx<'_> {
         match parse(packet.data(), packet.len()) {
             Ok(headers) => self.made.push(Made { packet, headers, from }),
             Err(why) => {
-                self.cells.add(self.malformed.plus(why.index()), 1);
+                self.cells.add(self.engine.malformed.plus(why.index()), 1);
                 packet.free();
             }
         }
@@ -114,16 +180,18 @@ impl Cx<'_> {
     }
 
     /// Ends a packet that was held, under one of [`Kind::drops`].
+    ///
+    /// [`Kind::drops`]: super::Kind::drops
     #[inline]
     pub fn drop(&self, packet: Packet, Reason(why): Reason) {
-        self.cells.add(self.drops.plus(usize::from(why)), 1);
+        self.cells.add(self.own.drops.plus(usize::from(why)), 1);
         packet.free();
     }
 
     /// Gives a packet that this NF made to `taker`, another thread's: counted as consumed here.
     #[inline]
     pub fn give_away(&self, packet: Packet, taker: impl FnOnce(Packet)) {
-        self.cells.add(self.consumed, 1);
+        self.cells.add(self.engine.consumed, 1);
         taker(packet);
     }
 }

@@ -14,4 +14,4 @@ pub use parse::{
     AddressBytes, Fragment, Headers, L3, MALFORMED, Malformed, NO_VLAN, TcpFlags, is_icmp_error,
     is_icmp_query, parse, parse_into, protocol,
 };
-pub use tcp_reset::{TCP_RESET_MAX, tcp_reset};
+pub use tcp_reset::{TCP_RESET_MAX, tcp_reset, tcp_reset_onward};

@@ -35,6 +35,26 @@ pub fn tcp_reset(frame: &[u8], headers: &Headers, out: &mut [u8; TCP_RESET_MAX])
     reset.build(frame, headers, out)
 }
 
+/// Builds the reset that stands in the place of the segment `frame`: its receiver takes it as its sender's.
+///
+/// As [`tcp_reset`] it returns the frame's length in `out`, 60 at least; `None` for a reset, a fragment, or what is not TCP.
+/// Cost: as [`tcp_reset`].
+pub fn tcp_reset_onward(
+    frame: &[u8],
+    headers: &Headers,
+    out: &mut [u8; TCP_RESET_MAX],
+) -> Option<usize> {
+    let TcpFlags(flags) = headers.tcp_flags;
+    let tcp = Fields::read(frame, headers)?;
+    if flags & RST != 0 {
+        return None;
+    }
+    let options = SynOptions::default();
+    let flags = RST | flags & ACK;
+    let reset = Segment { way: Way::Onward, seq: tcp.seq, ack: tcp.ack, flags, window: 0, options };
+    reset.build(frame, headers, out)
+}
+
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
@@ -100,6 +120,22 @@ mod tests {
             _ => (Ipv6Addr::from(src.v6()).into(), Ipv6Addr::from(dst.v6()).into()),
         };
         tcp.plus(Sum::of_pseudo_header(ends.0, ends.1, protocol::TCP, 20)).is_right()
+    }
+
+    #[test]
+    fn a_reset_onward_stands_where_the_segment_stood() {
+        for frame in [tcp4(ACK | 8, 700), tcp6(ACK, 0)] {
+            let headers = parse(&frame, frame.len() as u32).unwrap();
+            let mut out = [0; TCP_RESET_MAX];
+            let length = tcp_reset_onward(&frame, &headers, &mut out).unwrap();
+            assert_eq!(numbers(&out[..length]), (1000, 5000, RST | ACK));
+            let reset = parse(&out[..length], length as u32).unwrap();
+            assert_eq!((reset.src, reset.dst), (headers.src, headers.dst));
+            assert_eq!((reset.sport, reset.dport), (headers.sport, headers.dport));
+        }
+        let rst = tcp4(RST, 0);
+        let headers = parse(&rst, rst.len() as u32).unwrap();
+        assert_eq!(tcp_reset_onward(&rst, &headers, &mut [0; TCP_RESET_MAX]), None);
     }
 
     #[test]

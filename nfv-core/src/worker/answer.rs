@@ -25,7 +25,7 @@ impl Budget {
         Self { left: BURST, since: Time(0) }
     }
 
-    fn take(&mut self, now: Time) -> bool {
+    pub fn take(&mut self, now: Time) -> bool {
         let earned = now.since(self.since) / INTERVAL;
         if earned > 0 {
             self.left = self.left.saturating_add(earned).min(BURST);
@@ -98,10 +98,11 @@ fn build(
 ) -> Option<usize> {
     match answer {
         Answer::Icmp(error) => icmp_error(packet, headers, error, own?, out),
-        Answer::Reject if headers.protocol == protocol::TCP => {
+        Answer::RejectReceiver => None,
+        Answer::Reject | Answer::RejectBoth if headers.protocol == protocol::TCP => {
             tcp_reset(packet, headers, out.first_chunk_mut::<TCP_RESET_MAX>()?)
         }
-        Answer::Reject => {
+        Answer::Reject | Answer::RejectBoth => {
             let from = own.or_else(|| destination(headers))?;
             icmp_error(packet, headers, IcmpError::Prohibited, from, out)
         }

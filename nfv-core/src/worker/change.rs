@@ -13,7 +13,7 @@ use crate::chain::compile::{Function, Plan, ProgramId};
 use crate::clock::Time;
 use crate::dpdk::ReserveError;
 use crate::flow::{Paths, SHARDS};
-use crate::nf::{Nf, Shard};
+use crate::nf::{Alarm, Nf, Shard};
 
 /// All that a worker needs for another plan, made; afterwards, what it needed for the one before.
 #[derive(Debug)]
@@ -31,6 +31,20 @@ pub struct Next {
     slices: Vec<Vec<Made<Box<dyn Any + Send>>>>,
     paths: Paths,
     tags: TagCounts,
+    /// When what is in it ended.
+    ended: Option<Time>,
+}
+
+impl Drop for Next {
+    /// Where there is time for it: what no worker uses any more ends.
+    fn drop(&mut self) {
+        let Some(now) = self.ended else { return };
+        for made in &mut self.instances {
+            if let Made::New(instance) = made {
+                instance.end(now);
+            }
+        }
+    }
 }
 
 /// Something of a function.
@@ -38,6 +52,8 @@ pub struct Next {
 enum Made<T> {
     /// It is as it was: that of the function at this place before.
     Kept(usize),
+    /// It takes over what that at this place before kept.
+    Heir(usize, T),
     New(T),
 }
 
@@ -59,7 +75,10 @@ impl Next {
         let shard = Shard { index: seat.index, of: seat.of };
         let instance = |f: &Function| match kept(f) {
             Some(at) => Made::Kept(at),
-            None => Made::New(Instance::of(&f.built.nf, shard)),
+            None => match (before.place_of(f.id), Instance::of(&f.built.nf, shard)) {
+                (Some(at), new @ Instance::Packet(_)) => Made::Heir(at, new),
+                (_, new) => Made::New(new),
+            },
         };
         let slice = |f: &Function, index: u16| -> Made<Box<dyn Any + Send>> {
             match (kept(f), &f.built.nf) {
@@ -83,6 +102,7 @@ impl Next {
             engine,
             cells,
             plan,
+            ended: None,
         })
     }
 }
@@ -97,12 +117,15 @@ impl Worker {
         std::mem::swap(&mut own.bursts, &mut next.bursts);
         std::mem::swap(&mut own.touched, &mut next.touched);
         std::mem::swap(&mut own.tags, &mut next.tags);
-        exchange(&mut own.instances, &mut next.instances, || Instance::Slice(Box::new(())));
+        let nothing = || Instance::Slice(Box::new(()));
+        exchange(&mut own.instances, &mut next.instances, nothing, Instance::inherit);
+        own.alarm = Alarm::SOON;
+        next.ended = Some(now);
         match (&mut own.flows, next.engine.take()) {
             (Some(flows), _) => {
                 flows.change(&self.plan, &mut next.paths, now);
                 for (old, new) in flows.slices().zip(&mut next.slices) {
-                    exchange(old, new, || Box::new(()));
+                    exchange(old, new, || Box::new(()), |_, _| {});
                 }
             }
             (none, engine) => *none = engine,
@@ -117,11 +140,22 @@ impl Worker {
 }
 
 /// Puts what is new in its place, and what is kept from where it was; `new` has the rest then. `nothing` takes no memory.
-fn exchange<T>(old: &mut Vec<T>, new: &mut Vec<Made<T>>, nothing: impl Fn() -> T) {
+fn exchange<T>(
+    old: &mut Vec<T>,
+    new: &mut Vec<Made<T>>,
+    nothing: impl Fn() -> T,
+    inherit: impl Fn(&mut T, &mut T),
+) {
     let mut all = Vec::with_capacity(new.len());
     for made in new.drain(..) {
         all.push(match made {
             Made::New(one) => one,
+            Made::Heir(at, mut one) => {
+                if let Some(before) = old.get_mut(at) {
+                    inherit(&mut one, before);
+                }
+                one
+            }
             Made::Kept(at) => {
                 old.get_mut(at).map_or_else(&nothing, |one| std::mem::replace(one, nothing()))
             }

@@ -22,14 +22,18 @@ impl Own {
         }
     }
 
-    /// Notes by which queue a packet of a burst came: that of this worker.
+    /// Notes by which queue the packets of a burst came, that of this worker: the first ones all, then one of a burst.
     pub(super) fn measure(&mut self, measured: &Measured, burst: &Burst) {
         if !measured.is_wanted() {
             return;
         }
-        self.turn = self.turn.wrapping_add(1);
-        let at = self.turn as usize % burst.len().max(1);
-        if let Some((packet, headers)) = burst.both().nth(at) {
+        let (at, count) = if measured.is_new() {
+            (0, usize::MAX)
+        } else {
+            self.turn = self.turn.wrapping_add(1);
+            (self.turn as usize % burst.len().max(1), 1)
+        };
+        for (packet, headers) in burst.both().skip(at).take(count) {
             measured.add(headers, packet.rss_hash(), self.seat.index);
         }
     }

@@ -11,6 +11,7 @@ mod cookies;
 mod decide;
 mod errors;
 mod guards;
+mod let_go;
 mod life;
 mod moves;
 mod renew;
@@ -66,6 +67,8 @@ struct Common {
     seen: u32,
     /// Flows that were forgotten: a reference found before that may be another's now.
     forgotten: u32,
+    /// What that was when the packets that came in were looked up.
+    looked_up: u32,
     sweep: Sweep,
     /// Until when connections that are under way are taken into chains that kept no flows before.
     picks_up_until: Time,
@@ -175,6 +178,7 @@ impl FlowEngine {
                 generation: 1,
                 seen: generations(plan),
                 forgotten: 0,
+                looked_up: 0,
                 sweep: Sweep { done: tick, shard: 0 },
                 picks_up_until: Time(0),
                 guards: Guards::new(plan, mates.shards_of(seat.index)),
@@ -249,9 +253,10 @@ impl FlowEngine {
         })
     }
 
-    /// Looks whether any function changed its mind: once a burst.
+    /// Looks whether any function changed its mind: once a burst, before its packets are looked up.
     #[inline]
     pub fn refresh(&mut self, plan: &Plan) {
+        self.common.looked_up = self.common.forgotten;
         let seen = generations(plan);
         if seen != self.common.seen {
             self.common.seen = seen;

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 
+use crate::clock::Time;
 use crate::nf::{Nf, PacketNf, Shard};
 
 /// What a worker has of a function for itself.
@@ -18,6 +19,20 @@ impl Instance {
         match nf {
             Nf::Flow(nf) => Self::Slice(nf.any_slice(shard)),
             Nf::Packet(make) => Self::Packet(make(shard)),
+        }
+    }
+
+    /// No packet comes any more.
+    pub fn end(&mut self, now: Time) {
+        if let Self::Packet(nf) = self {
+            nf.end(now);
+        }
+    }
+
+    /// Takes over what another kept.
+    pub fn inherit(&mut self, before: &mut Self) {
+        if let (Self::Packet(nf), Self::Packet(before)) = (self, before) {
+            nf.inherit(before.as_mut());
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::dpdk::{BURST_MAX, Packet};
 use crate::flow::{FlowRef, FlowRefusal};
 use crate::nf::{Direction, Made, OUTBOX_MAX, Place, PortIndex, SynCookies};
 use crate::packet::tcp_build::HANDSHAKE_MAX;
-use crate::packet::{Headers, parse};
+use crate::packet::{Headers, TCP_RESET_MAX, parse, tcp_reset_onward};
 
 impl Own {
     /// Answers a SYN with a cookie, which the function at `at` of the plan gives: the SYN is no more, and the answer goes
@@ -42,6 +42,31 @@ impl Own {
             Direction::Reverse => Direction::Forward,
         };
         self.send_made(plan, (piece, back), packet, port);
+    }
+
+    /// Puts a reset in the place of a segment that is refused: it goes on from a place.
+    #[cold]
+    pub(super) fn reset_onward(
+        &mut self,
+        plan: &Plan,
+        (frame, headers): (&[u8], &Headers),
+        from: Place,
+        now: Time,
+    ) {
+        let mut out = [0; TCP_RESET_MAX];
+        let Some(length) = tcp_reset_onward(frame, headers, &mut out) else { return };
+        if !self.answers.take(now) || self.made.len() >= OUTBOX_MAX {
+            return self.cells.add(plan.cells.unanswered, 1);
+        }
+        let made = self.pool.packet_of(out.get(..length).unwrap_or_default());
+        let headers = made.as_ref().and_then(|made| parse(made.data(), made.len()).ok());
+        match made.zip(headers) {
+            Some((packet, headers)) => {
+                self.cells.add(plan.cells.created, 1);
+                self.made.push(Made { packet, headers, from });
+            }
+            None => self.cells.add(plan.cells.unanswered, 1),
+        }
     }
 
     /// Takes up what the flows made of a burst at a piece.

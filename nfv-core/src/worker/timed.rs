@@ -1,90 +1,63 @@
-//! Packets that NFs hold: each NF says when it wants to be woken, and the worker looks at the earliest of these times.
+//! What packet NFs do in their own time, and packets that they hold: the worker has one alarm, which its NFs set.
 //!
-//! A comparison a poll, where nothing is held. What an NF lets go runs on behind it, as made packets do.
+//! A comparison a poll. What an NF lets go runs on behind it, as made packets do.
 
 use super::{Instance, Io, Own, Worker};
 use crate::account::Cells;
-use crate::chain::cells::FunctionCells;
-use crate::chain::compile::{Plan, ProgramId};
+use crate::chain::compile::{Function, Plan, ProgramId};
 use crate::clock::Time;
 use crate::dpdk::{Mempool, Packet};
-use crate::nf::{Cx, Holds, Made, PacketNf, Place, PortIndex};
+use crate::nf::{Alarm, Cx, Holds, Made, PacketNf, Place, PortIndex};
 
-/// What an NF may use of a worker while it is called.
+/// What of a worker an NF may use while it is called.
 pub(super) struct Lent<'w> {
     pub cells: &'w Cells,
     pub pool: &'w Mempool,
+    pub outbox: &'w mut Vec<(PortIndex, Packet)>,
+    pub made: &'w mut Vec<Made>,
+    pub alarm: &'w mut Alarm,
 }
 
 impl<'w> Lent<'w> {
-    /// For a function.
+    /// For a function at a place.
     #[inline(always)]
     pub fn cx(
         self,
-        (plan, cells): (&Plan, &FunctionCells),
-        (outbox, made): (&'w mut Vec<(PortIndex, Packet)>, &'w mut Vec<Made>),
-        place: Place,
+        plan: &'w Plan,
+        function: &'w Function,
+        (place, changes_follow): (Place, bool),
         now: Time,
     ) -> Cx<'w> {
-        Cx {
-            now,
-            cells: self.cells,
-            counters: cells.counters,
-            drops: cells.drops,
-            created: plan.cells.created,
-            consumed: plan.cells.consumed,
-            malformed: plan.cells.malformed,
-            pool: self.pool,
-            outbox,
-            made,
-            place,
-        }
-    }
-}
-
-/// The earlier of two times that may be.
-#[inline(always)]
-pub(super) fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (one, other) => one.or(other),
+        let Self { cells, pool, outbox, made, alarm } = self;
+        let (own, engine) = (&function.cells, &plan.cells);
+        Cx { now, cells, own, engine, pool, outbox, made, alarm, place, changes_follow }
     }
 }
 
 impl Worker {
-    /// When the worker has something to do though nothing comes.
+    /// By when the worker has something to do though nothing comes.
     pub fn due(&self) -> Option<Time> {
-        self.own.due
+        Some(self.own.alarm.at).filter(|at| *at != Alarm::OFF.at)
     }
 
-    /// Has all that is due before `now` done at its own time, for a clock that leaps from packet to packet.
-    pub fn wake_until(&mut self, io: &mut impl Io, now: Time) {
+    /// Has all that is due by `until` done at its own time, for a clock that leaps from packet to packet.
+    pub fn wake_until(&mut self, io: &mut impl Io, until: Time) {
         let mut last = Time(0);
-        while let Some(due) = self.own.due.filter(|due| *due <= now) {
+        while self.own.alarm.at <= until {
             // Who is due again at once had no room, and has it now.
-            last = due.max(last);
+            last = self.own.alarm.at.max(last);
             io.at(last);
             self.own.wake(&self.plan, io, last);
         }
-        io.at(now);
     }
 }
 
 impl Own {
-    /// Wakes the NFs that are due, and sees to what they let go. Returns how many packets that is.
+    /// Wakes the NFs, and sees to what they let go. Returns how many packets that is.
     #[cold]
     pub(super) fn wake(&mut self, plan: &Plan, io: &mut impl Io, now: Time) -> usize {
-        let sent = self.each_nf(plan, io, now, |nf, cx| {
-            if nf.wakes_at().is_some_and(|at| at <= cx.now) {
-                nf.wake(cx);
-            }
-        });
-        let wanted = |instance: &Instance| match instance {
-            Instance::Packet(nf) => nf.wakes_at(),
-            Instance::Slice(_) => None,
-        };
-        self.due = self.instances.iter().map(wanted).fold(None, earlier);
-        sent
+        self.alarm = Alarm::OFF;
+        self.each_nf(plan, io, now, |nf, cx| nf.wake(cx))
     }
 
     /// Has all NFs let go what they hold.
@@ -99,7 +72,7 @@ impl Own {
             // One that keeps what it has, with all the room there is, would keep it for ever.
             holds &= sent > 0;
         }
-        self.due = None;
+        self.alarm = Alarm::SOON;
     }
 
     /// Calls each packet NF, and runs what they send on to its end.
@@ -117,9 +90,9 @@ impl Own {
             else {
                 continue;
             };
-            let lent = Lent { cells: &self.cells, pool: &self.pool };
-            let both = (&mut self.outbox, &mut self.made);
-            call(nf.as_mut(), &mut lent.cx((plan, &function.cells), both, NOWHERE, now));
+            let Self { cells, pool, outbox, made, alarm, .. } = self;
+            let lent = Lent { cells, pool, outbox, made, alarm };
+            call(nf.as_mut(), &mut lent.cx(plan, function, (NOWHERE, true), now));
             sent += self.made.len() + self.outbox.len();
             self.run_made(plan, io, now);
             self.send_outbox(plan, io);

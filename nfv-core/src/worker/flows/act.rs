@@ -98,10 +98,7 @@ impl Common {
     ) -> Result<Leaves, Refused> {
         let side = found.side();
         let Some(entry) = table.get(found.entry()) else { return Ok(Leaves::ByChain) };
-        let path = match side {
-            Side::First => entry.paths[0],
-            Side::Answer => entry.paths[1],
-        };
+        let path = entry.path(side);
         self.paths.count(path, slot.packet.len());
         if entry.is(flag::REWRITE) {
             let (to, deltas) = (entry.becomes(side), entry.deltas);

@@ -257,7 +257,7 @@ impl Common {
         found: FlowRef,
     ) -> Result<Leaves, Refused> {
         let Some(entry) = table.get_mut(found.entry()) else { return Ok(Leaves::ByChain) };
-        let goes_back = self.paths.via(entry.paths[0]) == Via::Back;
+        let goes_back = self.paths.via(entry.path(Side::First)) == Via::Back;
         let cookie = entry.shift().seq;
         let options = syn_ack_options(slot.packet.data(), slot.headers).ok_or_else(not_open_yet)?;
         let answer = segment(slot.packet.data(), slot.headers).ok_or_else(not_open_yet)?;

@@ -57,8 +57,7 @@ impl Common {
         }
         let Some(entry) = of(table, found) else { return unrelated() };
         let side = found.side();
-        let [first, answers] = entry.paths;
-        let path = if side == Side::First { first } else { answers };
+        let path = entry.path(side);
         self.paths.count(path, slot.packet.len());
         // It quotes what the server sent as the client sees it.
         let shifted = entry.is(flag::PROXIED) && entry.track.state() != Some(TcpState::SynSent);

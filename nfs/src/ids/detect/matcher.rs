@@ -1,0 +1,339 @@
+//! Looks for many literals at once: by Vectorscan or Hyperscan where it is, else by an automaton in Rust.
+//!
+//! Both say the same of the same bytes: which of the literals are in them. What is compiled for the library can be kept in a
+//! folder: compiling some thousand literals takes the library seconds, reading them back milliseconds.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use hs::{Case, Database, Literal};
+use sha2::{Digest, Sha256};
+
+/// Bytes to look for; those of [`Case::Either`] are in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Pattern {
+    bytes: Box<[u8]>,
+    case: Case,
+}
+
+impl Pattern {
+    /// At least one byte.
+    pub fn new(bytes: &[u8], case: Case) -> Self {
+        match case {
+            Case::Either if bytes.iter().any(u8::is_ascii_alphabetic) => {
+                Self { bytes: bytes.to_ascii_lowercase().into(), case }
+            }
+            // Without letters both are the same, and one literal then serves for both.
+            _ => Self { bytes: bytes.into(), case: Case::Exact },
+        }
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Compiled patterns; which is which is their place in what was compiled.
+#[derive(Debug)]
+pub(super) enum Matcher {
+    /// By the library.
+    Library(Database),
+    /// In Rust.
+    Plain(Plain),
+}
+
+/// What scans of one worker need.
+#[derive(Debug, Default)]
+pub(super) struct MatcherScratch {
+    library: hs::Scratch,
+    found: Vec<u32>,
+}
+
+/// Who looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Engine {
+    /// The library, where it is.
+    Library,
+    /// The automaton in Rust.
+    Plain,
+}
+
+impl Matcher {
+    /// Compiles patterns; at least one, none empty.
+    fn compile(patterns: &[Pattern], engine: Engine, cache: Option<&Cache>) -> Self {
+        if engine == Engine::Plain {
+            return Self::Plain(Plain::compile(patterns));
+        }
+        let name = cache.map(|cache| cache.name(patterns));
+        if let (Some(cache), Some(name)) = (cache, &name)
+            && let Some(database) = cache.read(name)
+        {
+            return Self::Library(database);
+        }
+        let literals: Vec<Literal<'_>> =
+            patterns.iter().map(|p| Literal { bytes: &p.bytes, case: p.case }).collect();
+        let Ok(database) = Database::compile(&literals) else {
+            return Self::Plain(Plain::compile(patterns));
+        };
+        if let (Some(cache), Some(name)) = (cache, &name) {
+            cache.write(name, &database);
+        }
+        Self::Library(database)
+    }
+
+    /// Whether the library looks.
+    #[cfg(test)]
+    pub fn is_library(&self) -> bool {
+        matches!(self, Self::Library(_))
+    }
+
+    /// Makes a worker's scratch fit.
+    pub fn fit(&self, scratch: &mut MatcherScratch) {
+        if let Self::Library(database) = self {
+            // Where it fails, scans fail, and then all is a match: `look`.
+            let _ = scratch.library.fit(database);
+        }
+    }
+
+    /// The patterns that are in `bytes`, each at least once; `None`: that could not be found out, any may be.
+    ///
+    /// # Cost
+    /// By the library some 0.1 ns a byte for few patterns, and 0.5 for thousands.
+    pub fn look<'s>(&self, bytes: &[u8], scratch: &'s mut MatcherScratch) -> Option<&'s [u32]> {
+        scratch.found.clear();
+        match self {
+            Self::Library(database) => {
+                database.scan(bytes, &mut scratch.library, &mut scratch.found).ok()?;
+            }
+            Self::Plain(plain) => plain.look(bytes, &mut scratch.found),
+        }
+        Some(&scratch.found)
+    }
+}
+
+/// The automata in Rust: one for each way to compare letters.
+#[derive(Debug)]
+pub(super) struct Plain {
+    exact: Option<Automaton>,
+    either: Option<Automaton>,
+}
+
+#[derive(Debug)]
+struct Automaton {
+    automaton: AhoCorasick,
+    /// The place of each of its patterns.
+    places: Box<[u32]>,
+}
+
+impl Plain {
+    fn compile(patterns: &[Pattern]) -> Self {
+        let of = |case: Case| {
+            let (places, bytes): (Vec<u32>, Vec<&[u8]>) = (0..)
+                .zip(patterns)
+                .filter(|(_, p)| p.case == case)
+                .map(|(place, p)| (place, &*p.bytes))
+                .unzip();
+            let automaton = AhoCorasick::builder()
+                .match_kind(MatchKind::Standard)
+                .ascii_case_insensitive(case == Case::Either)
+                .build(bytes)
+                .ok()
+                .filter(|_| !places.is_empty())?;
+            Some(Automaton { automaton, places: places.into() })
+        };
+        Self { exact: of(Case::Exact), either: of(Case::Either) }
+    }
+
+    fn look(&self, bytes: &[u8], found: &mut Vec<u32>) {
+        let mut most = FOUND_MAX;
+        for Automaton { automaton, places } in [&self.exact, &self.either].into_iter().flatten() {
+            for hit in automaton.find_overlapping_iter(bytes) {
+                found.extend(places.get(hit.pattern().as_usize()));
+                if found.len() > most {
+                    found.sort_unstable();
+                    found.dedup();
+                    most = FOUND_MAX.max(2 * found.len());
+                }
+            }
+        }
+    }
+}
+
+/// Compiles, and has those that want the same share it.
+#[derive(Debug)]
+pub(super) struct Compiler {
+    engine: Engine,
+    cache: Option<Cache>,
+    known: HashMap<Vec<Pattern>, Arc<Matcher>>,
+}
+
+impl Compiler {
+    /// `cache`: the folder where what the library compiled is kept.
+    pub fn new(engine: Engine, cache: Option<&Path>) -> Self {
+        Self { engine, cache: cache.and_then(Cache::new), known: HashMap::new() }
+    }
+
+    /// Compiles patterns, sorted.
+    pub fn compile(&mut self, patterns: Vec<Pattern>) -> Arc<Matcher> {
+        let (engine, cache) = (self.engine, self.cache.as_ref());
+        let matcher = self.known.entry(patterns);
+        let compile = |patterns: &Vec<Pattern>| Arc::new(Matcher::compile(patterns, engine, cache));
+        Arc::clone(matcher.or_insert_with_key(compile))
+    }
+
+    /// All that it compiled.
+    pub fn into_matchers(self) -> Vec<Arc<Matcher>> {
+        self.known.into_values().collect()
+    }
+}
+
+/// A folder with what the library compiled: a file's name is the library's version and the digest of the patterns, and it begins
+/// with the digest of the rest. Whoever can write there can have the library read what he likes: it is a folder of root's.
+#[derive(Debug)]
+struct Cache {
+    folder: PathBuf,
+    version: String,
+}
+
+impl Cache {
+    fn new(folder: &Path) -> Option<Self> {
+        let version = hs::version()?;
+        let number = version.split_whitespace().next().unwrap_or_default();
+        let version: String =
+            number.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
+        fs::create_dir_all(folder).ok()?;
+        Some(Self { folder: folder.to_owned(), version })
+    }
+
+    fn name(&self, patterns: &[Pattern]) -> String {
+        let mut digest = Sha256::new();
+        for pattern in patterns {
+            digest.update((pattern.bytes.len() as u64).to_le_bytes());
+            digest.update([u8::from(pattern.case == Case::Either)]);
+            digest.update(&pattern.bytes);
+        }
+        let hex: String = digest.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        format!("hs-{}-{hex}", self.version)
+    }
+
+    /// `None`: it is not there, or of another processor, or not what was written.
+    fn read(&self, name: &str) -> Option<Database> {
+        let file = fs::read(self.folder.join(name)).ok()?;
+        let (digest, bytes) = file.split_at_checked(DIGEST)?;
+        if Sha256::digest(bytes).as_slice() != digest {
+            return None;
+        }
+        Database::deserialize(bytes).ok()
+    }
+
+    /// What cannot be written is compiled again next time.
+    fn write(&self, name: &str, database: &Database) {
+        let Ok(bytes) = database.serialize() else { return };
+        // Under another name first: who reads meanwhile finds all of it or nothing.
+        let unfinished = self.folder.join(format!("{name}.{}", std::process::id()));
+        let written = fs::File::create(&unfinished).and_then(|mut file| {
+            file.write_all(&Sha256::digest(&bytes))?;
+            file.write_all(&bytes)
+        });
+        if written.and_then(|()| fs::rename(&unfinished, self.folder.join(name))).is_err() {
+            let _ = fs::remove_file(&unfinished);
+        }
+    }
+}
+
+/// Bytes of a digest.
+const DIGEST: usize = 32;
+
+/// When so many matches came together, of those of one pattern one is kept.
+const FOUND_MAX: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pattern() -> impl Strategy<Value = Pattern> {
+        let bytes = prop::collection::vec(prop::sample::select(b"aAbB\x00\xff*".to_vec()), 1..5);
+        let case = prop::sample::select(vec![Case::Exact, Case::Either]);
+        (bytes, case).prop_map(|(bytes, case)| Pattern::new(&bytes, case))
+    }
+
+    fn found(matcher: &Matcher, bytes: &[u8]) -> Vec<u32> {
+        let mut scratch = MatcherScratch::default();
+        matcher.fit(&mut scratch);
+        let mut found = matcher.look(bytes, &mut scratch).unwrap().to_vec();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    fn naive(patterns: &[Pattern], bytes: &[u8]) -> Vec<u32> {
+        let is_in = |p: &Pattern| {
+            bytes.windows(p.len()).any(|window| match p.case {
+                Case::Exact => *window == *p.bytes,
+                Case::Either => window.eq_ignore_ascii_case(&p.bytes),
+            })
+        };
+        (0..).zip(patterns).filter(|(_, p)| is_in(p)).map(|(place, _)| place).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn both_matchers_find_the_patterns_that_are_there_and_no_other(
+            patterns in prop::collection::btree_set(pattern(), 1..20),
+            bytes in prop::collection::vec(prop::sample::select(b"aAbBc\x00\xff*".to_vec()), 0..60),
+        ) {
+            let patterns: Vec<Pattern> = patterns.into_iter().collect();
+            let library = Matcher::compile(&patterns, Engine::Library, None);
+            prop_assert_eq!(library.is_library(), hs::version().is_some());
+            let plain = Matcher::compile(&patterns, Engine::Plain, None);
+            prop_assert!(!plain.is_library());
+            let expected = naive(&patterns, &bytes);
+            prop_assert_eq!(found(&library, &bytes), expected.clone());
+            prop_assert_eq!(found(&plain, &bytes), expected);
+        }
+    }
+
+    #[test]
+    fn what_was_compiled_is_read_back_unless_it_was_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let patterns = vec![Pattern::new(b"needle", Case::Either)];
+        let compile =
+            || Compiler::new(Engine::Library, Some(folder.path())).compile(patterns.clone());
+        assert_eq!(found(&compile(), b"a NEEDLE"), [0]);
+        let files = || fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().path());
+        if hs::version().is_none() {
+            assert_eq!(files().count(), 0);
+            return;
+        }
+        assert_eq!(files().count(), 1);
+        let file = files().next().unwrap();
+        let whole = fs::read(&file).unwrap();
+        // Of another database with a right digest nobody could know that it is another: so it is read.
+        let other = Database::compile(&[Literal { bytes: b"other", case: Case::Exact }]).unwrap();
+        let other = other.serialize().unwrap();
+        fs::write(&file, [&Sha256::digest(&other)[..], &other].concat()).unwrap();
+        assert_eq!(found(&compile(), b"an other needle"), [0]);
+        assert!(found(&compile(), b"a needle").is_empty());
+        let mut broken = whole.clone();
+        *broken.last_mut().unwrap() ^= 1;
+        fs::write(&file, broken).unwrap();
+        assert_eq!(found(&compile(), b"a needle"), [0]);
+        assert_eq!(fs::read(&file).unwrap(), whole);
+    }
+
+    #[test]
+    fn those_who_want_the_same_share_it() {
+        let mut compiler = Compiler::new(Engine::Library, None);
+        let one = compiler.compile(vec![Pattern::new(b"a", Case::Exact)]);
+        let two = compiler.compile(vec![Pattern::new(b"a", Case::Exact)]);
+        assert!(Arc::ptr_eq(&one, &two));
+        assert_eq!(compiler.into_matchers().len(), 1);
+    }
+}

@@ -1,0 +1,174 @@
+//! Patterns that are looked for in the same bytes, and the rules that each leads to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::matcher::{Compiler, Matcher, MatcherScratch, Pattern};
+
+/// Patterns with their rules, while they are gathered.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    rules: BTreeMap<Pattern, Vec<u32>>,
+}
+
+impl Gathered {
+    /// Adds a rule that is looked up by a pattern.
+    pub fn add(&mut self, pattern: Pattern, rule: u32) {
+        self.rules.entry(pattern).or_default().push(rule);
+    }
+
+    /// Compiles them.
+    pub fn compile(self, compiler: &mut Compiler) -> Patterns {
+        let lengths = self.rules.keys().map(Pattern::len);
+        let longest = lengths.clone().max().unwrap_or(0);
+        let shortest = lengths.min().unwrap_or(0);
+        let mut ends = Vec::with_capacity(self.rules.len());
+        let mut rules = Vec::new();
+        for list in self.rules.values() {
+            rules.extend_from_slice(list);
+            ends.push(rules.len());
+        }
+        let patterns: Vec<Pattern> = self.rules.into_keys().collect();
+        let matcher = (!patterns.is_empty()).then(|| compiler.compile(patterns));
+        Patterns { matcher, ends: ends.into(), rules: rules.into(), longest, shortest }
+    }
+}
+
+/// Patterns with their rules.
+#[derive(Debug)]
+pub(super) struct Patterns {
+    matcher: Option<Arc<Matcher>>,
+    /// Of each pattern, where its rules end in `rules`.
+    ends: Box<[usize]>,
+    rules: Box<[u32]>,
+    longest: usize,
+    shortest: usize,
+}
+
+impl Patterns {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.matcher.is_none()
+    }
+
+    /// How many bytes before fresh ones a pattern that ends in them may begin.
+    pub fn reach(&self) -> usize {
+        self.longest.saturating_sub(1)
+    }
+
+    /// Adds the rules whose pattern is in `bytes`.
+    pub fn look(&self, bytes: &[u8], scratch: &mut MatcherScratch, candidates: &mut Candidates) {
+        let Some(matcher) = &self.matcher else { return };
+        if bytes.len() < self.shortest {
+            return;
+        }
+        let Some(found) = matcher.look(bytes, scratch) else {
+            self.rules.iter().for_each(|rule| candidates.add(*rule));
+            return;
+        };
+        for place in found {
+            let Ok(place) = usize::try_from(*place) else { continue };
+            let begin = place.checked_sub(1).and_then(|before| self.ends.get(before));
+            let end = self.ends.get(place).copied().unwrap_or(0);
+            let rules = self.rules.get(begin.copied().unwrap_or(0)..end);
+            rules.unwrap_or_default().iter().for_each(|rule| candidates.add(*rule));
+        }
+    }
+}
+
+/// Rules to look at, each once.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    bits: Vec<u64>,
+    list: Vec<u32>,
+}
+
+impl Candidates {
+    /// With room for so many rules.
+    pub fn new(rules: usize) -> Self {
+        Self { bits: vec![0; rules.div_ceil(64)], list: Vec::new() }
+    }
+
+    /// Adds one, unless it is there.
+    #[inline]
+    pub fn add(&mut self, rule: u32) {
+        let Some(word) = self.bits.get_mut(rule as usize / 64) else { return };
+        let bit = 1 << (rule % 64);
+        if *word & bit == 0 {
+            *word |= bit;
+            self.list.push(rule);
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Moves them, in their order, to the end of `to`.
+    pub fn take(&mut self, to: &mut Vec<u32>) {
+        if self.list.is_empty() {
+            return;
+        }
+        for rule in &self.list {
+            if let Some(word) = self.bits.get_mut(*rule as usize / 64) {
+                *word = 0;
+            }
+        }
+        self.list.sort_unstable();
+        to.append(&mut self.list);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hs::Case;
+
+    use super::super::matcher::Engine;
+    use super::*;
+
+    fn looked_up(engine: Engine, bytes: &[u8]) -> Vec<u32> {
+        let mut gathered = Gathered::default();
+        let cases =
+            [(&b"GET"[..], Case::Exact, 7), (b"get", Case::Either, 3), (b"GET", Case::Exact, 1)];
+        for (pattern, case, rule) in cases {
+            gathered.add(Pattern::new(pattern, case), rule);
+        }
+        let mut compiler = Compiler::new(engine, None);
+        let patterns = gathered.compile(&mut compiler);
+        let mut scratch = MatcherScratch::default();
+        for matcher in compiler.into_matchers() {
+            matcher.fit(&mut scratch);
+        }
+        let mut candidates = Candidates::new(10);
+        patterns.look(bytes, &mut scratch, &mut candidates);
+        let mut list = Vec::new();
+        candidates.take(&mut list);
+        assert!(candidates.is_empty());
+        list
+    }
+
+    #[test]
+    fn a_pattern_leads_to_all_its_rules_in_their_order_and_each_once() {
+        for engine in [Engine::Library, Engine::Plain] {
+            assert_eq!(looked_up(engine, b"GET GET get"), [1, 3, 7]);
+            assert_eq!(looked_up(engine, b"Get"), [3]);
+            assert!(looked_up(engine, b"GE").is_empty());
+        }
+    }
+
+    #[test]
+    fn a_scratch_that_does_not_fit_makes_all_rules_candidates() {
+        if hs::version().is_none() {
+            return;
+        }
+        let mut gathered = Gathered::default();
+        gathered.add(Pattern::new(b"abc", Case::Exact), 5);
+        let patterns = gathered.compile(&mut Compiler::new(Engine::Library, None));
+        let mut candidates = Candidates::new(10);
+        patterns.look(b"none of it", &mut MatcherScratch::default(), &mut candidates);
+        let mut list = Vec::new();
+        candidates.take(&mut list);
+        assert_eq!(list, [5]);
+    }
+}

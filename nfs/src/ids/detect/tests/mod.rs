@@ -1,0 +1,15 @@
+//! Rules on packets, streams and transactions: which of them match.
+
+mod bytes;
+mod content;
+mod cost;
+mod kit;
+mod packet;
+mod properties;
+mod state;
+mod stream;
+mod transaction;
+mod verdict;
+
+use self::kit::*;
+use super::*;
