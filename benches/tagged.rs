@@ -85,7 +85,7 @@ fn tagged(c: &mut Criterion) {
         });
         assert_eq!(io.0.len(), BURST_MAX, "all were let through");
     }
-    worker.end(now);
+    worker.end(&mut io, now);
     Packet::free_all(&mut io.0);
 }
 

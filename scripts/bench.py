@@ -20,7 +20,7 @@ NFV = os.environ.get("NFV", "target/release/nfv")
 ROUNDS = 5
 SECONDS = 3
 # What is measured, in the order of the table: see the functions of these names.
-GROUPS = ["basics", "chain", "flows", "new", "rules", "offload", "balance", "ids"]
+GROUPS = ["basics", "chain", "flows", "new", "rules", "offload", "balance", "ids", "wanopt"]
 ONE, TWO = ["-l", "0,1"], ["--lcores", "0@0,1@0,2@1"]
 VIP = "203.0.113.1"
 # To the balancer's address, so that all of a chain has something to do.
@@ -400,6 +400,38 @@ def balance_promises(runs):
     yield least("skewed, nothing moves: points apart", 100 * min(r["without"]["spread"] for r in list_), 30)
 
 
+def wanopt(folder, memory):
+    """Source text once and again through an encoder and its decoder, without packets' way in and out: nfs/src/wanopt."""
+    text = f"{folder}/text"
+    home = os.environ.get("CARGO_HOME", os.path.expanduser("~/.cargo"))
+    find = f"(find {home}/registry/src -name '*.rs' | sort; find /usr/include -name '*.h' | sort)"
+    make = f"{find} | xargs -d '\\n' cat 2>/dev/null | head -c 50000000 > {text}"
+    subprocess.run(["sh", "-c", make], check=True)
+    return {"text": lambda: encoded(text)}
+
+
+def encoded(text):
+    test = ["cargo", "test", "--release", "--locked", "-p", "nfs", "--lib", "how_fast_packets", "--", "--ignored",
+            "--nocapture"]
+    done = subprocess.run(test, capture_output=True, text=True, env=os.environ | {"WANOPT_TEXT": text})
+    figures = re.search(r"^figures: (.*)$", done.stdout, re.MULTILINE)
+    if figures is None:
+        sys.exit(f"nfs/src/wanopt/speed.rs: {done.stdout}{done.stderr}")
+    return json.loads(figures.group(1))
+
+
+def wanopt_promises(runs):
+    list_ = runs["text"]
+    ratio = statistics.median(r["new_fast_gbps"] / r["raw_lz4_gbps"] for r in list_)
+    yield least("encode what was seen before", median(list_, "seen_gbps"), 5, unit="Gb")
+    yield least("encode new text, of raw LZ4's speed", 100 * ratio, 60, unit="%")
+    yield least("decode what was seen before", median(list_, "decode_seen_gbps"), 5, unit="Gb")
+    yield most("new text, zstd: bytes left", 100 * median(list_, "new_best_share"), 45, unit="%")
+    yield most("seen before: bytes left", 100 * median(list_, "seen_share"), 8, unit="%")
+    others = ", ".join(f"{key} {median(list_, key):.2f}" for key in list_[0])
+    yield note(f"medians: {others}")
+
+
 # ---- what was promised ----
 
 
@@ -527,7 +559,7 @@ def main():
                 for name, make in makers.items():
                     runs[name].append(make())
             print(f"\n{group}")
-            if group != "balance":
+            if group not in ("balance", "wanopt"):
                 print_runs(runs)
             print()
             for promise in globals()[f"{group}_promises"](runs):

@@ -352,7 +352,7 @@ impl Bench {
                 _ => std::hint::spin_loop(),
             }
         }
-        self.worker.end(clock.now());
+        self.worker.end(&mut self.io, clock.now());
         self.io.latency
     }
 

@@ -101,7 +101,6 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
                 *head = next(capture, &mut damaged);
             }
         }
-        out.now = now;
         worker.dispatch(*port, &mut packets, &mut out, now);
         if let Some(why) = out.failed.take() {
             return Err(Failure::Machine(why));
@@ -112,7 +111,14 @@ pub fn replay(args: &ReplayArgs) -> Outcome {
             say(&explain.packet(name, frame));
         }
     }
-    worker.end(out.now);
+    // What is held comes out in its own time, if that is not too far away.
+    let until = Time(out.now.0.saturating_add(AFTERWARDS));
+    worker.wake_until(&mut out, until);
+    let end = out.now;
+    worker.end(&mut out, end);
+    if let Some(why) = out.failed.take() {
+        return Err(Failure::Machine(why));
+    }
     drop(worker);
     let finished = plan.finish();
     out.finish()?;
@@ -207,6 +213,10 @@ impl Io for Files {
             packet.free();
         }
     }
+
+    fn at(&mut self, now: Time) {
+        self.now = now;
+    }
 }
 
 fn report(plan: &Plan, totals: &Totals) -> serde_json::Value {
@@ -252,6 +262,8 @@ fn functions(plan: &Plan, totals: &Totals) -> serde_json::Value {
     plan.functions.iter().map(of).collect::<serde_json::Map<_, _>>().into()
 }
 
+/// Nanoseconds after the last packet for which what NFs hold has time to come out.
+const AFTERWARDS: u64 = 60_000_000_000;
 /// Packets under way in a replay: a burst, and what NFs make and keep of it.
 const POOL: u32 = 2047;
 /// The most that one mbuf holds: 64 KiB with its head room.

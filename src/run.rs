@@ -224,7 +224,7 @@ fn work(
         }
     }
     drop(rest);
-    worker.end(clock.now());
+    worker.end(&mut queues, clock.now());
     Ok(())
 }
 

@@ -278,7 +278,7 @@ fn run(chain: &str, pool: Mempool, table: Table, seconds: u64) -> Shown {
                     worker.poll(&mut wire, clock.now());
                 }
                 let had = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-                worker.end(clock.now());
+                worker.end(&mut wire, clock.now());
                 let had = Duration::try_from(had).expect("a time");
                 had.as_secs_f64() / start.elapsed().as_secs_f64()
             });

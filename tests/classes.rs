@@ -123,7 +123,7 @@ fn run(plan: &Arc<Plan>, bursts: &[(PortIndex, Vec<Frame>)], tags: Tags, pool: M
         }
         worker.dispatch(*port, &mut packets, &mut out, Time(start.0 + n as u64 * 1000));
     }
-    worker.end(start);
+    worker.end(&mut out, Time(start.0));
     drop(worker);
     let totals = plan.ledger.totals(&[cells]);
     assert_eq!(totals.balance(&plan.ledger), 0, "each packet is accounted for");

@@ -233,7 +233,10 @@ fn run((by, nics): (By, Nics), seed: u64, pool: Mempool) -> Result<u32, String> 
         polls: 0,
     };
     let result = run.talk(by, 400_000);
-    run.workers.iter_mut().for_each(|worker| worker.end(Time(0)));
+    let end = Time(1_000_000_000 + run.polls * 300);
+    for (at, worker) in run.workers.iter_mut().enumerate() {
+        worker.end(&mut run.world.queue_of(at), end);
+    }
     mates.empty();
     let totals = plan.ledger.totals(&cells);
     if result.is_ok() {

@@ -6,24 +6,28 @@ use nfv_core::nf::Kind;
 pub mod count;
 pub mod firewall;
 pub mod ids;
+pub mod impair;
 pub mod lb;
 pub mod mirror;
 pub mod nat;
 pub mod ratelimit;
 pub mod route;
 pub mod tap_out;
+pub mod wanopt;
 
 /// All types of NF, by the name that a chain file's `type` gives.
 pub const KINDS: &[&Kind] = &[
     &count::KIND,
     &firewall::KIND,
     &ids::KIND,
+    &impair::KIND,
     &lb::KIND,
     &mirror::KIND,
     &nat::KIND,
     &ratelimit::KIND,
     &route::KIND,
     &tap_out::KIND,
+    &wanopt::KIND,
 ];
 
 #[cfg(test)]

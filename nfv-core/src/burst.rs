@@ -84,6 +84,19 @@ impl Slot<'_> {
     }
 }
 
+/// What becomes of a packet that an NF took out of a burst.
+#[derive(Debug)]
+pub enum Sifted {
+    /// It stays in the burst, of the flow that it was of.
+    Stays(Packet),
+    /// It stays, as a packet of another flow: the headers are its new ones.
+    Becomes(Packet),
+    /// It is refused.
+    Dropped(Packet, Reason),
+    /// The NF has it, or has ended it by name.
+    Taken,
+}
+
 impl Burst {
     /// A burst without packets.
     pub fn empty() -> Self {
@@ -153,6 +166,31 @@ impl Burst {
                 flow,
             },
         )
+    }
+
+    /// Gives each packet to `take`; what is given back stays, in order.
+    #[inline]
+    pub fn sift(&mut self, mut take: impl FnMut(Packet, &mut Headers) -> Sifted) {
+        let (packets, headers) = (self.packets.take(), self.headers);
+        let ways = self.hops.into_iter().zip(self.outs).zip(self.flows);
+        let verdicts = std::mem::replace(&mut self.verdicts, [Verdict::Next; BURST_MAX]);
+        self.bytes = 0;
+        let places = packets.into_iter().zip(headers).zip(ways).zip(verdicts);
+        for (((packet, mut headers), ((hop, out), flow)), verdict) in places {
+            let (packet, verdict, flow) = match take(packet, &mut headers) {
+                Sifted::Stays(packet) => (packet, verdict, flow),
+                Sifted::Becomes(packet) => (packet, verdict, FlowRef::NONE),
+                Sifted::Dropped(packet, why) => (packet, Verdict::Drop(why), flow),
+                Sifted::Taken => continue,
+            };
+            let at = self.packets.len();
+            if let (Some(h), Some(o), Some(v)) =
+                (self.hops.get_mut(at), self.outs.get_mut(at), self.verdicts.get_mut(at))
+            {
+                (*h, *o, *v) = (hop, out, verdict);
+            }
+            self.push(packet, &headers, flow);
+        }
     }
 
     /// Its packets whose flows have not been let go, each with its place in the burst.

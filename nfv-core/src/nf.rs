@@ -5,6 +5,7 @@
 
 mod built;
 mod cookies;
+mod cx;
 mod decides;
 mod erased;
 
@@ -19,102 +20,27 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub use self::built::{Built, Finish, Handle, IsCurrent, Reopen, Task, Write};
 pub use self::cookies::SynCookies;
 pub(crate) use self::cookies::clock;
+pub(crate) use self::cx::{Alarm, Made, OUTBOX_MAX};
+pub use self::cx::{Cx, Place};
 pub use self::decides::{Decider, Decides, Says};
 pub use self::erased::AnyFlowNf;
 pub(crate) use self::erased::upper;
-use crate::account::{CellId, Cells};
-pub use crate::burst::{Burst, Direction, Reason, Slot};
+pub use crate::burst::{Burst, Direction, Reason, Sifted, Slot};
 use crate::chain::claims::Claims;
 use crate::chain::key::Key;
 use crate::chain::report::Report;
 use crate::chain::section::Section;
 use crate::chain::zone::Zones;
 use crate::clock::Time;
-use crate::dpdk::{BURST_MAX, Mempool, Packet, SharedPacket};
+use crate::dpdk::Packet;
 use crate::flow::{HopId, RouteTable};
 use crate::packet::{AddressBytes, Headers, IcmpError};
 pub use crate::port_index::PortIndex;
 
-/// What an NF may use while it looks at a burst: the time, its counters, packets to send besides.
-#[derive(Debug)]
-pub struct Cx<'w> {
-    /// The time, the same for the whole burst.
-    pub now: Time,
-    pub(crate) cells: &'w Cells,
-    pub(crate) counters: CellId,
-    pub(crate) rules: CellId,
-    pub(crate) created: CellId,
-    pub(crate) consumed: CellId,
-    pub(crate) pool: &'w Mempool,
-    pub(crate) outbox: &'w mut Vec<(PortIndex, Packet)>,
-    /// Whether packets are changed behind this place.
-    pub(crate) changes_follow: bool,
-}
-
-/// Room for what the NFs of one burst send besides: a copy of each packet by eight NFs.
-pub(crate) const OUTBOX_MAX: usize = 8 * BURST_MAX;
-
-impl Cx<'_> {
-    /// Adds to the counter of that index in [`Kind::counters`].
-    #[inline]
-    pub fn count(&self, counter: usize, n: u64) {
-        self.cells.add(self.counters.plus(counter), n);
-    }
-
-    /// Adds one to the counter of a rule, by its place in [`Built::rules`].
-    #[inline]
-    pub fn count_rule(&self, rule: usize) {
-        self.cells.add(self.rules.plus(rule), 1);
-    }
-
-    /// A copy of a packet's first `bytes`, counted as created; `None` when the pool is empty.
-    #[inline]
-    pub fn copy(&self, packet: &Packet, bytes: u32) -> Option<Packet> {
-        let copy = packet.copy(self.pool, bytes)?;
-        self.cells.add(self.created, 1);
-        Some(copy)
-    }
-
-    /// A packet's bytes as they are here, for another thread to read: the mbuf itself where nothing behind this place changes
-    /// packets, else a copy. `None`: there is no room for one. It is not counted: it is freed by who lets it go last.
-    #[inline]
-    pub fn share(&self, packet: &Packet) -> Option<SharedPacket> {
-        if !self.changes_follow {
-            return packet.share();
-        }
-        let held = u32::try_from(packet.data().len()).unwrap_or(u32::MAX);
-        let mut copy = packet.copy(self.pool, held)?;
-        copy.set_wire_length(packet.len());
-        Some(SharedPacket::of(copy))
-    }
-
-    /// Sends a packet that this NF made out of `port`. False: there is no room; the packet is freed and counted consumed.
-    #[inline]
-    pub fn send(&mut self, port: PortIndex, packet: Packet) -> bool {
-        if self.outbox.len() < OUTBOX_MAX {
-            self.outbox.push((port, packet));
-            return true;
-        }
-        self.consume(packet);
-        false
-    }
-
-    /// Ends a packet that this NF made and keeps no longer, counted as consumed.
-    #[inline]
-    pub fn consume(&self, packet: Packet) {
-        self.cells.add(self.consumed, 1);
-        packet.free();
-    }
-
-    /// Gives a packet that this NF made to `taker`, another thread's: counted as consumed here.
-    #[inline]
-    pub fn give_away(&self, packet: Packet, taker: impl FnOnce(Packet)) {
-        self.cells.add(self.consumed, 1);
-        taker(packet);
-    }
-}
-
 /// Sees every packet of its flows, in bursts. One instance a worker: `&mut self`, no lock.
+///
+/// It holds packets by [`Burst::sift`] and sends them on by [`Cx::resume`]. What is to be done at a time it asks for with
+/// [`Cx::wake_at`] or [`Cx::wake_from`].
 pub trait PacketNf: Any + Send + Debug {
     /// Hot: no allocation, lock, log or system call.
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>);
@@ -123,14 +49,30 @@ pub trait PacketNf: Any + Send + Debug {
     /// read: for who tells of such. Bounded work: whoever sends packets sends these.
     fn refused(&mut self, _packet: &Packet, _in_port: PortIndex, _cx: &mut Cx<'_>) {}
 
-    /// About every millisecond, busy or idle, but not while the worker sleeps: timers.
-    fn tick(&mut self, _cx: &mut Cx<'_>) {}
+    /// A time has come that it asked for, or another NF: it does what is due, packets as far as there is [`Cx::room`], and
+    /// asks again for what is not. Also where it begins, and after [`PacketNf::let_go`]. As hot as `process`.
+    fn wake(&mut self, _cx: &mut Cx<'_>) {}
 
     /// Takes over what the instance kept that this one replaces at a reload: between two bursts, so it is quick.
     fn inherit(&mut self, _before: &mut dyn PacketNf) {}
 
+    /// Sends on or ends the packets that it holds, as far as there is [`Cx::room`]: the run ends, its chains change, or
+    /// flows go to another worker. Called again until it holds none. Returns whether it holds some still.
+    fn let_go(&mut self, _cx: &mut Cx<'_>) -> Holds {
+        Holds::Nothing
+    }
+
     /// No packet comes any more: the run ends, or a reload took it away. Once.
     fn end(&mut self, _now: Time) {}
+}
+
+/// Whether an NF holds packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// It does not.
+    Nothing,
+    /// It does.
+    Packets,
 }
 
 /// A flow's packet as a flow NF sees it.
@@ -467,7 +409,7 @@ impl Kind {
 }
 
 /// Makes a worker's own instance of a packet NF.
-pub type Factory = Box<dyn Fn() -> Box<dyn PacketNf> + Send + Sync>;
+pub type Factory = Box<dyn Fn(Shard) -> Box<dyn PacketNf> + Send + Sync>;
 
 /// A flow NF is shared; of a packet NF each worker makes its own.
 pub enum Nf {

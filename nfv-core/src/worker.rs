@@ -24,6 +24,7 @@ mod routed;
 mod sort;
 mod step;
 mod tagged;
+mod timed;
 mod tunnel;
 
 use std::sync::Arc;
@@ -38,7 +39,6 @@ use self::fragments::Reassembly;
 pub use self::idle::Rest;
 use self::instance::Instance;
 pub use self::kernel::KernelQueues;
-use self::made::Made;
 use self::mates::Came;
 pub use self::mates::Mates;
 pub use self::moves::{Held, Hold, Left, Parcel};
@@ -49,7 +49,7 @@ use crate::chain::compile::{Entry, Plan, Program, ProgramId, Step};
 use crate::clock::Time;
 use crate::dpdk::{Mempool, Packet, Packets, ReserveError};
 use crate::flow::{Asked, FlowRef, ShardSet};
-use crate::nf::{Answer, Nf, OUTBOX_MAX, PortIndex, Shard};
+use crate::nf::{Alarm, Answer, Made, Nf, OUTBOX_MAX, Place, PortIndex, Shard};
 use crate::packet::Headers;
 
 /// Where packets come from and go to: one queue pair a port, or captures.
@@ -59,6 +59,9 @@ pub trait Io {
 
     /// Sends packets out of a port, from the front; what it does not take stays, in order.
     fn transmit(&mut self, port: PortIndex, packets: &mut Packets);
+
+    /// What is sent from here on is sent at that time, for who writes times down.
+    fn at(&mut self, _now: Time) {}
 }
 
 /// Which worker it is.
@@ -157,8 +160,8 @@ struct Own {
     turn: u32,
     /// When it looked at the ports last, if there were packets then.
     busy_since: Option<Time>,
-    /// When the packet NFs' timers were looked at.
-    ticked: Time,
+    /// When the packet NFs want to be woken.
+    alarm: Alarm,
 }
 
 impl Worker {
@@ -214,7 +217,7 @@ impl Worker {
             turn: 0,
             polls_to_sum: POLLS_TO_SUM,
             busy_since: None,
-            ticked: now,
+            alarm: Alarm::SOON,
             kernel,
             cells,
             pool,
@@ -228,8 +231,9 @@ impl Worker {
     }
 
     /// Ends what waits: no packet is under way then.
-    pub fn end(&mut self, now: Time) {
+    pub fn end(&mut self, io: &mut impl Io, now: Time) {
         self.desk.close();
+        self.own.let_go(&self.plan, io, now);
         self.own.instances.iter_mut().for_each(|instance| instance.end(now));
         self.own.end_fragments(&self.plan);
         self.own.end_hold(&self.plan);
@@ -257,13 +261,17 @@ impl Worker {
         io: &mut impl Io,
         now: Time,
     ) {
+        self.wake_until(io, now);
+        io.at(now);
         let Some(mut burst) = self.own.inbox.take() else { return };
         burst.incoming().extend(packets.drain(..));
         if let Some(flows) = &mut self.own.flows {
             flows.expire_all(&self.plan, &self.own.cells, now);
         }
         self.own.expire_fragments(&self.plan, now);
-        self.own.tick(&self.plan, io, now);
+        if self.own.alarm.is_due(now) {
+            self.own.wake(&self.plan, io, now);
+        }
         self.own.dispatch(&self.plan, port, &mut burst, io, now);
         self.own.inbox = Some(burst);
     }
@@ -291,6 +299,9 @@ impl Own {
             self.dispatch(plan, port, &mut burst, io, now);
         }
         self.inbox = Some(burst);
+        if self.alarm.is_due(now) {
+            seen += self.wake(plan, io, now);
+        }
         if self.mates.several() {
             seen += self.take_handed(plan, io, now);
         }
@@ -305,7 +316,6 @@ impl Own {
             self.polls_to_sum = POLLS_TO_SUM;
             self.add_up(plan);
             self.expire_fragments(plan, now);
-            self.tick(plan, io, now);
         }
         self.busy_since = (seen > 0).then_some(now);
         seen
@@ -436,7 +446,9 @@ impl Own {
         io: &mut impl Io,
         now: Time,
     ) {
-        let Some(program) = plan.programs.get(usize::from(id.0)) else { return };
+        let Some(program) = plan.programs.get(usize::from(id.0)) else {
+            return burst.drain().for_each(|(packet, ..)| self.drop(packet, plan.cells.no_chain));
+        };
         burst.in_port = port;
         burst.direction = program.direction;
         burst.routing = Routing::None;
@@ -456,8 +468,9 @@ impl Own {
                     if function.kind.profile.routes {
                         self.check_headers(plan, burst);
                     }
+                    let place = Place { program: id, step: number + 1, port };
                     let own = (*at, reroutes.as_slice(), *changes_follow);
-                    self.step(plan, function, own, (id, number), burst, now);
+                    self.step(plan, function, own, place, burst, now);
                     if matches!(burst.routing, Routing::Decided | Routing::DecidedWithDetours) {
                         self.forward(plan, program.to, burst, now);
                     }

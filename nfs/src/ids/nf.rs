@@ -181,6 +181,25 @@ pub struct Inline {
     /// When it began, and when it told last what it had counted.
     start: Option<Time>,
     told: Time,
+    timer: Timer,
+}
+
+/// About every millisecond, busy or idle, but not while the worker sleeps.
+#[derive(Debug, Default)]
+pub struct Timer {
+    next: Time,
+}
+
+impl Timer {
+    /// Whether it is time; the next one is asked for.
+    pub fn is_due(&mut self, cx: &mut Cx<'_>) -> bool {
+        let is_due = self.next <= cx.now;
+        if is_due {
+            self.next = Time(cx.now.0.saturating_add(TICK));
+        }
+        cx.wake_from(self.next);
+        is_due
+    }
 }
 
 impl Inline {
@@ -191,7 +210,15 @@ impl Inline {
         };
         let output = shared.beside.output();
         let shared = shared.clone();
-        Self { shared, inspector, detector, output, start: None, told: Time(0) }
+        Self {
+            shared,
+            inspector,
+            detector,
+            output,
+            start: None,
+            told: Time(0),
+            timer: Timer::default(),
+        }
     }
 
     /// Has a packet inspected, and does what is answered. Whether its flow is let go.
@@ -248,7 +275,10 @@ impl PacketNf for Inline {
         inspector.refused(&seen, &mut self.output);
     }
 
-    fn tick(&mut self, cx: &mut Cx<'_>) {
+    fn wake(&mut self, cx: &mut Cx<'_>) {
+        if !self.timer.is_due(cx) {
+            return;
+        }
         let start = *self.start.get_or_insert(cx.now);
         let Some(inspector) = &mut self.inspector else { return };
         inspector.tick(cx.now, &mut self.output);
@@ -299,3 +329,5 @@ impl PacketNf for Idle {
 const TOLD_MAX: usize = 20;
 /// In nanoseconds.
 const SECOND: u64 = 1_000_000_000;
+/// Nanoseconds between two looks at what was idle for too long.
+const TICK: u64 = 1_000_000;

@@ -25,7 +25,7 @@ use nfv_core::packet::packet_hash;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::inspector::{Inspector, Seen};
-use super::nf::Shared;
+use super::nf::{Shared, Timer};
 use super::output::Output;
 use super::reasons;
 
@@ -240,13 +240,14 @@ impl Looks {
 pub struct Tap {
     analyser: Arc<Analyser>,
     purpose: Purpose,
+    timer: Timer,
 }
 
 impl Tap {
     /// To an analyser that looks with these rules and lists from now on.
     pub fn new(analyser: &Arc<Analyser>, shared: &Arc<Shared>) -> Self {
         analyser.change(shared);
-        Self { analyser: analyser.clone(), purpose: shared.purpose }
+        Self { analyser: analyser.clone(), purpose: shared.purpose, timer: Timer::default() }
     }
 }
 
@@ -296,7 +297,10 @@ impl PacketNf for Tap {
         }
     }
 
-    fn tick(&mut self, cx: &mut Cx<'_>) {
+    fn wake(&mut self, cx: &mut Cx<'_>) {
+        if !self.timer.is_due(cx) {
+            return;
+        }
         self.analyser.now.fetch_max(cx.now.0, Ordering::Relaxed);
         if self.purpose == Purpose::Replay {
             self.analyser.looks().tick(cx.now);

@@ -30,15 +30,25 @@ impl Selection {
         around: Surroundings<'_>,
         report: &mut Report,
     ) -> Option<Self> {
+        Self::read_key("match", section, around, report)
+    }
+
+    /// As [`Selection::read`], of another key with the same shape.
+    pub fn read_key(
+        key: &str,
+        section: &Section<'_>,
+        around: Surroundings<'_>,
+        report: &mut Report,
+    ) -> Option<Self> {
         let list: Vec<Match> =
-            section.sections("match").iter().map(|one| Match::read(one, report)).collect();
+            section.sections(key).iter().map(|one| Match::read(one, report)).collect();
         if list.is_empty() {
             return Some(Self(None));
         }
         match Classifier::build(&list, around) {
             Ok(classifier) => Some(Self(Some(Arc::new(classifier)))),
             Err(why) => {
-                report.error(section.span_of("match"), why.to_string());
+                report.error(section.span_of(key), why.to_string());
                 None
             }
         }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
-use super::{Decider, FlowNf, Heritage, Named, Nf, PacketNf, SynCookies, Tracking};
+use super::{Decider, FlowNf, Heritage, Named, Nf, PacketNf, Shard, SynCookies, Tracking};
 
 /// A network function, built from its section.
 pub struct Built {
@@ -72,7 +72,12 @@ impl Built {
 
     /// A packet NF, of which `make` makes each worker's instance; without rules and handles.
     pub fn packet<T: PacketNf>(make: impl Fn() -> T + Send + Sync + 'static) -> Self {
-        Self::new(Nf::Packet(Box::new(move || Box::new(make()))))
+        Self::packet_of(move |_| make())
+    }
+
+    /// As [`Built::packet`], where an instance has to know which worker of how many it is of.
+    pub fn packet_of<T: PacketNf>(make: impl Fn(Shard) -> T + Send + Sync + 'static) -> Self {
+        Self::new(Nf::Packet(Box::new(move |worker| Box::new(make(worker)))))
     }
 
     fn new(nf: Nf) -> Self {

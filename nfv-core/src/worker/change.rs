@@ -13,7 +13,7 @@ use crate::chain::compile::{Function, Plan, ProgramId};
 use crate::clock::Time;
 use crate::dpdk::ReserveError;
 use crate::flow::{Paths, SHARDS};
-use crate::nf::{Nf, Shard};
+use crate::nf::{Alarm, Nf, Shard};
 
 /// All that a worker needs for another plan, made; afterwards, what it needed for the one before.
 #[derive(Debug)]
@@ -119,6 +119,7 @@ impl Worker {
         std::mem::swap(&mut own.tags, &mut next.tags);
         let nothing = || Instance::Slice(Box::new(()));
         exchange(&mut own.instances, &mut next.instances, nothing, Instance::inherit);
+        own.alarm = Alarm::SOON;
         next.ended = Some(now);
         match (&mut own.flows, next.engine.take()) {
             (Some(flows), _) => {

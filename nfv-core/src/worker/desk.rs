@@ -110,7 +110,11 @@ impl Worker {
     pub(super) fn carry_out(&mut self, mut order: Order, io: &mut impl Io, now: Time) {
         let Self { plan, own, .. } = self;
         match &mut order {
-            Order::Change(next) => self.change(next, now),
+            Order::Change(next) => {
+                // Where they were to go on may be no more.
+                own.let_go(plan, io, now);
+                self.change(next, now);
+            }
             Order::List(page) => match &own.flows {
                 Some(flows) => flows.list(page, now),
                 None => page.next = None,
@@ -125,7 +129,11 @@ impl Worker {
             Order::Keep(shards) => own.keeps = *shards,
             Order::Drain(drain) => own.drain(drain),
             Order::Open => own.open(plan, io, now),
-            Order::Export(parcel) => own.export(plan, parcel),
+            Order::Export(parcel) => {
+                // What goes on later would do so without its flow.
+                own.let_go(plan, io, now);
+                own.export(plan, parcel);
+            }
             Order::Import(parcel) => own.import(plan, parcel, io, now),
             Order::Release(hold) => *hold = own.release(plan, io, now),
         }

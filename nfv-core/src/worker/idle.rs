@@ -46,15 +46,17 @@ impl Rest {
     #[inline]
     pub fn take(&mut self, worker: &mut Worker, io: &mut impl Io, now: Time) {
         let since = *self.since.get_or_insert(now);
-        if worker.idle() == Idle::Poll || now.since(since) < AWAKE {
+        // What an NF holds is let go in time.
+        let left = worker.due().map_or(SLEEP, |due| Duration::from_nanos(due.since(now)));
+        if worker.idle() == Idle::Poll || now.since(since) < AWAKE || left < FIRST_PAUSE {
             self.pause = FIRST_PAUSE;
             return std::hint::spin_loop();
         }
-        if worker.idle() == Idle::Interrupt && self.has_interrupts() {
-            return self.sleep(worker, io);
+        if worker.idle() == Idle::Interrupt && left >= SLEEP_MIN && self.has_interrupts() {
+            return self.sleep(worker, io, left.min(SLEEP));
         }
         worker.counts_sleep();
-        std::thread::sleep(self.pause);
+        std::thread::sleep(self.pause.min(left));
         self.pause = (2 * self.pause).min(PAUSE);
         worker.looks_around();
     }
@@ -70,9 +72,9 @@ impl Rest {
         self.interrupts.is_some()
     }
 
-    /// Sleeps until something wakes it.
+    /// Sleeps until something wakes it, or so long.
     #[cold]
-    fn sleep(&mut self, worker: &mut Worker, io: &mut impl Io) {
+    fn sleep(&mut self, worker: &mut Worker, io: &mut impl Io, limit: Duration) {
         let Some(interrupts) = &mut self.interrupts else { return };
         let bell = worker.bell();
         interrupts.arm();
@@ -81,7 +83,7 @@ impl Rest {
         worker.looks_around();
         if worker.poll(io, self.clock.now()) == 0 {
             worker.counts_sleep();
-            interrupts.wait(SLEEP);
+            interrupts.wait(limit);
         } else {
             self.since = None;
         }
@@ -123,3 +125,5 @@ const FIRST_PAUSE: Duration = Duration::from_micros(10);
 const PAUSE: Duration = Duration::from_micros(50);
 /// The longest sleep: flows and fragments that have come to their end wait for a tick of 17 ms anyway.
 const SLEEP: Duration = Duration::from_millis(10);
+/// The shortest sleep: interrupts are waited for in milliseconds.
+const SLEEP_MIN: Duration = Duration::from_millis(1);

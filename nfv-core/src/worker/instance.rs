@@ -18,7 +18,7 @@ impl Instance {
     pub fn of(nf: &Nf, shard: Shard) -> Self {
         match nf {
             Nf::Flow(nf) => Self::Slice(nf.any_slice(shard)),
-            Nf::Packet(make) => Self::Packet(make()),
+            Nf::Packet(make) => Self::Packet(make(shard)),
         }
     }
 

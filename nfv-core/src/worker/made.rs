@@ -6,26 +6,9 @@ use crate::chain::compile::{Plan, ProgramId, Step};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Packet};
 use crate::flow::{FlowRef, FlowRefusal};
-use crate::nf::{Direction, OUTBOX_MAX, PortIndex, SynCookies};
+use crate::nf::{Direction, Made, OUTBOX_MAX, Place, PortIndex, SynCookies};
 use crate::packet::tcp_build::HANDSHAKE_MAX;
 use crate::packet::{Headers, TCP_RESET_MAX, parse, tcp_reset_onward};
-
-/// A packet that was made, and where it begins.
-#[derive(Debug)]
-pub(super) struct Made {
-    packet: Packet,
-    headers: Headers,
-    from: Place,
-}
-
-/// Behind which step of which program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    program: ProgramId,
-    step: usize,
-    /// As if this port had received it.
-    port: PortIndex,
-}
 
 impl Own {
     /// Answers a SYN with a cookie, which the function at `at` of the plan gives: the SYN is no more, and the answer goes
@@ -61,14 +44,13 @@ impl Own {
         self.send_made(plan, (piece, back), packet, port);
     }
 
-    /// Puts a reset in the place of a segment that is refused: it goes on behind a step of a program.
+    /// Puts a reset in the place of a segment that is refused: it goes on from a place.
     #[cold]
     pub(super) fn reset_onward(
         &mut self,
         plan: &Plan,
         (frame, headers): (&[u8], &Headers),
-        (program, step): (ProgramId, usize),
-        port: PortIndex,
+        from: Place,
         now: Time,
     ) {
         let mut out = [0; TCP_RESET_MAX];
@@ -81,11 +63,7 @@ impl Own {
         match made.zip(headers) {
             Some((packet, headers)) => {
                 self.cells.add(plan.cells.created, 1);
-                self.made.push(Made {
-                    packet,
-                    headers,
-                    from: Place { program, step: step + 1, port },
-                });
+                self.made.push(Made { packet, headers, from });
             }
             None => self.cells.add(plan.cells.unanswered, 1),
         }

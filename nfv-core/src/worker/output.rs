@@ -37,6 +37,19 @@ impl Own {
         }
     }
 
+    /// Sends what NFs send besides.
+    #[inline]
+    pub(super) fn send_outbox(&mut self, plan: &Plan, io: &mut impl Io) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let mut outbox = std::mem::take(&mut self.outbox);
+        for (to, packet) in outbox.drain(..) {
+            self.queue(plan, to, packet, io);
+        }
+        self.outbox = outbox;
+    }
+
     /// Sends what waits for any port, and frees what was dropped.
     #[inline]
     pub(super) fn flush(&mut self, plan: &Plan, io: &mut impl Io) {

@@ -1,12 +1,13 @@
 //! One function at work: what it is shown, what it answers, and what it does by itself.
 
-use super::{Instance, Io, Own};
+use super::timed::{Lent, NOWHERE};
+use super::{Instance, Own};
 use crate::account::CellId;
 use crate::burst::{Burst, Verdict};
 use crate::chain::compile::{Entry, Function, Plan, ProgramId, Step};
 use crate::clock::Time;
 use crate::dpdk::{BURST_MAX, Packet, cycles};
-use crate::nf::{Cx, NO_RULE, Nf, PortIndex};
+use crate::nf::{NO_RULE, Nf, Place, PortIndex};
 
 impl Own {
     /// Whether all packets of a burst pass a function by, as their flows were let go; else it sees those of the others.
@@ -39,7 +40,7 @@ impl Own {
         plan: &Plan,
         function: &Function,
         (at, reroutes, changes_follow): (usize, &[Option<ProgramId>], bool),
-        place: (ProgramId, usize),
+        place: Place,
         burst: &mut Burst,
         now: Time,
     ) {
@@ -57,17 +58,9 @@ impl Own {
                 }
             }
             (_, Instance::Packet(nf)) => {
-                let mut cx = Cx {
-                    now,
-                    cells: &self.cells,
-                    counters: cells.counters,
-                    rules: cells.rules,
-                    created: plan.cells.created,
-                    consumed: plan.cells.consumed,
-                    pool: &self.pool,
-                    outbox: &mut self.outbox,
-                    changes_follow,
-                };
+                let Self { cells, pool, outbox, made, alarm, .. } = self;
+                let lent = Lent { cells, pool, outbox, made, alarm };
+                let mut cx = lent.cx(plan, function, (place, changes_follow), now);
                 let before = burst.are_let_go();
                 nf.process(burst, &mut cx);
                 if let (Some(flows), Some(_)) = (&mut self.flows, function.built.lets_go) {
@@ -101,16 +94,15 @@ impl Own {
         plan: &Plan,
         function: &Function,
         reroutes: &[Option<ProgramId>],
-        place: (ProgramId, usize),
+        place: Place,
         burst: &mut Burst,
         now: Time,
     ) {
-        let port = burst.in_port;
         for slot in burst.slots() {
             let Verdict::Drop(reason) = *slot.verdict else { continue };
             let is_rerouted = reroutes.get(usize::from(reason.0)).is_some_and(Option::is_some);
             if function.tells_receiver_of(reason) && !is_rerouted {
-                self.reset_onward(plan, (slot.packet.data(), slot.headers), place, port, now);
+                self.reset_onward(plan, (slot.packet.data(), slot.headers), place, now);
             }
         }
     }
@@ -134,65 +126,13 @@ impl Own {
                 })
             })
         };
-        for (at, (function, instance)) in plan.functions.iter().zip(&mut self.instances).enumerate()
-        {
-            let Instance::Packet(nf) = instance else { continue };
-            if !is_behind(at) {
-                continue;
-            }
-            let mut cx = Cx {
-                now,
-                cells: &self.cells,
-                counters: function.cells.counters,
-                rules: function.cells.rules,
-                created: plan.cells.created,
-                consumed: plan.cells.consumed,
-                pool: &self.pool,
-                outbox: &mut self.outbox,
-                // It goes no further.
-                changes_follow: false,
-            };
+        for (at, function) in plan.functions.iter().enumerate().filter(|(at, _)| is_behind(*at)) {
+            let Some(Instance::Packet(nf)) = self.instances.get_mut(at) else { continue };
+            let Self { cells, pool, outbox, made, alarm, .. } = self;
+            let lent = Lent { cells, pool, outbox, made, alarm };
+            // It goes no further.
+            let mut cx = lent.cx(plan, function, (NOWHERE, false), now);
             nf.refused(packet, port, &mut cx);
         }
     }
-
-    /// Lets the packet NFs look at their timers, about every millisecond.
-    #[inline]
-    pub(super) fn tick(&mut self, plan: &Plan, io: &mut impl Io, now: Time) {
-        if now.since(self.ticked) < TICK_NS {
-            return;
-        }
-        self.ticked = now;
-        for (function, instance) in plan.functions.iter().zip(&mut self.instances) {
-            let Instance::Packet(nf) = instance else { continue };
-            let mut cx = Cx {
-                now,
-                cells: &self.cells,
-                counters: function.cells.counters,
-                rules: function.cells.rules,
-                created: plan.cells.created,
-                consumed: plan.cells.consumed,
-                pool: &self.pool,
-                outbox: &mut self.outbox,
-                changes_follow: true,
-            };
-            nf.tick(&mut cx);
-        }
-        self.send_outbox(plan, io);
-    }
-
-    /// Sends what NFs made besides.
-    #[inline]
-    pub(super) fn send_outbox(&mut self, plan: &Plan, io: &mut impl Io) {
-        if !self.outbox.is_empty() {
-            let mut outbox = std::mem::take(&mut self.outbox);
-            for (to, packet) in outbox.drain(..) {
-                self.queue(plan, to, packet, io);
-            }
-            self.outbox = outbox;
-        }
-    }
 }
-
-/// Between two looks at the timers of packet NFs: a millisecond.
-const TICK_NS: u64 = 1_000_000;

@@ -1,0 +1,225 @@
+//! From the chain file to what workers share.
+
+use std::net::IpAddr;
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use ipnet::IpNet;
+use nfv_core::chain::report::Report;
+use nfv_core::chain::section::Section;
+use nfv_core::chain::value::{Prefix, Size};
+use nfv_core::dispatch::Selection;
+use nfv_core::nf::{Built, Handle, Named, Purpose, Shard, Surroundings};
+
+use super::counts::{self, Counts};
+use super::ends::Site;
+use super::outer::Over;
+use super::seal::Seal;
+
+/// What all workers of a box share.
+#[derive(Debug)]
+pub struct Shared {
+    /// This box's address.
+    pub local: IpAddr,
+    /// The other boxes.
+    pub peers: Vec<Peer>,
+    /// The networks behind them, longest prefix first, each with its peer.
+    pub networks: Vec<(IpNet, usize)>,
+    /// What is not encoded, if anything.
+    pub exclude: Option<Selection>,
+    /// In what messages travel.
+    pub over: Over,
+    /// Bytes of each side of a peer.
+    pub memory: usize,
+    /// How packets are compressed.
+    pub compress: Compress,
+    /// zstd's level.
+    pub level: i32,
+    /// What only the boxes know.
+    pub seal: Seal,
+    /// For what is hard to guess, and the first epochs.
+    pub secret: [u64; 2],
+    /// Whether packets are encoded.
+    pub encodes: AtomicBool,
+}
+
+/// Another box.
+#[derive(Debug)]
+pub struct Peer {
+    /// As an operator calls it.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// By worker: what passed.
+    pub counts: Vec<Counts>,
+    /// By worker: reports for its encoder that another one received.
+    pub mail: Vec<ArrayQueue<Mail>>,
+}
+
+/// A report under way to its worker.
+pub type Mail = arrayvec::ArrayVec<u8, MAIL_MAX>;
+
+/// How packets are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compress {
+    /// By zstd, and by LZ4 while a worker is behind.
+    Auto,
+    /// By zstd.
+    Best,
+    /// By LZ4.
+    Fast,
+}
+
+/// Workers that have encoders.
+pub const WORKERS_MAX: usize = 16;
+const MAIL_MAX: usize = 96;
+
+/// Reads the section.
+pub fn build(
+    section: &Section<'_>,
+    around: Surroundings<'_>,
+    report: &mut Report,
+) -> Option<Built> {
+    let local = section.value::<IpAddr>("local");
+    let mut peers: Vec<Peer> = Vec::new();
+    let mut networks: Vec<(IpNet, usize)> = Vec::new();
+    for one in section.sections("peers") {
+        let (Some(name), Some(address)) = (one.text("name"), one.value::<IpAddr>("address")) else {
+            continue;
+        };
+        let span = one.span_of("address");
+        if local.is_some_and(|local| local.is_ipv4() != address.is_ipv4()) {
+            report
+                .error(span, format!("{address} and `local` are not of one family"))
+                .hint("the boxes speak to each other over IPv4 or IPv6, whatever the hosts speak");
+        }
+        if local == Some(address) || peers.iter().any(|p| p.address == address) {
+            report.error(span, format!("{address} is another box's address already"));
+        }
+        for prefix in one.values::<Prefix>("prefixes") {
+            let net = prefix.value.net();
+            if networks.iter().any(|(other, _)| *other == net) {
+                report.error(prefix.span, format!("{net} is behind another peer already"));
+            }
+            networks.push((net, peers.len()));
+        }
+        let counts = (0..WORKERS_MAX).map(|_| Counts::default()).collect();
+        let mail = (0..WORKERS_MAX).map(|_| ArrayQueue::new(8)).collect();
+        peers.push(Peer { name, address, counts, mail });
+    }
+    if peers.is_empty() {
+        report.error(section.span_of("peers"), "there is no other box");
+    }
+    networks.sort_by_key(|(net, _)| std::cmp::Reverse(net.prefix_len()));
+    let memory = section.value::<Size>("memory")?.bytes();
+    if !(MEMORY_MIN..=MEMORY_MAX).contains(&memory) {
+        report.error(section.span_of("memory"), "a side of a peer has 1MiB to 64GiB");
+    }
+    let exclude = if section.has("exclude") {
+        Some(Selection::read_key("exclude", section, around, report)?)
+    } else {
+        None
+    };
+    let small = |key| section.integer(key);
+    let over = match section.choice("over")? {
+        "ip" => Over::Ip(u8::try_from(small("protocol")?).ok()?),
+        _ => Over::Udp(u16::try_from(small("port")?).ok()?),
+    };
+    let other = if matches!(over, Over::Ip(_)) { "port" } else { "protocol" };
+    if section.has(other) {
+        let message = format!("`{other}` does not go with `over`");
+        report
+            .error(section.span_of_key(other), message)
+            .hint("`over: udp` has a `port`, `over: ip` a `protocol`");
+    }
+    let compress = match section.choice("compress")? {
+        "best" => Compress::Best,
+        "fast" => Compress::Fast,
+        _ => Compress::Auto,
+    };
+    let level = i32::try_from(small("level")?).ok()?;
+    let key = match section.text("key-file") {
+        None => [0; 16],
+        Some(file) => read_key(file.as_ref()).unwrap_or_else(|why| {
+            report
+                .error(section.span_of("key-file"), format!("{file}: {why}"))
+                .hint("make one by `head -c 16 /dev/urandom | xxd -p > FILE`, for both boxes");
+            [0; 16]
+        }),
+    };
+    if report.has_errors() {
+        return None;
+    }
+    let secret = match around.purpose {
+        // The same every time.
+        Purpose::Replay | Purpose::Check => [1, 2],
+        Purpose::Run => random(),
+    };
+    let shared = Arc::new(Shared {
+        local: local?,
+        peers,
+        networks,
+        exclude,
+        over,
+        memory: usize::try_from(memory).ok()?,
+        compress,
+        level,
+        seal: Seal::new(key),
+        secret,
+        encodes: AtomicBool::new(true),
+    });
+    let handles = handles(&shared);
+    let make = move |worker: Shard| Site::new(shared.clone(), worker);
+    Some(Built::packet_of(make).with_handles(handles))
+}
+
+fn handles(shared: &Arc<Shared>) -> Vec<Handle> {
+    let (shown, changed, listed) = (shared.clone(), shared.clone(), shared.clone());
+    vec![
+        Handle {
+            named: Named { name: "encoding", help: "`on` | `off`: packets go as they are" },
+            read: Box::new(move || {
+                let on = shown.encodes.load(Ordering::Relaxed);
+                if on { "on" } else { "off" }.to_owned()
+            }),
+            write: Some(Box::new(move |text| {
+                let on = match text {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err("it is `on` or `off`".to_owned()),
+                };
+                changed.encodes.store(on, Ordering::Relaxed);
+                Ok(())
+            })),
+        },
+        Handle {
+            named: Named { name: "peers", help: "a line for each peer" },
+            read: Box::new(move || {
+                let line = |peer: &Peer| counts::line(&peer.name, peer.address, &peer.counts);
+                listed.peers.iter().map(line).collect::<Vec<_>>().join("\n")
+            }),
+            write: None,
+        },
+    ]
+}
+
+/// Reads 32 hexadecimal digits.
+fn read_key(file: &FilePath) -> Result<[u8; 16], String> {
+    let text = std::fs::read_to_string(file).map_err(|why| why.to_string())?;
+    let number = u128::from_str_radix(text.trim(), 16).ok().filter(|_| text.trim().len() == 32);
+    match number {
+        Some(0) => Err("it is all zeros, which stands for no key".to_owned()),
+        Some(number) => Ok(number.to_be_bytes()),
+        None => Err("it does not have 32 hexadecimal digits".to_owned()),
+    }
+}
+
+fn random() -> [u64; 2] {
+    use std::hash::{BuildHasher, RandomState};
+    [RandomState::new().hash_one(1), RandomState::new().hash_one(2)]
+}
+
+const MEMORY_MIN: u64 = 1 << 20;
+const MEMORY_MAX: u64 = 64 << 30;

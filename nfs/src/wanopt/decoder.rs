@@ -1,0 +1,301 @@
+//! The receiving side from one peer: what comes out is what went in, or nothing does.
+//!
+//! It knows of its log only where the newest byte is. Whether bytes are those that the encoder meant it does not know,
+//! and need not: the digest of the packet that comes out says so, and nothing is kept of one that is wrong.
+
+use super::codec::Decompressor;
+use super::encoder::{EPOCH_STEP, Heard, Settings};
+use super::header;
+use super::log::Log;
+use super::wire::{Copied, Data, Hello, Keep, Reader, Report, session};
+
+/// The receiving side from one peer.
+#[derive(Debug)]
+pub struct Decoder {
+    settings: Settings,
+    /// The epoch of the encoder that it hears, when one has said hello.
+    encoder: Option<u32>,
+    /// Its own, another each time that it forgets.
+    epoch: u32,
+    log: Log,
+    /// The highest record that came, plus one, and which of those before it did.
+    next: u32,
+    came: [u64; 4],
+    /// Records that came since the last report.
+    unreported: u32,
+    /// Packets in a row that did not come out as their digests say.
+    wrong: u32,
+    decompressor: Decompressor,
+    /// The dictionary that was used last: its place, length and bytes.
+    dictionary: (u64, u32, Vec<u8>),
+    rest: Vec<u8>,
+}
+
+/// Why a packet does not come out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undecodable {
+    /// The message is not whole.
+    Malformed,
+    /// It is of another session: one of the ends began anew.
+    Stale,
+    /// It refers to what is not there any more.
+    Missing,
+    /// What came out is not what went in.
+    Wrong,
+}
+
+impl Decoder {
+    /// That has nothing. `epoch`: one that no decoder of this box had before.
+    pub fn new(settings: Settings, epoch: u32) -> Self {
+        Self {
+            encoder: None,
+            epoch,
+            log: Log::new(settings.memory),
+            next: 0,
+            came: [0; 4],
+            unreported: 0,
+            wrong: 0,
+            decompressor: Decompressor::new(),
+            dictionary: (0, 0, Vec::new()),
+            rest: Vec::new(),
+            settings,
+        }
+    }
+
+    /// An encoder says hello: a new one makes it forget all. Answered by a report, if it is [`Heard::Ours`] or anew.
+    pub fn hello(&mut self, message: &[u8]) -> Heard {
+        let Some((hello, rest)) = Hello::read(message) else { return Heard::NotOurs };
+        if !self.settings.seal.is_closed(message, rest) {
+            return Heard::NotOurs;
+        }
+        if self.encoder == Some(hello.encoder) {
+            return Heard::Ours;
+        }
+        self.forget();
+        self.encoder = Some(hello.encoder);
+        Heard::Anew
+    }
+
+    /// Decodes a data message: the datagram is `out`, which is emptied before.
+    ///
+    /// # Errors
+    /// It does not come out. Nothing was kept of it.
+    pub fn decode(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<(), Undecodable> {
+        out.clear();
+        let result = self.decode_to(message, out);
+        match result {
+            Ok(()) => self.wrong = 0,
+            Err(Undecodable::Wrong | Undecodable::Missing) => {
+                self.wrong += 1;
+                // The log is not what the encoder believes: it is told to begin anew.
+                if self.wrong >= WRONG_MAX {
+                    self.forget();
+                }
+            }
+            Err(Undecodable::Malformed | Undecodable::Stale) => {}
+        }
+        result
+    }
+
+    fn decode_to(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<(), Undecodable> {
+        use Undecodable::{Malformed, Missing, Stale, Wrong};
+        let head = self.log.head();
+        let (data, rest) = Data::read(message, head).ok_or(Malformed)?;
+        let encoder = self.encoder.ok_or(Stale)?;
+        if data.session != session(encoder, self.epoch) {
+            return Err(Stale);
+        }
+        let length = usize::from(data.headers);
+        let body = if let Some(like) = data.like {
+            self.log.read_to(like, length, out).ok_or(Missing)?;
+            header::apply(out, rest).ok_or(Malformed)?
+        } else {
+            let (headers, body) = rest.split_at_checked(length).ok_or(Malformed)?;
+            out.extend_from_slice(headers);
+            body
+        };
+        self.payload(&data, body, head, out)?;
+        let (headers, payload) = out.split_at_mut_checked(length).ok_or(Malformed)?;
+        let mut whole = [0; u8::MAX as usize];
+        let whole = whole.get_mut(..length).ok_or(Malformed)?;
+        whole.copy_from_slice(headers);
+        header::fill(whole, payload, data.sums).ok_or(Wrong)?;
+        let kept = (data.keep, data.record, data.place);
+        if self.settings.seal.packet(data.session, kept, whole, payload) != data.digest {
+            return Err(Wrong);
+        }
+        self.keep(&data, headers, payload);
+        headers.copy_from_slice(whole);
+        Ok(())
+    }
+
+    /// Puts a payload together behind the headers.
+    fn payload(
+        &mut self,
+        data: &Data,
+        body: &[u8],
+        head: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Undecodable> {
+        use Undecodable::{Malformed, Missing, Wrong};
+        // The copies are read twice: first for how much is not copied.
+        let mut copies = Reader(body);
+        let mut copied = 0;
+        for _ in 0..data.copies {
+            copied += usize::from(Copied::read(&mut copies, head).ok_or(Malformed)?.length);
+        }
+        let all = usize::from(data.payload);
+        let bare = all.checked_sub(copied).ok_or(Malformed)?;
+        if let Some((place, length)) = data.dictionary {
+            self.point(place, length).ok_or(Missing)?;
+        }
+        let dictionary = data.dictionary.map_or(&[][..], |_| &self.dictionary.2);
+        self.decompressor
+            .decompress(data.codec, copies.0, dictionary, bare, &mut self.rest)
+            .ok_or(Wrong)?;
+        let (mut copies, mut rest) = (Reader(body), Reader(&self.rest));
+        for _ in 0..data.copies {
+            let copied = Copied::read(&mut copies, head).ok_or(Malformed)?;
+            out.extend_from_slice(rest.slice(copied.gap.into()).ok_or(Malformed)?);
+            self.log.read_to(copied.place, copied.length.into(), out).ok_or(Missing)?;
+        }
+        out.extend_from_slice(rest.0);
+        Ok(())
+    }
+
+    /// Has the dictionary at hand.
+    fn point(&mut self, place: u64, length: u32) -> Option<()> {
+        let (known, n, bytes) = &mut self.dictionary;
+        if (*known, *n) != (place, length) || bytes.is_empty() {
+            bytes.clear();
+            // Nothing is known until it is whole.
+            *n = 0;
+            self.log.read_to(place, usize::try_from(length).ok()?, bytes)?;
+            (*known, *n) = (place, length);
+        }
+        Some(())
+    }
+
+    /// Writes down what is to be kept of a packet that has come out.
+    fn keep(&mut self, data: &Data, headers: &[u8], payload: &[u8]) {
+        let payload = match data.keep {
+            Keep::Nothing => return,
+            Keep::Headers => &[][..],
+            Keep::Whole => payload,
+        };
+        let (head, length) = (self.log.head(), headers.len() + payload.len());
+        let is_old = data.place + self.log.capacity() < head + length as u64;
+        let is_far = data.place > head.saturating_add(AHEAD) && self.next > 0;
+        if is_far {
+            // So much got lost that the log is worth nothing.
+            return self.forget();
+        }
+        if is_old || !self.mark(data.record) {
+            return;
+        }
+        self.log.write(data.place, headers);
+        self.log.write(data.place + headers.len() as u64, payload);
+        self.unreported += 1;
+    }
+
+    /// Notes that a record came. False: it is too long ago to be told.
+    fn mark(&mut self, record: u32) -> bool {
+        let ahead = record.wrapping_sub(self.next).wrapping_add(1);
+        if ahead < 1 << 31 && ahead > 0 {
+            let [a, b, c, d] = self.came;
+            let wide = [d, c, b, a];
+            self.came = shifted(wide, ahead);
+            self.next = record.wrapping_add(1);
+        }
+        let back = self.next.wrapping_sub(1).wrapping_sub(record);
+        let word = usize::try_from(back / 64).ok().and_then(|at| self.came.get_mut(at));
+        word.is_some_and(|word| {
+            *word |= 1 << (back % 64);
+            true
+        })
+    }
+
+    /// How many records came since the last report.
+    pub fn unreported(&self) -> u32 {
+        self.unreported
+    }
+
+    /// Whether a data message is of this session.
+    pub fn is_of(&self, message: &[u8]) -> bool {
+        let own = self.encoder.map(|encoder| session(encoder, self.epoch));
+        own.is_some() && Data::session_of(message) == own
+    }
+
+    /// What it has, sealed, at `out`'s end. Nothing, when no encoder has said hello.
+    pub fn report(&mut self, out: &mut Vec<u8>) {
+        let Some(encoder) = self.encoder else { return };
+        self.unreported = 0;
+        let start = out.len();
+        Report {
+            encoder,
+            decoder: self.epoch,
+            instance: self.settings.instance,
+            capacity: self.log.capacity(),
+            next: self.next,
+            came: self.came,
+        }
+        .emit(out);
+        self.settings.seal.close(start, out);
+    }
+
+    /// Begins anew, in another epoch.
+    fn forget(&mut self) {
+        self.epoch = self.epoch.wrapping_add(EPOCH_STEP);
+        self.log.clear();
+        (self.next, self.came, self.wrong) = (0, [0; 4], 0);
+        self.dictionary = (0, 0, std::mem::take(&mut self.dictionary.2));
+        self.dictionary.2.clear();
+    }
+}
+
+/// Four words, of which the last is the lowest, moved up by bits; the lowest comes first then.
+fn shifted(words: [u64; 4], by: u32) -> [u64; 4] {
+    let [d, c, b, a] = words;
+    let both = |high: u64, low: u64| (u128::from(high) << 64) | u128::from(low);
+    let (low, high) = (both(b, a), both(d, c));
+    let (low, high) = match by {
+        0 => (low, high),
+        1..128 => (low << by, (high << by) | (low >> (128 - by))),
+        128..256 => (0, low << (by - 128)),
+        _ => (0, 0),
+    };
+    [low as u64, (low >> 64) as u64, high as u64, (high >> 64) as u64]
+}
+
+/// So many packets in a row come out wrong, and all is forgotten.
+const WRONG_MAX: u32 = 16;
+/// Bytes by which a record may be ahead of all others.
+const AHEAD: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn reports_tell_which_of_the_last_records_came(records in prop::collection::vec(0u32..600, 1..80)) {
+            let settings = Settings::for_tests(1 << 16);
+            let mut decoder = Decoder::new(settings, 1);
+            let mut came = std::collections::BTreeSet::new();
+            for record in records {
+                let newest = came.last().copied().unwrap_or(record);
+                let told = decoder.mark(record);
+                prop_assert_eq!(told, record > newest || newest - record < 256);
+                came.insert(record);
+                let next = came.last().unwrap() + 1;
+                prop_assert_eq!(decoder.next, next);
+                for back in 0..256u32.min(next) {
+                    let is_set = decoder.came[back as usize / 64] >> (back % 64) & 1 == 1;
+                    prop_assert_eq!(is_set, came.contains(&(next - 1 - back)));
+                }
+            }
+        }
+    }
+}

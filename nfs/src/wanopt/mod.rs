@@ -1,0 +1,193 @@
+//! `wanopt`: what leaves for another site is made smaller by a box at each end, and comes out there as it was.
+//!
+//! ```text
+//!     hosts ---->[ wanopt ]====> slow link ====>[ wanopt ]----> hosts      kind: packet NF
+//!
+//! Keys   local     required  this box's address between the boxes; no host needs to have it
+//!        peers     required  the other boxes, each with
+//!                  name      how `nfv ctl` calls it
+//!                  address   its `local`
+//!                  prefixes  the networks behind it: packets to them are encoded; the longest prefix that fits
+//!        memory    256MiB    of each side of each peer: what was sent, and what came; 1MiB to 64GiB
+//!        exclude   none      one match or a list; packets that meet one go as they are
+//!        compress  auto      `auto`: zstd, and LZ4 while a worker is behind | `best`: zstd | `fast`: LZ4
+//!        level     3         zstd's, 1 to 9
+//!        over      udp       `udp` | `ip`: in what messages travel
+//!        port      8047      UDP's, of both boxes
+//!        protocol  253       IP's protocol number
+//!        key-file  none      32 hexadecimal digits, the same in both boxes: messages of others count for nothing
+//! Drops  undecodable         a message that does not come out: damaged, or not the peer's; the sender sends again
+//!        stale               a message of before one of the boxes began anew
+//!        missing             a message that refers to what is not there any more
+//!        stranger            a message for this box from an address that is no peer's
+//!        cut                 a fragment of a message
+//!        no_room             what came out does not fit a buffer
+//!        congested           congestion was met by a packet whose sender does not know such marks
+//! Handles encoding (rw)      `on` | `off`: packets go as they are; what comes is decoded
+//!         peers (r)          a line for each peer: bytes, what is left of a hundred, what did not come out
+//! Counts encoded_packets     packets that became messages
+//!        encoded_bytes       bytes of those packets
+//!        message_bytes       bytes of those messages with their headers
+//!        copied_bytes        bytes of those packets that were references
+//!        plain_packets       packets to a peer's networks that went as they are
+//!        plain_bytes         bytes of those
+//!        decoded_packets     packets that came out
+//!        decoded_bytes       bytes of those
+//!        hello_messages      hellos sent and received
+//!        report_messages     reports sent and received
+//! ```
+//!
+//! A chain of a box leads from its site to the link, with `wanopt` in it; answers come by the same chain. The peer's
+//! prefixes say what is encoded, the addresses and port of a message what is decoded, whichever way it goes.
+//!
+//! Nothing is referred to that the other box has not said to have, and each packet that comes out is compared with a
+//! digest of what went in: docs/wanopt.md has the protocol, and what loss, reordering and restarts do to it. A packet that
+//! would not become shorter goes as it is, so that none is ever longer than it was; fragments, and what is neither TCP nor
+//! UDP, always do. DSCP and ECN are carried, and "don't fragment".
+//!
+//! Without `key-file` a box believes whoever has the peer's address, the port and the epochs; with it only who has the
+//! key. Nothing is encrypted. When a peer does not answer for three seconds packets go as they are until it does.
+//!
+//! Several workers share `memory`; each has an encoder of its own. What comes out of messages then is not spread over the
+//! workers by its own flows: functions that keep flows belong into another box, or with one worker into the same.
+
+mod anchors;
+mod build;
+pub mod codec;
+mod counts;
+pub mod decoder;
+pub mod encoder;
+mod ends;
+mod flows;
+mod header;
+mod log;
+mod outer;
+pub mod seal;
+#[cfg(test)]
+mod speed;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use nfv_core::chain::key::{Key, Names, Need, Shape, Table};
+use nfv_core::dispatch::Selection;
+use nfv_core::nf::{Kind, Named, Profile};
+
+/// The type of NF `wanopt`.
+pub const KIND: Kind = Kind {
+    name: "wanopt",
+    profile: Profile {
+        reads_payload: true,
+        writes: true,
+        drops: true,
+        creates: true,
+        routes: false,
+    },
+    keys: &[
+        Key {
+            name: "local",
+            shape: Shape::Address,
+            need: Need::Required,
+            help: "this box's address between the boxes; no host needs to have it",
+        },
+        Key {
+            name: "peers",
+            shape: Shape::List(&Shape::Record(&PEER)),
+            need: Need::Required,
+            help: "the other boxes",
+        },
+        Key {
+            name: "memory",
+            shape: Shape::Size,
+            need: Need::Default("256MiB"),
+            help: "of each side of each peer: what was sent, and what came; 1MiB to 64GiB",
+        },
+        Key {
+            name: "exclude",
+            shape: Selection::KEY.shape,
+            need: Need::Optional,
+            help: "one match or a list; packets that meet one go as they are",
+        },
+        Key {
+            name: "compress",
+            shape: Shape::Choice(&["auto", "best", "fast"]),
+            need: Need::Default("auto"),
+            help: "zstd, and LZ4 while a worker is behind; zstd; or LZ4",
+        },
+        Key {
+            name: "level",
+            shape: Shape::Integer { min: 1, max: 9 },
+            need: Need::Default("3"),
+            help: "zstd's",
+        },
+        Key {
+            name: "over",
+            shape: Shape::Choice(&["udp", "ip"]),
+            need: Need::Default("udp"),
+            help: "in what messages travel",
+        },
+        Key {
+            name: "port",
+            shape: Shape::Integer { min: 1, max: 65_519 },
+            need: Need::Default("8047"),
+            help: "UDP's, of both boxes",
+        },
+        Key {
+            name: "protocol",
+            shape: Shape::Integer { min: 143, max: 254 },
+            need: Need::Default("253"),
+            help: "IP's protocol number",
+        },
+        Key {
+            name: "key-file",
+            shape: Shape::Text,
+            need: Need::Optional,
+            help: "32 hexadecimal digits, the same in both boxes",
+        },
+    ],
+    drops: &[
+        Named { name: "undecodable", help: "a message that does not come out" },
+        Named { name: "stale", help: "a message of before one of the boxes began anew" },
+        Named { name: "missing", help: "a message that refers to what is not there any more" },
+        Named { name: "stranger", help: "a message from an address that is no peer's" },
+        Named { name: "cut", help: "a fragment of a message" },
+        Named { name: "no_room", help: "what came out does not fit a buffer" },
+        Named { name: "congested", help: "congestion was met, and the sender takes no marks" },
+    ],
+    answers: &[],
+    counters: &[
+        Named { name: "encoded_packets", help: "packets that became messages" },
+        Named { name: "encoded_bytes", help: "bytes of those packets" },
+        Named { name: "message_bytes", help: "bytes of those messages with their headers" },
+        Named { name: "copied_bytes", help: "bytes of those packets that were references" },
+        Named { name: "plain_packets", help: "packets to a peer that went as they are" },
+        Named { name: "plain_bytes", help: "bytes of those" },
+        Named { name: "decoded_packets", help: "packets that came out" },
+        Named { name: "decoded_bytes", help: "bytes of those" },
+        Named { name: "hello_messages", help: "hellos sent and received" },
+        Named { name: "report_messages", help: "reports sent and received" },
+    ],
+    source: include_str!("mod.rs"),
+    build: build::build,
+};
+
+const PEER: Table = Table {
+    what: "a peer",
+    groups: &[&[
+        Key {
+            name: "name",
+            shape: Shape::Name(Names::New),
+            need: Need::Required,
+            help: "how `nfv ctl` calls it",
+        },
+        Key { name: "address", shape: Shape::Address, need: Need::Required, help: "its `local`" },
+        Key {
+            name: "prefixes",
+            shape: Shape::OneOrMany(&Shape::Prefix),
+            need: Need::Required,
+            help: "the networks behind it",
+        },
+    ]],
+};

@@ -1,0 +1,79 @@
+//! Digests: of each packet that is to come out, and of what the boxes tell each other.
+//!
+//! Without a key they find what went wrong; with one, which both boxes read from a file, nobody else can make them.
+//!
+//! Source: Aumasson and Bernstein, SipHash: a fast short-input PRF, INDOCRYPT 2012
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher24;
+
+use super::wire::{Hello, Keep};
+
+/// What the decoder writes down of a packet, under which number, and where.
+pub type Kept = (Keep, u32, u64);
+
+/// A secret of the two boxes, or none.
+#[derive(Clone, Copy, Debug)]
+pub struct Seal {
+    key: [u64; 2],
+    /// Sees nothing: to show what the digests are for.
+    #[cfg(test)]
+    pub is_blind: bool,
+}
+
+impl Seal {
+    /// By the secret that both boxes have; all zero: there is none.
+    pub fn new(key: [u8; 16]) -> Self {
+        let half = |at: usize| {
+            let bytes = key.as_chunks::<8>().0.get(at).copied().unwrap_or_default();
+            u64::from_le_bytes(bytes)
+        };
+        Self {
+            key: [half(0), half(1)],
+            #[cfg(test)]
+            is_blind: false,
+        }
+    }
+
+    /// Of a packet that comes out, whole, in a session, and of what is kept of it where.
+    #[inline]
+    pub fn packet(&self, session: u32, kept: Kept, headers: &[u8], payload: &[u8]) -> u64 {
+        #[cfg(test)]
+        if self.is_blind {
+            return 0;
+        }
+        let [a, b] = self.key;
+        let mut hasher = SipHasher24::new_with_keys(a ^ u64::from(session), b);
+        let (keep, record, place) = kept;
+        // As 40 bits are sent of it.
+        let place = place & 0xff_ffff_ffff;
+        hasher.write_u64(place << 8 | keep as u64);
+        hasher.write_u32(record);
+        hasher.write(headers);
+        hasher.write(payload);
+        hasher.finish()
+    }
+
+    /// Adds the seal to a message that begins at `start`.
+    pub fn close(&self, start: usize, out: &mut Vec<u8>) {
+        let seal = self.message(out.get(start..).unwrap_or_default());
+        out.extend(seal.to_be_bytes());
+    }
+
+    /// Whether `rest` is the seal of the message before it, and nothing more.
+    pub fn is_closed(&self, whole: &[u8], rest: &[u8]) -> bool {
+        let message = whole.get(..whole.len().saturating_sub(rest.len())).unwrap_or_default();
+        rest == self.message(message).to_be_bytes()
+    }
+
+    /// Whether a hello has its seal.
+    pub fn is_closed_hello(&self, message: &[u8]) -> bool {
+        Hello::read(message).is_some_and(|(_, rest)| self.is_closed(message, rest))
+    }
+
+    fn message(&self, message: &[u8]) -> u64 {
+        let [a, b] = self.key;
+        SipHasher24::new_with_keys(a, !b).hash(message)
+    }
+}

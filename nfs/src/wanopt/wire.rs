@@ -1,0 +1,423 @@
+//! The bytes between two boxes: docs/wanopt.md has the pictures, this file reads and writes them.
+//!
+//! Whatever the network brings is read by `get`; what is not whole is nothing. Numbers are in network order.
+
+/// The kinds of message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A packet of the hosts, encoded.
+    Data,
+    /// An encoder begins.
+    Hello,
+    /// What a decoder has.
+    Report,
+}
+
+impl Message {
+    /// Of the first byte; `None`: another version, or none of ours.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        match bytes.first()? {
+            0x11 => Some(Self::Data),
+            0x12 => Some(Self::Hello),
+            0x13 => Some(Self::Report),
+            _ => None,
+        }
+    }
+
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Data => 0x11,
+            Self::Hello => 0x12,
+            Self::Report => 0x13,
+        }
+    }
+}
+
+/// How the bytes that are no copies are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// As they are.
+    Raw,
+    /// An LZ4 block.
+    Lz4,
+    /// A zstd frame without its magic number.
+    Zstd,
+}
+
+/// What the decoder writes down of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing.
+    Nothing,
+    /// Its headers.
+    Headers,
+    /// All of it.
+    Whole,
+}
+
+/// The head of a data message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Data {
+    /// Of which two states of encoder and decoder it is.
+    pub session: u32,
+    /// Of the packet that comes out.
+    pub digest: u64,
+    /// What is written down, under which number, and at which place of the log.
+    pub keep: Keep,
+    /// The record's number, when something is kept.
+    pub record: u32,
+    /// The record's place.
+    pub place: u64,
+    /// Where the headers are that these differ from little.
+    pub like: Option<u64>,
+    /// A part of the log by which zstd compressed: its place and length.
+    pub dictionary: Option<(u64, u32)>,
+    /// How the rest is written.
+    pub codec: Codec,
+    /// The checksums that come out of the sums, of the network and the upper layer.
+    pub sums: [bool; 2],
+    /// Length of all headers.
+    pub headers: u8,
+    /// Length of what follows them in the packet.
+    pub payload: u16,
+    /// How many copies there are.
+    pub copies: u8,
+}
+
+/// Bytes that were in the log already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// How many bytes are between the last copy's end, or the start, and this.
+    pub gap: u16,
+    /// How many bytes.
+    pub length: u16,
+    /// Where they are in the log.
+    pub place: u64,
+}
+
+/// An encoder begins, or wants to know how its decoder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Drawn anew at each start.
+    pub encoder: u32,
+    /// Which of the box's encoders it is.
+    pub instance: u8,
+    /// How many it has, which share the memory of a decoder.
+    pub of: u8,
+}
+
+/// What a decoder has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Of which encoder.
+    pub encoder: u32,
+    /// Drawn anew each time the decoder forgets what it had.
+    pub decoder: u32,
+    /// Which of the box's encoders it is for.
+    pub instance: u8,
+    /// How many bytes its log holds.
+    pub capacity: u64,
+    /// The highest record that came, plus one; 0: none did.
+    pub next: u32,
+    /// Of the records before that, the last 256: bit 0 of the first word is the last one.
+    pub came: [u64; 4],
+}
+
+/// The number by which messages name the states of both ends.
+pub fn session(encoder: u32, decoder: u32) -> u32 {
+    encoder ^ decoder.rotate_left(16)
+}
+
+/// The number below 2^40 that a place is written as.
+const PLACE: u64 = (1 << 40) - 1;
+
+/// The place nearest to `head` that is written as `low`.
+pub fn widened(low: u64, head: u64) -> u64 {
+    let near = (head & !PLACE) | (low & PLACE);
+    if near > head + (PLACE >> 1) {
+        near.saturating_sub(PLACE + 1)
+    } else if near + (PLACE >> 1) < head {
+        near + PLACE + 1
+    } else {
+        near
+    }
+}
+
+const KEEP_HEADERS: u8 = 1;
+const KEEP_WHOLE: u8 = 2;
+const LIKE: u8 = 4;
+const LZ4: u8 = 8;
+const ZSTD: u8 = 16;
+const DICTIONARY: u8 = 32;
+const SUM_L3: u8 = 64;
+const SUM_L4: u8 = 128;
+
+impl Data {
+    /// Writes it at `out`'s end.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        let mut flags = match self.keep {
+            Keep::Nothing => 0,
+            Keep::Headers => KEEP_HEADERS,
+            Keep::Whole => KEEP_WHOLE,
+        };
+        flags |= match self.codec {
+            Codec::Raw => 0,
+            Codec::Lz4 => LZ4,
+            Codec::Zstd => ZSTD,
+        };
+        let [l3, l4] = self.sums;
+        for (is_set, flag) in [
+            (self.like.is_some(), LIKE),
+            (self.dictionary.is_some(), DICTIONARY),
+            (l3, SUM_L3),
+            (l4, SUM_L4),
+        ] {
+            flags |= if is_set { flag } else { 0 };
+        }
+        out.extend([Message::Data.byte(), flags]);
+        out.extend(self.session.to_be_bytes());
+        out.extend(self.digest.to_be_bytes());
+        if self.keep != Keep::Nothing {
+            out.extend(self.record.to_be_bytes());
+            put_place(self.place, out);
+        }
+        if let Some(like) = self.like {
+            put_place(like, out);
+        }
+        if let Some((place, length)) = self.dictionary {
+            put_place(place, out);
+            out.extend(u16::try_from(length / DICTIONARY_UNIT).unwrap_or(0).to_be_bytes());
+        }
+        out.push(self.headers);
+        out.extend(self.payload.to_be_bytes());
+        out.push(self.copies);
+    }
+
+    /// The session that a message names.
+    pub fn session_of(message: &[u8]) -> Option<u32> {
+        let [.., a, b, c, d] = *message.first_chunk::<6>()?;
+        Some(u32::from_be_bytes([a, b, c, d]))
+    }
+
+    /// Reads it, and what follows. Places are those nearest to `head`.
+    pub fn read(bytes: &[u8], head: u64) -> Option<(Self, &[u8])> {
+        let mut from = Reader(bytes);
+        let [kind, flags] = from.take()?;
+        if kind != Message::Data.byte() {
+            return None;
+        }
+        let is_set = |flag| flags & flag != 0;
+        let keep = match flags & (KEEP_HEADERS | KEEP_WHOLE) {
+            0 => Keep::Nothing,
+            KEEP_HEADERS => Keep::Headers,
+            KEEP_WHOLE => Keep::Whole,
+            _ => return None,
+        };
+        let codec = match flags & (LZ4 | ZSTD) {
+            0 => Codec::Raw,
+            LZ4 => Codec::Lz4,
+            ZSTD => Codec::Zstd,
+            _ => return None,
+        };
+        let session = u32::from_be_bytes(from.take()?);
+        let digest = u64::from_be_bytes(from.take()?);
+        let (record, place) = if keep == Keep::Nothing {
+            (0, 0)
+        } else {
+            (u32::from_be_bytes(from.take()?), from.place(head)?)
+        };
+        let like = if is_set(LIKE) { Some(from.place(head)?) } else { None };
+        let dictionary = if is_set(DICTIONARY) {
+            let place = from.place(head)?;
+            Some((place, u32::from(u16::from_be_bytes(from.take()?)) * DICTIONARY_UNIT))
+        } else {
+            None
+        };
+        let [headers] = from.take()?;
+        let payload = u16::from_be_bytes(from.take()?);
+        let [copies] = from.take()?;
+        let sums = [is_set(SUM_L3), is_set(SUM_L4)];
+        let data = Self {
+            session,
+            digest,
+            keep,
+            record,
+            place,
+            like,
+            dictionary,
+            codec,
+            sums,
+            headers,
+            payload,
+            copies,
+        };
+        Some((data, from.0))
+    }
+}
+
+impl Copied {
+    /// Writes it at `out`'s end.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        put_number(self.gap, out);
+        put_number(self.length, out);
+        put_place(self.place, out);
+    }
+
+    /// Reads it.
+    pub fn read(from: &mut Reader<'_>, head: u64) -> Option<Self> {
+        Some(Self { gap: from.number()?, length: from.number()?, place: from.place(head)? })
+    }
+}
+
+impl Hello {
+    /// Writes it at `out`'s end, without its seal.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        out.extend([Message::Hello.byte(), self.instance, self.of]);
+        out.extend(self.encoder.to_be_bytes());
+    }
+
+    /// Reads it, and what follows.
+    pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let mut from = Reader(bytes);
+        let [kind, instance, of] = from.take()?;
+        let encoder = u32::from_be_bytes(from.take()?);
+        (kind == Message::Hello.byte()).then_some((Self { encoder, instance, of }, from.0))
+    }
+}
+
+impl Report {
+    /// Writes it at `out`'s end, without its seal.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        out.extend([Message::Report.byte(), self.instance]);
+        out.extend(self.encoder.to_be_bytes());
+        out.extend(self.decoder.to_be_bytes());
+        out.extend(self.capacity.to_be_bytes());
+        out.extend(self.next.to_be_bytes());
+        self.came.iter().for_each(|word| out.extend(word.to_be_bytes()));
+    }
+
+    /// Reads it, and what follows.
+    pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let mut from = Reader(bytes);
+        let [kind, instance] = from.take()?;
+        let encoder = u32::from_be_bytes(from.take()?);
+        let decoder = u32::from_be_bytes(from.take()?);
+        let capacity = u64::from_be_bytes(from.take()?);
+        let next = u32::from_be_bytes(from.take()?);
+        let mut came = [0; 4];
+        for word in &mut came {
+            *word = u64::from_be_bytes(from.take()?);
+        }
+        let report = Self { encoder, decoder, instance, capacity, next, came };
+        (kind == Message::Report.byte()).then_some((report, from.0))
+    }
+}
+
+/// Reads bytes from the front, as many as there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'b>(pub &'b [u8]);
+
+impl<'b> Reader<'b> {
+    /// The next so many.
+    pub fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    /// The next so many.
+    pub fn slice(&mut self, length: usize) -> Option<&'b [u8]> {
+        let (first, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(first)
+    }
+
+    fn place(&mut self, head: u64) -> Option<u64> {
+        let [a, b, c, d, e] = self.take()?;
+        Some(widened(u64::from_be_bytes([0, 0, 0, a, b, c, d, e]), head))
+    }
+
+    /// One byte below 128, or two bytes with the upper bit set.
+    fn number(&mut self) -> Option<u16> {
+        let [first] = self.take()?;
+        if first < 0x80 {
+            return Some(first.into());
+        }
+        let [second] = self.take()?;
+        Some(u16::from_be_bytes([first & 0x7f, second]))
+    }
+}
+
+fn put_place(place: u64, out: &mut Vec<u8>) {
+    let [.., a, b, c, d, e] = place.to_be_bytes();
+    out.extend([a, b, c, d, e]);
+}
+
+/// Numbers up to [`NUMBER_MAX`].
+fn put_number(number: u16, out: &mut Vec<u8>) {
+    match u8::try_from(number) {
+        Ok(byte) if byte < 0x80 => out.push(byte),
+        _ => out.extend((number | 0x8000).to_be_bytes()),
+    }
+}
+
+/// The greatest gap and length of a copy.
+pub const NUMBER_MAX: u16 = 0x7fff;
+/// A dictionary's length is a multiple of this.
+pub const DICTIONARY_UNIT: u32 = 16;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            session: u32, digest: u64, record: u32, place in 0u64..1 << 50, keep in 0..3, codec in 0..3,
+            like in prop::option::of(0u64..1 << 20), dictionary in prop::option::of((0u64..1 << 20, 0u32..4096)),
+            sums: [bool; 2], headers: u8, payload: u16, copies: u8, gap in 0..NUMBER_MAX, length in 0..NUMBER_MAX,
+        ) {
+            let keep = [Keep::Nothing, Keep::Headers, Keep::Whole][keep as usize];
+            let (record, kept) = if keep == Keep::Nothing { (0, 0) } else { (record, place) };
+            let data = Data {
+                session, digest, keep, record, place: kept, sums, headers, payload, copies,
+                like: like.map(|back| place.saturating_sub(back)),
+                dictionary: dictionary
+                    .map(|(back, n)| (place.saturating_sub(back), n * DICTIONARY_UNIT)),
+                codec: [Codec::Raw, Codec::Lz4, Codec::Zstd][codec as usize],
+            };
+            let copied = Copied { gap, length, place };
+            let mut out = Vec::new();
+            data.emit(&mut out);
+            copied.emit(&mut out);
+            let (read, rest) = Data::read(&out, place).unwrap();
+            prop_assert_eq!(read, data);
+            prop_assert_eq!(Copied::read(&mut Reader(rest), place), Some(copied));
+        }
+
+        #[test]
+        fn messages_of_the_boxes_are_read_again(a: u32, b: u32, instance: u8, capacity: u64, next: u32, came: [u64; 4]) {
+            let report = Report { encoder: a, decoder: b, instance, capacity, next, came };
+            let mut out = Vec::new();
+            report.emit(&mut out);
+            out.push(7);
+            prop_assert_eq!(Report::read(&out), Some((report, &[7][..])));
+            let (hello, mut out) = (Hello { encoder: a, instance, of: instance }, Vec::new());
+            hello.emit(&mut out);
+            prop_assert_eq!(Hello::read(&out), Some((hello, &[][..])));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, head: u64) {
+            let _ = (Data::read(&bytes, head >> 1), Hello::read(&bytes), Report::read(&bytes));
+        }
+
+        #[test]
+        fn a_place_near_the_head_is_found_by_its_low_bits(head in 1u64 << 41..1 << 60, off in 0..1u64 << 38) {
+            prop_assert_eq!(widened((head - off) & PLACE, head), head - off);
+            prop_assert_eq!(widened((head + off) & PLACE, head), head + off);
+        }
+    }
+}
