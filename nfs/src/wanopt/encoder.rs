@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use siphasher::sip::SipHasher13;
 
 use super::anchors::{Anchor, Gear, Index, Known, SPACING, WINDOW};
+use super::cipher::{ADDED, Salt};
 use super::codec::{Compressor, Effort, LEAST, Uses};
 use super::flows::{FLOWS, Flow, flow_of};
 use super::header::{self, Shape};
@@ -42,6 +43,28 @@ impl Settings {
         let number = (number as u64) << 8 | u64::from(self.instance);
         SipHasher13::new_with_keys(a, b).hash(&number.to_le_bytes()) as u32
     }
+
+    /// What an encoder draws at its start, which has no other one's secret, number and epoch.
+    fn salt(&self, epoch: u32) -> Salt {
+        let [a, b] = self.secret;
+        let hasher = SipHasher13::new_with_keys(!a, b);
+        let half = |n: u32| {
+            let [own, drawn] = [u32::from(self.instance) << 8 | n, epoch].map(u32::to_le_bytes);
+            hasher.hash([own, drawn].as_flattened()).to_le_bytes()
+        };
+        let mut salt = [0; 16];
+        let halves = [half(1), half(2)];
+        salt.iter_mut().zip(halves.as_flattened()).for_each(|(to, from)| *to = *from);
+        salt
+    }
+
+    /// The same with a secret of one peer's own.
+    pub fn of_peer(self, at: usize) -> Self {
+        let [a, b] = self.secret;
+        let hasher = SipHasher13::new_with_keys(a, !b);
+        let part = |n: u64| hasher.hash(&((at as u64) << 8 | n).to_le_bytes());
+        Self { secret: [part(1), part(2)], ..self }
+    }
 }
 
 /// The sending side towards one peer.
@@ -51,6 +74,9 @@ pub struct Encoder {
     /// Its own epoch, and its decoder's as far as it is known.
     epoch: u32,
     decoder: Option<Decoder>,
+    /// For encryption: what it drew at its start, and how many messages it has encrypted since.
+    salt: Salt,
+    encrypted: u64,
     log: Log,
     gear: Gear,
     index: Index,
@@ -128,6 +154,8 @@ impl Encoder {
         Self {
             epoch,
             decoder: None,
+            salt: settings.salt(epoch),
+            encrypted: 0,
             log: Log::new(log),
             gear: Gear::new(settings.secret),
             index: Index::new(log / SPACING / 2),
@@ -163,7 +191,7 @@ impl Encoder {
     pub fn hello(&self, stamp: u32, out: &mut Vec<u8>) {
         let start = out.len();
         let Settings { instance, of, seal, .. } = self.settings;
-        Hello { encoder: self.epoch, instance, of, stamp }.emit(out);
+        Hello { encoder: self.epoch, instance, of, stamp, salt: self.salt }.emit(out);
         seal.close(start, out);
     }
 
@@ -180,8 +208,14 @@ impl Encoder {
     ) -> Encoded {
         let mut work = std::mem::take(&mut self.work);
         let start = out.len();
+        let cipher = self.settings.seal.cipher;
+        let most = most.saturating_sub(cipher.map_or(0, |_| ADDED));
         let encoded = self.encode_with(&mut work, datagram, start + most, (effort, number), out);
         self.work = work;
+        let encoded = encoded.filter(|_| {
+            self.encrypted += 1;
+            cipher.is_none_or(|c| c.close(self.salt, self.encrypted, start, out).is_some())
+        });
         encoded.unwrap_or_else(|| {
             out.truncate(start);
             Encoded::AsItIs

@@ -6,8 +6,10 @@
 
 use std::hash::Hasher;
 
+use sha2::{Digest, Sha256};
 use siphasher::sip::SipHasher24;
 
+use super::cipher::Cipher;
 use super::wire::{Hello, Keep};
 
 /// What the decoder writes down of a packet, under which number, and where.
@@ -16,16 +18,44 @@ pub type Kept = (Keep, u32, u64);
 pub type Numbered = (u32, Option<u32>);
 
 /// A secret of the two boxes, or none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Seal {
     key: [u64; 2],
+    /// By which messages are encrypted, if they are.
+    pub cipher: Option<Cipher>,
     /// Sees nothing: to show what the digests are for.
     #[cfg(test)]
     pub is_blind: bool,
 }
 
+/// Whether messages are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encrypts {
+    /// They are not.
+    Nothing,
+    /// They are.
+    Messages,
+}
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seal").field("cipher", &self.cipher).finish_non_exhaustive()
+    }
+}
+
 impl Seal {
-    /// By the secret that both boxes have; all zero: there is none.
+    /// By a secret of which each use has its own part. `realm`: what the secret is used in.
+    pub fn of(secret: [u8; 16], realm: &str, encrypts: Encrypts) -> Self {
+        let part = |of: &str| -> [u8; 32] {
+            let text = format!("wanopt {realm} {of} ");
+            Sha256::new().chain_update(text).chain_update(secret).finalize().into()
+        };
+        let seal = Self::new(*part("seal").first_chunk().unwrap_or(&secret));
+        let cipher = Cipher::new(part("encrypt"));
+        Self { cipher: Some(cipher).filter(|_| encrypts == Encrypts::Messages), ..seal }
+    }
+
+    /// By the key itself; all zero: there is none.
     pub fn new(key: [u8; 16]) -> Self {
         let half = |at: usize| {
             let bytes = key.as_chunks::<8>().0.get(at).copied().unwrap_or_default();
@@ -33,6 +63,7 @@ impl Seal {
         };
         Self {
             key: [half(0), half(1)],
+            cipher: None,
             #[cfg(test)]
             is_blind: false,
         }
