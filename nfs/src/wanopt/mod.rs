@@ -77,8 +77,10 @@ mod header;
 mod log;
 mod order;
 mod outer;
+mod records;
 mod resend;
 pub mod seal;
+mod settings;
 #[cfg(test)]
 mod speed;
 mod talk;
