@@ -137,6 +137,33 @@ fn what_the_link_loses_is_sent_again_before_tcp_misses_it() {
 }
 
 #[test]
+fn boxes_with_one_key_encrypt_for_each_other_and_with_two_they_do_not_speak() {
+    if !is_root() {
+        return skip("wanopt", "making namespaces needs root");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    must(&format!("truncate -s 5000000 {0}/text", folder.path().display()));
+    let line = |name: &str, digit: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, digit.repeat(32)).unwrap();
+        format!("    key-file: {}\n    encrypt: yes\n", file.display())
+    };
+    let share = |f: &Fetched| f.bytes_on_link as f64 * 100.0 / 5e6;
+    let fetch = |lines| {
+        let mut sites = Sites::start_with(&[("RECOVER", "tcp")], lines);
+        sites.serve("b1", folder.path());
+        let both = ["a1", "a2"].map(|host| share(&sites.fetch(host, "b1", "text")));
+        sites.finish();
+        both
+    };
+    let [first, second] = fetch([line("one", "1"), line("one", "1")]);
+    assert!(first < 60.0 && second < 11.0, "{first:.1} % and {second:.1} %");
+    let [first, second] = fetch([line("one", "1"), line("two", "2")]);
+    assert!(first > 100.0 && second > 100.0, "control: {first:.1} % and {second:.1} %");
+}
+
+#[test]
 fn a_box_that_restarts_harms_no_connection() {
     if !is_root() {
         return skip("wanopt", "making namespaces needs root");

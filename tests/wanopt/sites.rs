@@ -7,6 +7,8 @@ use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use super::testkit::{NFV, alone, must, shell};
 
 /// Hosts by site, with their addresses.
@@ -19,6 +21,9 @@ const SITES: [(&str, [(&str, &str); 2]); 2] = [
 pub struct Sites {
     prefix: String,
     environment: Vec<(String, String)>,
+    /// By site: lines for the box besides those of its chain file.
+    lines: [String; 2],
+    files: TempDir,
     boxes: Vec<(&'static str, Child)>,
     servers: Vec<Child>,
     sums: Vec<(String, String)>,
@@ -37,12 +42,18 @@ pub struct Fetched {
 impl Sites {
     /// Makes the sites, and starts both boxes; `environment` is for their chain files.
     pub fn start(environment: &[(&str, &str)]) -> Self {
+        Self::start_with(environment, Default::default())
+    }
+
+    /// As [`Sites::start`], with these lines for each box besides those of its chain file.
+    pub fn start_with(environment: &[(&str, &str)], lines: [String; 2]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("wan{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let environment =
             environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let (boxes, servers, sums, _alone) = (Vec::new(), Vec::new(), Vec::new(), alone());
-        let mut sites = Self { prefix, environment, boxes, servers, sums, _alone };
+        let files = tempfile::tempdir().expect("a folder");
+        let mut sites = Self { prefix, environment, lines, files, boxes, servers, sums, _alone };
         for (site, hosts) in SITES {
             let ns = sites.namespace(site);
             must(&format!("ip netns add {ns} && ip -n {ns} link set lo up"));
@@ -81,6 +92,12 @@ impl Sites {
 
     fn run(&mut self, site: &'static str) {
         let socket = self.socket(site);
+        let text = std::fs::read_to_string(format!("chains/wanopt-{site}.yaml")).expect("text");
+        let [a, b] = &self.lines;
+        let lines = if site == "a" { a } else { b };
+        let text = text.replace("type: wanopt\n", &format!("type: wanopt\n{lines}"));
+        let chain = self.files.path().join(format!("{site}.yaml"));
+        std::fs::write(&chain, text).expect("it is written");
         // The control side of both on one core, and each worker on its own.
         let worker = if site == "a" { "0@0,1@0" } else { "0@1,1@1" };
         let nfv = Command::new("ip")
@@ -95,7 +112,7 @@ impl Sites {
                 worker,
             ])
             .args(["--file-prefix", &format!("{}{site}", self.prefix)])
-            .args(["--", &format!("chains/wanopt-{site}.yaml"), "--control", &socket])
+            .args(["--", &chain.display().to_string(), "--control", &socket])
             .env("LAN", "net_af_packet0,iface=lan,framecnt=4096")
             .env("WAN", "net_af_packet1,iface=wan,framecnt=4096")
             .envs(self.environment.iter().cloned())

@@ -40,19 +40,36 @@ impl Gear {
     #[inline]
     pub fn anchors(&self, bytes: &[u8], mut found: impl FnMut(Anchor)) {
         let (mut hash, mut last) = (0u32, 0);
-        for (at, byte) in bytes.iter().enumerate() {
-            // The index is below 256, as the table is long.
-            let gear = self.table.get(usize::from(*byte)).copied().unwrap_or(0);
-            hash = (hash << 1).wrapping_add(gear);
-            let end = at + 1;
-            // A byte has left the hash after 32 more: it is of the window alone.
-            if hash >> 26 == 0 && end >= WINDOW && end >= last + APART {
-                let window = bytes.get(end - WINDOW..end).and_then(|w| w.as_array::<WINDOW>());
-                let Some(window) = window else { continue };
-                last = end;
-                let Ok(end) = u16::try_from(end) else { return };
-                found(Anchor { end, print: print(window) });
+        // The index is below 256, as the table is long.
+        let gear = |byte: u8| self.table.get(usize::from(byte)).copied().unwrap_or(0);
+        // A byte has left the hash after 32 more: it is of the window alone.
+        let mut look = |hash: u32, end: usize| {
+            if hash >> 26 != 0 || end < WINDOW || end < last + APART {
+                return;
             }
+            let window = bytes.get(end - WINDOW..end).and_then(|w| w.as_array::<WINDOW>());
+            if let (Some(window), Ok(place)) = (window, u16::try_from(end)) {
+                last = end;
+                found(Anchor { end: place, print: print(window) });
+            }
+        };
+        let (blocks, rest) = bytes.as_chunks::<4>();
+        for (n, block) in blocks.iter().enumerate() {
+            let hashes = block.map(|byte| {
+                hash = (hash << 1).wrapping_add(gear(byte));
+                hash
+            });
+            // Few blocks of four have an anchor.
+            let [a, b, c, d] = hashes;
+            if a.min(b).min(c.min(d)) >> 26 == 0 {
+                for (end, hash) in (4 * n + 1..).zip(hashes) {
+                    look(hash, end);
+                }
+            }
+        }
+        for (end, byte) in (4 * blocks.len() + 1..).zip(rest) {
+            hash = (hash << 1).wrapping_add(gear(*byte));
+            look(hash, end);
         }
     }
 }

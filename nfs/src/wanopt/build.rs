@@ -16,7 +16,7 @@ use nfv_core::nf::{Built, Handle, Named, Purpose, Shard, Surroundings};
 use super::counts::{self, Counts};
 use super::ends::Site;
 use super::outer::Over;
-use super::seal::Seal;
+use super::seal::{Encrypts, Seal};
 
 /// What all workers of a box share.
 #[derive(Debug)]
@@ -183,22 +183,34 @@ pub fn build(
         _ => Recover::Off,
     };
     let level = i32::try_from(small("level")?).ok()?;
-    let key = match section.text("key-file") {
-        None => [0; 16],
-        Some(file) => read_key(file.as_ref()).unwrap_or_else(|why| {
+    let encrypts = match section.choice("encrypt")? {
+        "yes" => Encrypts::Messages,
+        _ => Encrypts::Nothing,
+    };
+    let key = section.text("key-file").map(|file| (read_key(file.as_ref()), file));
+    let key = match key {
+        None if encrypts == Encrypts::Messages => {
+            report
+                .error(section.span_of("encrypt"), "there is no key to encrypt with")
+                .hint("name a `key-file`");
+            None
+        }
+        None => None,
+        Some((Ok(key), _)) => Some(key),
+        Some((Err(why), file)) => {
             report
                 .error(section.span_of("key-file"), format!("{file}: {why}"))
                 .hint("make one by `head -c 16 /dev/urandom | xxd -p > FILE`, for both boxes");
-            [0; 16]
-        }),
+            None
+        }
     };
     if report.has_errors() {
         return None;
     }
-    let secret = match around.purpose {
-        // The same every time.
-        Purpose::Replay | Purpose::Check => [1, 2],
-        Purpose::Run => random(),
+    let (secret, realm) = match around.purpose {
+        // The same every time; so what is encrypted is so by another key.
+        Purpose::Replay | Purpose::Check => ([1, 2], "replay"),
+        Purpose::Run => (random(section, report)?, "run"),
     };
     let shared = Arc::new(Shared {
         local: local?,
@@ -209,7 +221,7 @@ pub fn build(
         memory: usize::try_from(memory).ok()?,
         compress,
         level,
-        seal: Seal::new(key),
+        seal: key.map_or(Seal::new([0; 16]), |key| Seal::of(key, realm, encrypts)),
         secret,
         recover,
         encodes: AtomicBool::new(true),
@@ -260,9 +272,16 @@ fn read_key(file: &FilePath) -> Result<[u8; 16], String> {
     }
 }
 
-fn random() -> [u64; 2] {
-    use std::hash::{BuildHasher, RandomState};
-    [RandomState::new().hash_one(1), RandomState::new().hash_one(2)]
+fn random(section: &Section<'_>, report: &mut Report) -> Option<[u64; 2]> {
+    let mut bytes = [0; 16];
+    if let Err(why) = getrandom::fill(&mut bytes) {
+        let message = format!("the kernel has no random numbers: {why}");
+        report.error(section.span_of("local"), message);
+        return None;
+    }
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut all = words.iter().map(|word| u64::from_le_bytes(*word));
+    all.next().zip(all.next()).map(|(a, b)| [a, b])
 }
 
 const MEMORY_MIN: u64 = 1 << 20;

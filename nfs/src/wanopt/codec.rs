@@ -4,6 +4,7 @@
 //! both ends have in their logs can. The encoder prepares a dictionary once for many packets; the decoder only points
 //! at the bytes.
 
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use zstd_safe::{CCtx, CDict, DCtx};
 
 use super::wire::Codec;
@@ -20,6 +21,7 @@ pub enum Effort {
 /// Makes bytes smaller.
 pub struct Compressor {
     zstd: CCtx<'static>,
+    lz4: CompressTable,
     dictionary: Option<Prepared>,
     level: i32,
 }
@@ -40,7 +42,7 @@ impl std::fmt::Debug for Compressor {
 impl Compressor {
     /// Without a dictionary.
     pub fn new(level: i32) -> Self {
-        Self { zstd: CCtx::create(), dictionary: None, level }
+        Self { zstd: CCtx::create(), lz4: CompressTable::small(), dictionary: None, level }
     }
 
     /// Takes another dictionary: bytes of the log from a place. Some 100 us of 64 KiB, and the memory of it.
@@ -66,7 +68,7 @@ impl Compressor {
         let made = match effort {
             _ if bytes.len() < LEAST => None,
             Effort::Best => self.by_zstd(bytes, out),
-            Effort::Fast => by_lz4(bytes, out),
+            Effort::Fast => by_lz4(&mut self.lz4, bytes, out),
         };
         if let Some(made) = made
             && out.len() < bytes.len()
@@ -105,9 +107,9 @@ pub enum Uses {
     Dictionary,
 }
 
-fn by_lz4(bytes: &[u8], out: &mut Vec<u8>) -> Option<(Codec, Uses)> {
-    out.resize(lz4_flex::block::get_maximum_output_size(bytes.len()), 0);
-    let length = lz4_flex::block::compress_into(bytes, out).ok()?;
+fn by_lz4(table: &mut CompressTable, bytes: &[u8], out: &mut Vec<u8>) -> Option<(Codec, Uses)> {
+    out.resize(get_maximum_output_size(bytes.len()), 0);
+    let length = compress_into_with_table(bytes, out, table).ok()?;
     out.truncate(length);
     Some((Codec::Lz4, Uses::Nothing))
 }

@@ -3,6 +3,7 @@
 //! It knows of its log only where the newest byte is. Whether bytes are those that the encoder meant it does not know,
 //! and need not: the digest of the packet that comes out says so, and nothing is kept of one that is wrong.
 
+use super::cipher::Salt;
 use super::codec::Decompressor;
 use super::encoder::{EPOCH_STEP, Heard, Settings};
 use super::header;
@@ -15,6 +16,8 @@ pub struct Decoder {
     settings: Settings,
     /// The epoch of the encoder that it hears, when one has said hello.
     encoder: Option<u32>,
+    /// What that one drew for encryption.
+    salt: Salt,
     /// Its own, another each time that it forgets.
     epoch: u32,
     log: Log,
@@ -31,6 +34,8 @@ pub struct Decoder {
     /// The dictionary that was used last: its place, length and bytes.
     dictionary: (u64, u32, Vec<u8>),
     rest: Vec<u8>,
+    /// The message at hand, decrypted.
+    clear: Vec<u8>,
 }
 
 /// Why a packet does not come out.
@@ -51,6 +56,7 @@ impl Decoder {
     pub fn new(settings: Settings, epoch: u32) -> Self {
         Self {
             encoder: None,
+            salt: [0; 16],
             epoch,
             log: Log::new(settings.memory),
             next: 0,
@@ -61,6 +67,7 @@ impl Decoder {
             decompressor: Decompressor::new(),
             dictionary: (0, 0, Vec::new()),
             rest: Vec::new(),
+            clear: Vec::new(),
             settings,
         }
     }
@@ -72,11 +79,12 @@ impl Decoder {
             return Heard::NotOurs;
         }
         self.stamp = hello.stamp;
-        if self.encoder == Some(hello.encoder) {
+        if self.encoder == Some(hello.encoder) && self.salt == hello.salt {
             return Heard::Ours;
         }
         self.forget();
         self.encoder = Some(hello.encoder);
+        self.salt = hello.salt;
         Heard::Anew
     }
 
@@ -90,7 +98,17 @@ impl Decoder {
         out: &mut Vec<u8>,
     ) -> Result<Option<u32>, Undecodable> {
         out.clear();
-        let result = self.decode_to(message, out);
+        let result = match self.settings.seal.cipher {
+            None => self.decode_to(message, out),
+            Some(cipher) => {
+                let mut clear = std::mem::take(&mut self.clear);
+                let opened = cipher.open(self.salt, message, &mut clear);
+                let result = opened.ok_or(Undecodable::Malformed);
+                let result = result.and_then(|()| self.decode_to(&clear, out));
+                self.clear = clear;
+                result
+            }
+        };
         match result {
             Ok(_) => self.wrong = 0,
             Err(Undecodable::Wrong | Undecodable::Missing) => {

@@ -4,45 +4,17 @@
 //! that is lost, late or doubled only makes it learn less: a record is confirmed or not, and never unconfirmed but by
 //! the decoder's forgetting all, which its number in each report says.
 
-use std::collections::VecDeque;
-
-use siphasher::sip::SipHasher13;
-
 use super::anchors::{Anchor, Gear, Index, Known, SPACING, WINDOW};
+use super::cipher::{ADDED, Salt};
 use super::codec::{Compressor, Effort, LEAST, Uses};
 use super::flows::{FLOWS, Flow, flow_of};
 use super::header::{self, Shape};
 use super::log::Log;
-use super::seal::Seal;
+use super::records::{Record, Records};
+pub use super::settings::Settings;
 use super::wire::{
     Codec, Copied, DICTIONARY_UNIT, Data, Hello, Keep, NUMBER_MAX, Report, session, widened,
 };
-
-/// What both sides of a box are made with.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Bytes of memory of each side.
-    pub memory: usize,
-    /// What only the two boxes know.
-    pub seal: Seal,
-    /// By which zstd compresses.
-    pub level: i32,
-    /// For what has to be hard to guess, and for the numbers of epochs.
-    pub secret: [u64; 2],
-    /// Which of the box's it is, of how many.
-    pub instance: u8,
-    /// How many there are.
-    pub of: u8,
-}
-
-impl Settings {
-    /// The first epoch of one of the box's ends, by its number.
-    pub fn epoch(&self, number: usize) -> u32 {
-        let [a, b] = self.secret;
-        let number = (number as u64) << 8 | u64::from(self.instance);
-        SipHasher13::new_with_keys(a, b).hash(&number.to_le_bytes()) as u32
-    }
-}
 
 /// The sending side towards one peer.
 #[derive(Debug)]
@@ -51,10 +23,13 @@ pub struct Encoder {
     /// Its own epoch, and its decoder's as far as it is known.
     epoch: u32,
     decoder: Option<Decoder>,
+    /// For encryption: what it drew at its start, and how many messages it has encrypted since.
+    salt: Salt,
+    encrypted: u64,
     log: Log,
     gear: Gear,
     index: Index,
-    records: VecDeque<Record>,
+    records: Records,
     /// The next record's number.
     next: u32,
     flows: Box<[Flow]>,
@@ -70,18 +45,6 @@ pub struct Encoder {
 struct Decoder {
     epoch: u32,
     capacity: u64,
-}
-
-/// A part of the log that came into it by one packet.
-#[derive(Clone, Copy, Debug)]
-struct Record {
-    place: u64,
-    length: u16,
-    headers: u8,
-    /// Whether the decoder has it.
-    is_confirmed: bool,
-    /// Of the flow.
-    print: u32,
 }
 
 /// Room that is used again for each packet.
@@ -110,15 +73,6 @@ pub enum Encoded {
     AsItIs,
 }
 
-#[cfg(test)]
-impl Settings {
-    /// Of small memory, without a key.
-    pub fn for_tests(memory: usize) -> Self {
-        let seal = Seal::new([0; 16]);
-        Self { memory, seal, level: 3, secret: [1, 2], instance: 0, of: 1 }
-    }
-}
-
 impl Encoder {
     /// Of an epoch that no encoder of this box had before.
     pub fn new(settings: Settings, epoch: u32) -> Self {
@@ -128,10 +82,12 @@ impl Encoder {
         Self {
             epoch,
             decoder: None,
+            salt: settings.salt(epoch),
+            encrypted: 0,
             log: Log::new(log),
             gear: Gear::new(settings.secret),
             index: Index::new(log / SPACING / 2),
-            records: VecDeque::with_capacity(records),
+            records: Records::new(records),
             next: 0,
             flows: vec![Flow::default(); FLOWS].into(),
             compressor: Compressor::new(settings.level),
@@ -163,14 +119,14 @@ impl Encoder {
     pub fn hello(&self, stamp: u32, out: &mut Vec<u8>) {
         let start = out.len();
         let Settings { instance, of, seal, .. } = self.settings;
-        Hello { encoder: self.epoch, instance, of, stamp }.emit(out);
+        Hello { encoder: self.epoch, instance, of, stamp, salt: self.salt }.emit(out);
         seal.close(start, out);
     }
 
     /// Encodes a datagram at `out`'s end, if that takes fewer than `most` bytes; under a number, if it has one.
     ///
     /// # Cost
-    /// 2 ns a byte that was seen before; else that of the compression besides.
+    /// 1 ns a byte that was seen before, 3 ns a new one with LZ4, 14 ns with zstd.
     pub fn encode(
         &mut self,
         datagram: &[u8],
@@ -180,8 +136,14 @@ impl Encoder {
     ) -> Encoded {
         let mut work = std::mem::take(&mut self.work);
         let start = out.len();
+        let cipher = self.settings.seal.cipher;
+        let most = most.saturating_sub(cipher.map_or(0, |_| ADDED));
         let encoded = self.encode_with(&mut work, datagram, start + most, (effort, number), out);
         self.work = work;
+        let encoded = encoded.filter(|_| {
+            self.encrypted += 1;
+            cipher.is_none_or(|c| c.close(self.salt, self.encrypted, start, out).is_some())
+        });
         encoded.unwrap_or_else(|| {
             out.truncate(start);
             Encoded::AsItIs
@@ -374,7 +336,7 @@ impl Encoder {
 
     /// The number and the bytes from a place on of the record that it is in, if the decoder has it.
     fn confirmed_at(&self, place: u64) -> Option<(usize, &[u8])> {
-        let at = self.records.partition_point(|record| record.place <= place).checked_sub(1)?;
+        let at = self.records.find(place)?;
         let record = self.records.get(at)?;
         let end = record.place + u64::from(record.length);
         if !record.is_confirmed || place >= end || !self.is_safe(record.place) {
@@ -432,13 +394,10 @@ impl Encoder {
         let headers = u64::try_from(work.headers.len()).unwrap_or(0);
         let length = work.headers.len() + payload.len();
         let (Ok(length), Ok(own)) = (u16::try_from(length), u8::try_from(headers)) else { return };
-        if self.records.len() == self.records.capacity() {
-            self.records.pop_front();
-        }
         self.log.write(place, &work.headers);
         self.log.write(place + headers, payload);
         let record = Record { place, length, headers: own, is_confirmed: false, print };
-        self.records.push_back(record);
+        self.records.push(record);
         self.next = self.next.wrapping_add(1);
         if payload.is_empty() {
             return;
@@ -472,18 +431,14 @@ impl Encoder {
             if word >> (back % 64) & 1 == 0 || report.next == 0 {
                 continue;
             }
-            let at = usize::try_from(from_end).ok().and_then(|n| self.records.len().checked_sub(n));
-            if let Some(at) = at {
-                self.confirm(at);
+            if let Some(record) = self.records.confirm(from_end) {
+                self.confirm(record);
             }
         }
         Heard::Ours
     }
 
-    fn confirm(&mut self, at: usize) {
-        let Some(record) = self.records.get_mut(at).filter(|r| !r.is_confirmed) else { return };
-        record.is_confirmed = true;
-        let record = *record;
+    fn confirm(&mut self, record: Record) {
         self.confirmed = self.confirmed.max(record.place + u64::from(record.length));
         let flow = self.flows.get_mut(record.print as usize % FLOWS);
         let like = Some((record.place, record.headers));
@@ -500,7 +455,7 @@ impl Encoder {
         if self.confirmed < self.renew_at {
             return;
         }
-        let newest = self.records.iter().rev().skip_while(|r| !r.is_confirmed);
+        let newest = self.records.newest().skip_while(|r| !r.is_confirmed);
         let run = newest.take_while(|r| r.is_confirmed && self.is_safe(r.place));
         let (mut start, mut length) = (0, 0);
         for record in run {

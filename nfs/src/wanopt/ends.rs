@@ -108,6 +108,10 @@ impl Site {
             of: u8::try_from(of).unwrap_or(1),
         };
         let recovers = shared.recover != Recover::Off;
+        let encoder = |at| {
+            let settings = settings.of_peer(at);
+            Encoder::new(settings, settings.epoch(at))
+        };
         let ends = |(at, peer): (usize, &Peer)| Ends {
             path: Path {
                 local: shared.local,
@@ -115,7 +119,7 @@ impl Site {
                 over: shared.over,
                 instance: settings.instance,
             },
-            encoder: instance.map(|_| Encoder::new(settings, settings.epoch(at))),
+            encoder: instance.map(|_| encoder(at)),
             resend: instance.filter(|_| recovers).map(|_| Resend::new()),
             hello_at: Time(0),
             unanswered: 0,

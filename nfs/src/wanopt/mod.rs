@@ -17,6 +17,7 @@
 //!        port      8047      UDP's, of both boxes
 //!        protocol  253       IP's protocol number
 //!        key-file  none      32 hexadecimal digits, the same in both boxes: messages of others count for nothing
+//!        encrypt   no        `yes`: messages are encrypted, in both boxes; needs `key-file`
 //! Drops  undecodable         a message that does not come out: damaged, or not the peer's; the sender sends again
 //!        stale               a message of before one of the boxes began anew
 //!        missing             a message that refers to what is not there any more
@@ -51,7 +52,8 @@
 //! UDP, always do. DSCP and ECN are carried, and "don't fragment".
 //!
 //! Without `key-file` a box believes whoever has the peer's address, the port and the epochs; with it only who has the
-//! key. Nothing is encrypted. When a peer does not answer for three seconds packets go as they are until it does.
+//! key. With `encrypt` messages are encrypted besides, by XChaCha20-Poly1305; what goes as it is is not, and who must not be
+//! read should take a VPN. When a peer does not answer for three seconds packets go as they are until it does.
 //!
 //! With `recover` the link's loss is hidden from the hosts' TCP: what is missing is asked for, and what came behind it waits
 //! for a round trip and 10 ms at most, with up to 1,024 packets of a peer's worker: a port's `mempool-size` must have room for
@@ -63,6 +65,7 @@
 
 mod anchors;
 mod build;
+mod cipher;
 pub mod codec;
 mod counts;
 pub mod decoder;
@@ -74,8 +77,10 @@ mod header;
 mod log;
 mod order;
 mod outer;
+mod records;
 mod resend;
 pub mod seal;
+mod settings;
 #[cfg(test)]
 mod speed;
 mod talk;
@@ -165,6 +170,12 @@ pub const KIND: Kind = Kind {
             shape: Shape::Text,
             need: Need::Optional,
             help: "32 hexadecimal digits, the same in both boxes",
+        },
+        Key {
+            name: "encrypt",
+            shape: Shape::Choice(&["no", "yes"]),
+            need: Need::Default("no"),
+            help: "messages are encrypted, in both boxes; needs `key-file`",
         },
     ],
     drops: &[

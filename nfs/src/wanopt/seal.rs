@@ -1,13 +1,16 @@
 //! Digests: of each packet that is to come out, and of what the boxes tell each other.
 //!
-//! Without a key they find what went wrong; with one, which both boxes read from a file, nobody else can make them.
+//! Without a key they find what went wrong, by a quicker hash; with one, which both boxes read from a file, nobody else can
+//! make them.
 //!
 //! Source: Aumasson and Bernstein, SipHash: a fast short-input PRF, INDOCRYPT 2012
 
 use std::hash::Hasher;
 
-use siphasher::sip::SipHasher24;
+use sha2::{Digest, Sha256};
+use siphasher::sip::{SipHasher13, SipHasher24};
 
+use super::cipher::Cipher;
 use super::wire::{Hello, Keep};
 
 /// What the decoder writes down of a packet, under which number, and where.
@@ -16,16 +19,44 @@ pub type Kept = (Keep, u32, u64);
 pub type Numbered = (u32, Option<u32>);
 
 /// A secret of the two boxes, or none.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Seal {
     key: [u64; 2],
+    /// By which messages are encrypted, if they are.
+    pub cipher: Option<Cipher>,
     /// Sees nothing: to show what the digests are for.
     #[cfg(test)]
     pub is_blind: bool,
 }
 
+/// Whether messages are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encrypts {
+    /// They are not.
+    Nothing,
+    /// They are.
+    Messages,
+}
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seal").field("cipher", &self.cipher).finish_non_exhaustive()
+    }
+}
+
 impl Seal {
-    /// By the secret that both boxes have; all zero: there is none.
+    /// By a secret of which each use has its own part. `realm`: what the secret is used in.
+    pub fn of(secret: [u8; 16], realm: &str, encrypts: Encrypts) -> Self {
+        let part = |of: &str| -> [u8; 32] {
+            let text = format!("wanopt {realm} {of} ");
+            Sha256::new().chain_update(text).chain_update(secret).finalize().into()
+        };
+        let seal = Self::new(*part("seal").first_chunk().unwrap_or(&secret));
+        let cipher = Cipher::new(part("encrypt"));
+        Self { cipher: Some(cipher).filter(|_| encrypts == Encrypts::Messages), ..seal }
+    }
+
+    /// By the key itself; all zero: there is none.
     pub fn new(key: [u8; 16]) -> Self {
         let half = |at: usize| {
             let bytes = key.as_chunks::<8>().0.get(at).copied().unwrap_or_default();
@@ -33,6 +64,7 @@ impl Seal {
         };
         Self {
             key: [half(0), half(1)],
+            cipher: None,
             #[cfg(test)]
             is_blind: false,
         }
@@ -45,18 +77,25 @@ impl Seal {
         if self.is_blind {
             return 0;
         }
-        let [a, b] = self.key;
         let ((session, number), (keep, record, place)) = (of, kept);
-        let mut hasher = SipHasher24::new_with_keys(a, b);
         // As 40 bits are sent of it.
         let place = place & 0xff_ffff_ffff;
         let is_numbered = u64::from(number.is_some());
-        hasher.write_u64(place << 8 | is_numbered << 4 | keep as u64);
-        hasher.write_u64(u64::from(session) << 32 | u64::from(number.unwrap_or(0)));
-        hasher.write_u32(record);
-        hasher.write(headers);
-        hasher.write(payload);
-        hasher.finish()
+        let first = place << 8 | is_numbered << 4 | keep as u64;
+        let second = u64::from(session) << 32 | u64::from(number.unwrap_or(0));
+        let write = |hasher: &mut dyn Hasher| {
+            hasher.write_u64(first);
+            hasher.write_u64(second);
+            hasher.write_u32(record);
+            hasher.write(headers);
+            hasher.write(payload);
+            hasher.finish()
+        };
+        match self.key {
+            // It is to find what went wrong, and nobody.
+            [0, 0] => write(&mut SipHasher13::new()),
+            [a, b] => write(&mut SipHasher24::new_with_keys(a, b)),
+        }
     }
 
     /// Adds the seal to a message that begins at `start`.

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::codec::Effort;
 use super::decoder::{Decoder, Undecodable};
 use super::encoder::{Encoded, Encoder, Heard, Settings};
+use super::seal::Encrypts;
 use super::testing::{Datagram, Family, Upper};
 use super::wire::{Report, session};
 
@@ -322,7 +323,11 @@ proptest! {
         seed: u32, deeds in prop::collection::vec(deed_or_restart(), 1..300), small: bool, key: [u8; 16],
     ) {
         let mut settings = Settings::for_tests(if small { 30_000 } else { 1 << 20 });
-        settings.seal = super::seal::Seal::new(key);
+        settings.seal = match key[0] % 3 {
+            0 => super::seal::Seal::new(key),
+            1 => super::seal::Seal::of(key, "run", Encrypts::Nothing),
+            _ => super::seal::Seal::of(key, "run", Encrypts::Messages),
+        };
         let outcome = talk(settings, &packets(600, seed), &deeds, Reports::Honest);
         prop_assert_eq!(outcome.forged, 0);
     }

@@ -2,6 +2,8 @@
 //!
 //! Whatever the network brings is read by `get`; what is not whole is nothing. Numbers are in network order.
 
+use super::cipher::Salt;
+
 /// The kinds of message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -120,6 +122,8 @@ pub struct Hello {
     pub of: u8,
     /// When it was sent, by any clock; 0: no answer is wanted.
     pub stamp: u32,
+    /// Drawn at its start, for encryption.
+    pub salt: Salt,
 }
 
 /// What a decoder has.
@@ -325,6 +329,7 @@ impl Hello {
         out.extend([Message::Hello.byte(), self.instance, self.of]);
         out.extend(self.encoder.to_be_bytes());
         out.extend(self.stamp.to_be_bytes());
+        out.extend(self.salt);
     }
 
     /// Reads it, and what follows.
@@ -333,7 +338,8 @@ impl Hello {
         let [kind, instance, of] = from.take()?;
         let encoder = u32::from_be_bytes(from.take()?);
         let stamp = u32::from_be_bytes(from.take()?);
-        (kind == Message::Hello.byte()).then_some((Self { encoder, instance, of, stamp }, from.0))
+        let hello = Self { encoder, instance, of, stamp, salt: from.take()? };
+        (kind == Message::Hello.byte()).then_some((hello, from.0))
     }
 }
 
@@ -496,7 +502,7 @@ mod tests {
             report.emit(&mut out);
             out.push(7);
             prop_assert_eq!(Report::read(&out), Some((report, &[7][..])));
-            let hello = Hello { encoder: a, instance, of: instance, stamp: b };
+            let hello = Hello { encoder: a, instance, of: instance, stamp: b, salt: [instance; 16] };
             let mut out = Vec::new();
             hello.emit(&mut out);
             prop_assert_eq!(Hello::read(&out), Some((hello, &[][..])));
