@@ -104,6 +104,39 @@ fn over_a_link_that_loses_doubles_and_reorders_the_file_is_the_same_and_hardly_l
 }
 
 #[test]
+fn what_the_link_loses_is_sent_again_before_tcp_misses_it() {
+    if !is_root() {
+        return skip("wanopt", "making namespaces needs root");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    must(&format!("truncate -s 10000000 {0}/text", folder.path().display()));
+    let bad = [("LOSS", "1%"), ("DUPLICATE", "0.5%"), ("REORDER", "0.5%")];
+    // As it is, then with the boxes that do not recover, the control, and with those that do.
+    let fetch = |recover: &'static str| {
+        let mut sites = Sites::start(&[bad.as_slice(), &[("RECOVER", recover)]].concat());
+        sites.serve("b2", folder.path());
+        sites.ask_both(&["set", "opt.encoding", "off"]);
+        let bare = sites.fetch("a1", "b2", "text");
+        sites.ask_both(&["set", "opt.encoding", "on"]);
+        let first = sites.fetch("a1", "b2", "text");
+        let second = sites.fetch("a2", "b2", "text");
+        println!("{recover}: as it is {bare:?}\nfirst {first:?}\nsecond {second:?}");
+        sites.finish();
+        (bare, first, second)
+    };
+    let (bare, first, second) = fetch("tcp");
+    let (bare_too, _, control) = fetch("off");
+    let share = |f: &Fetched| f.bytes_on_link as f64 * 100.0 / 10e6;
+    assert!(share(&first) <= 45.0 * 1.3 && share(&second) <= 8.0 * 1.3);
+    // The link's dice are the same each time, but what falls to whom is not.
+    let bare = bare.took.max(bare_too.took);
+    assert!(3 * first.took <= bare, "{:?} and {bare:?}", first.took);
+    assert!(3 * second.took <= bare, "{:?} and {bare:?}", second.took);
+    assert!(2 * second.took <= control.took, "{:?}, control {:?}", second.took, control.took);
+}
+
+#[test]
 fn a_box_that_restarts_harms_no_connection() {
     if !is_root() {
         return skip("wanopt", "making namespaces needs root");

@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     let settings = Settings { memory: 1 << 16, seal, level: 1, secret: [1, 2], instance: 0, of: 1 };
     let (mut encoder, mut decoder) = (Encoder::new(settings, 1), Decoder::new(settings, 2));
     let (mut message, mut out) = (Vec::new(), Vec::new());
-    encoder.hello(&mut message);
+    encoder.hello(0, &mut message);
     decoder.hello(&message);
     let mut rest = bytes;
     // Each turn: a length, what it is for, and so many bytes.
@@ -34,7 +34,8 @@ fuzz_target!(|bytes: &[u8]| {
             }
             kind => {
                 let datagram = datagram(part, *length);
-                encoder.encode(&datagram, datagram.len(), Effort::Best, &mut message);
+                let number = (length % 2 == 0).then_some(u32::from(*length));
+                encoder.encode(&datagram, datagram.len(), (Effort::Best, number), &mut message);
                 if kind == 4 {
                     // Changed behind the session, so that it is looked at.
                     let changed = message.iter_mut().skip(6).zip(part.iter().rev());

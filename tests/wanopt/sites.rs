@@ -51,6 +51,9 @@ impl Sites {
             for (name, address) in hosts {
                 let host = sites.namespace(name);
                 must(&format!("ip netns add {host} && ip -n {host} link set lo up"));
+                // That of RFC 5681, which all Linux has; BBR sees little of loss.
+                let control = "sysctl -qw net.ipv4.tcp_congestion_control=reno";
+                must(&format!("ip netns exec {host} {control}"));
                 must(&format!("ip -n {host} link add eth0 type veth peer name {name} netns {ns}"));
                 // Without these veth hands over super-packets and partial checksums.
                 must(&format!("ip netns exec {host} ethtool -K eth0 tso off gso off tx off"));

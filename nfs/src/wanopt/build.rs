@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path as FilePath;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use ipnet::IpNet;
@@ -41,6 +41,8 @@ pub struct Shared {
     pub seal: Seal,
     /// For what is hard to guess, and the first epochs.
     pub secret: [u64; 2],
+    /// What is sent again when it gets lost.
+    pub recover: Recover,
     /// Whether packets are encoded.
     pub encodes: AtomicBool,
 }
@@ -54,12 +56,43 @@ pub struct Peer {
     pub address: IpAddr,
     /// By worker: what passed.
     pub counts: Vec<Counts>,
-    /// By worker: reports for its encoder that another one received.
+    /// By worker: reports for its encoder that another one received, and what is wanted of it again.
     pub mail: Vec<ArrayQueue<Mail>>,
+    /// Nanoseconds of a round trip to it and back; 0: none was measured.
+    round_trip: AtomicU64,
 }
 
-/// A report under way to its worker.
+impl Peer {
+    /// A round trip took so long.
+    pub fn measure(&self, nanos: u64) {
+        if nanos < ROUND_TRIP_MAX {
+            // What was longer is forgotten in a few seconds: queues come and go.
+            let before = self.round_trip.load(Ordering::Relaxed);
+            self.round_trip.store(nanos.max(before - before / 4), Ordering::Relaxed);
+        }
+    }
+
+    /// Nanoseconds that packets wait for one that is missing: a round trip, in which it comes if it is asked for, and a
+    /// little more.
+    pub fn patience(&self) -> u64 {
+        let round_trip = self.round_trip.load(Ordering::Relaxed);
+        LITTLE_MORE + if round_trip == 0 { ROUND_TRIP } else { round_trip }
+    }
+}
+
+/// A message under way to its worker.
 pub type Mail = arrayvec::ArrayVec<u8, MAIL_MAX>;
+
+/// What is sent again when it gets lost between the boxes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recover {
+    /// Nothing.
+    Off,
+    /// TCP.
+    Tcp,
+    /// All that is encoded.
+    All,
+}
 
 /// How packets are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +108,11 @@ pub enum Compress {
 /// Workers that have encoders.
 pub const WORKERS_MAX: usize = 16;
 const MAIL_MAX: usize = 96;
+/// Nanoseconds of a round trip before one was measured, and of the longest that is believed.
+const ROUND_TRIP: u64 = 100_000_000;
+const ROUND_TRIP_MAX: u64 = 2_000_000_000;
+/// What packets wait for besides: with the clock's steps it stays below 10 ms.
+const LITTLE_MORE: u64 = 9_000_000;
 
 /// Reads the section.
 pub fn build(
@@ -107,7 +145,7 @@ pub fn build(
         }
         let counts = (0..WORKERS_MAX).map(|_| Counts::default()).collect();
         let mail = (0..WORKERS_MAX).map(|_| ArrayQueue::new(8)).collect();
-        peers.push(Peer { name, address, counts, mail });
+        peers.push(Peer { name, address, counts, mail, round_trip: AtomicU64::new(0) });
     }
     if peers.is_empty() {
         report.error(section.span_of("peers"), "there is no other box");
@@ -139,6 +177,11 @@ pub fn build(
         "fast" => Compress::Fast,
         _ => Compress::Auto,
     };
+    let recover = match section.choice("recover")? {
+        "tcp" => Recover::Tcp,
+        "all" => Recover::All,
+        _ => Recover::Off,
+    };
     let level = i32::try_from(small("level")?).ok()?;
     let key = match section.text("key-file") {
         None => [0; 16],
@@ -168,6 +211,7 @@ pub fn build(
         level,
         seal: Seal::new(key),
         secret,
+        recover,
         encodes: AtomicBool::new(true),
     });
     let handles = handles(&shared);

@@ -23,6 +23,8 @@ pub struct Decoder {
     came: [u64; 4],
     /// Records that came since the last report.
     unreported: u32,
+    /// The stamp of the last hello, until it is answered.
+    stamp: u32,
     /// Packets in a row that did not come out as their digests say.
     wrong: u32,
     decompressor: Decompressor,
@@ -54,6 +56,7 @@ impl Decoder {
             next: 0,
             came: [0; 4],
             unreported: 0,
+            stamp: 0,
             wrong: 0,
             decompressor: Decompressor::new(),
             dictionary: (0, 0, Vec::new()),
@@ -68,6 +71,7 @@ impl Decoder {
         if !self.settings.seal.is_closed(message, rest) {
             return Heard::NotOurs;
         }
+        self.stamp = hello.stamp;
         if self.encoder == Some(hello.encoder) {
             return Heard::Ours;
         }
@@ -76,15 +80,19 @@ impl Decoder {
         Heard::Anew
     }
 
-    /// Decodes a data message: the datagram is `out`, which is emptied before.
+    /// Decodes a data message: the datagram is `out`, which is emptied before. Returns its number, if it has one.
     ///
     /// # Errors
     /// It does not come out. Nothing was kept of it.
-    pub fn decode(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<(), Undecodable> {
+    pub fn decode(
+        &mut self,
+        message: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<u32>, Undecodable> {
         out.clear();
         let result = self.decode_to(message, out);
         match result {
-            Ok(()) => self.wrong = 0,
+            Ok(_) => self.wrong = 0,
             Err(Undecodable::Wrong | Undecodable::Missing) => {
                 self.wrong += 1;
                 // The log is not what the encoder believes: it is told to begin anew.
@@ -97,7 +105,7 @@ impl Decoder {
         result
     }
 
-    fn decode_to(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<(), Undecodable> {
+    fn decode_to(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<Option<u32>, Undecodable> {
         use Undecodable::{Malformed, Missing, Stale, Wrong};
         let head = self.log.head();
         let (data, rest) = Data::read(message, head).ok_or(Malformed)?;
@@ -121,12 +129,13 @@ impl Decoder {
         whole.copy_from_slice(headers);
         header::fill(whole, payload, data.sums).ok_or(Wrong)?;
         let kept = (data.keep, data.record, data.place);
-        if self.settings.seal.packet(data.session, kept, whole, payload) != data.digest {
+        let of = (data.session, data.number);
+        if self.settings.seal.packet(of, kept, whole, payload) != data.digest {
             return Err(Wrong);
         }
         self.keep(&data, headers, payload);
         headers.copy_from_slice(whole);
-        Ok(())
+        Ok(data.number)
     }
 
     /// Puts a payload together behind the headers.
@@ -222,8 +231,18 @@ impl Decoder {
 
     /// Whether a data message is of this session.
     pub fn is_of(&self, message: &[u8]) -> bool {
-        let own = self.encoder.map(|encoder| session(encoder, self.epoch));
+        let own = self.session();
         own.is_some() && Data::session_of(message) == own
+    }
+
+    /// Which of the peer's encoders it hears.
+    pub fn instance(&self) -> u8 {
+        self.settings.instance
+    }
+
+    /// By which messages name the states of both ends.
+    pub fn session(&self) -> Option<u32> {
+        self.encoder.map(|encoder| session(encoder, self.epoch))
     }
 
     /// What it has, sealed, at `out`'s end. Nothing, when no encoder has said hello.
@@ -238,6 +257,7 @@ impl Decoder {
             capacity: self.log.capacity(),
             next: self.next,
             came: self.came,
+            echo: std::mem::take(&mut self.stamp),
         }
         .emit(out);
         self.settings.seal.close(start, out);

@@ -154,15 +154,20 @@ impl Encoder {
         self.epoch = self.epoch.wrapping_add(EPOCH_STEP);
     }
 
-    /// What the decoder has to hear first, sealed.
-    pub fn hello(&self, out: &mut Vec<u8>) {
+    /// By which messages name the states of both ends.
+    pub fn session(&self) -> Option<u32> {
+        self.decoder.map(|decoder| session(self.epoch, decoder.epoch))
+    }
+
+    /// What the decoder has to hear first, sealed. `stamp`: what its answer is to bear.
+    pub fn hello(&self, stamp: u32, out: &mut Vec<u8>) {
         let start = out.len();
         let Settings { instance, of, seal, .. } = self.settings;
-        Hello { encoder: self.epoch, instance, of }.emit(out);
+        Hello { encoder: self.epoch, instance, of, stamp }.emit(out);
         seal.close(start, out);
     }
 
-    /// Encodes a datagram at `out`'s end, if that takes fewer than `most` bytes.
+    /// Encodes a datagram at `out`'s end, if that takes fewer than `most` bytes; under a number, if it has one.
     ///
     /// # Cost
     /// 2 ns a byte that was seen before; else that of the compression besides.
@@ -170,12 +175,12 @@ impl Encoder {
         &mut self,
         datagram: &[u8],
         most: usize,
-        effort: Effort,
+        (effort, number): (Effort, Option<u32>),
         out: &mut Vec<u8>,
     ) -> Encoded {
         let mut work = std::mem::take(&mut self.work);
         let start = out.len();
-        let encoded = self.encode_with(&mut work, datagram, start + most, effort, out);
+        let encoded = self.encode_with(&mut work, datagram, start + most, (effort, number), out);
         self.work = work;
         encoded.unwrap_or_else(|| {
             out.truncate(start);
@@ -188,7 +193,7 @@ impl Encoder {
         work: &mut Work,
         datagram: &[u8],
         most: usize,
-        effort: Effort,
+        (effort, number): (Effort, Option<u32>),
         out: &mut Vec<u8>,
     ) -> Option<Encoded> {
         let decoder = self.decoder?;
@@ -220,11 +225,13 @@ impl Encoder {
         } else {
             (self.next, self.place(work.headers.len() + payload.len()))
         };
-        let digest = self.settings.seal.packet(session, (keep, record, place), original, payload);
+        let of = (session, number);
+        let digest = self.settings.seal.packet(of, (keep, record, place), original, payload);
         let dictionary = self.compressor.dictionary().filter(|_| uses == Uses::Dictionary);
         Data {
             session,
             digest,
+            number,
             keep,
             record,
             place,

@@ -12,6 +12,7 @@
 //!        exclude   none      one match or a list; packets that meet one go as they are
 //!        compress  auto      `auto`: zstd, and LZ4 while a worker is behind | `best`: zstd | `fast`: LZ4
 //!        level     3         zstd's, 1 to 9
+//!        recover   off       `off` | `tcp` | `all`: of what is encoded, what is sent again when the link loses it
 //!        over      udp       `udp` | `ip`: in what messages travel
 //!        port      8047      UDP's, of both boxes
 //!        protocol  253       IP's protocol number
@@ -23,6 +24,7 @@
 //!        cut                 a fragment of a message
 //!        no_room             what came out does not fit a buffer
 //!        congested           congestion was met by a packet whose sender does not know such marks
+//!        repeated            a message that came already, where what gets lost is sent again
 //! Handles encoding (rw)      `on` | `off`: packets go as they are; what comes is decoded
 //!         peers (r)          a line for each peer: bytes, what is left of a hundred, what did not come out
 //! Counts encoded_packets     packets that became messages
@@ -35,6 +37,9 @@
 //!        decoded_bytes       bytes of those
 //!        hello_messages      hellos sent and received
 //!        report_messages     reports sent and received
+//!        waited_packets      packets that waited for those before them
+//!        resent_messages     messages sent again
+//!        ask_messages        questions for messages that are missing
 //! ```
 //!
 //! A chain of a box leads from its site to the link, with `wanopt` in it; answers come by the same chain. The peer's
@@ -48,6 +53,11 @@
 //! Without `key-file` a box believes whoever has the peer's address, the port and the epochs; with it only who has the
 //! key. Nothing is encrypted. When a peer does not answer for three seconds packets go as they are until it does.
 //!
+//! With `recover` the link's loss is hidden from the hosts' TCP: what is missing is asked for, and what came behind it waits
+//! for a round trip and 10 ms at most, with up to 1,024 packets of a peer's worker: a port's `mempool-size` must have room for
+//! them. One in 16 messages is sent again at most, so that TCP still sees a link that is full. What goes as it is takes no
+//! part, and may overtake.
+//!
 //! Several workers share `memory`; each has an encoder of its own. What comes out of messages then is not spread over the
 //! workers by its own flows: functions that keep flows belong into another box, or with one worker into the same.
 
@@ -59,12 +69,16 @@ pub mod decoder;
 pub mod encoder;
 mod ends;
 mod flows;
+mod frame;
 mod header;
 mod log;
+mod order;
 mod outer;
+mod resend;
 pub mod seal;
 #[cfg(test)]
 mod speed;
+mod talk;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -123,6 +137,12 @@ pub const KIND: Kind = Kind {
             help: "zstd's",
         },
         Key {
+            name: "recover",
+            shape: Shape::Choice(&["off", "tcp", "all"]),
+            need: Need::Default("off"),
+            help: "of what is encoded, what is sent again when the link loses it",
+        },
+        Key {
             name: "over",
             shape: Shape::Choice(&["udp", "ip"]),
             need: Need::Default("udp"),
@@ -155,6 +175,7 @@ pub const KIND: Kind = Kind {
         Named { name: "cut", help: "a fragment of a message" },
         Named { name: "no_room", help: "what came out does not fit a buffer" },
         Named { name: "congested", help: "congestion was met, and the sender takes no marks" },
+        Named { name: "repeated", help: "a message that came already" },
     ],
     answers: &[],
     counters: &[
@@ -168,6 +189,9 @@ pub const KIND: Kind = Kind {
         Named { name: "decoded_bytes", help: "bytes of those" },
         Named { name: "hello_messages", help: "hellos sent and received" },
         Named { name: "report_messages", help: "reports sent and received" },
+        Named { name: "waited_packets", help: "packets that waited for those before them" },
+        Named { name: "resent_messages", help: "messages sent again" },
+        Named { name: "ask_messages", help: "questions for messages that are missing" },
     ],
     source: include_str!("mod.rs"),
     build: build::build,

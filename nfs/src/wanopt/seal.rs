@@ -12,6 +12,8 @@ use super::wire::{Hello, Keep};
 
 /// What the decoder writes down of a packet, under which number, and where.
 pub type Kept = (Keep, u32, u64);
+/// A session, and the number of a message in it, if it has one.
+pub type Numbered = (u32, Option<u32>);
 
 /// A secret of the two boxes, or none.
 #[derive(Clone, Copy, Debug)]
@@ -38,17 +40,19 @@ impl Seal {
 
     /// Of a packet that comes out, whole, in a session, and of what is kept of it where.
     #[inline]
-    pub fn packet(&self, session: u32, kept: Kept, headers: &[u8], payload: &[u8]) -> u64 {
+    pub fn packet(&self, of: Numbered, kept: Kept, headers: &[u8], payload: &[u8]) -> u64 {
         #[cfg(test)]
         if self.is_blind {
             return 0;
         }
         let [a, b] = self.key;
-        let mut hasher = SipHasher24::new_with_keys(a ^ u64::from(session), b);
-        let (keep, record, place) = kept;
+        let ((session, number), (keep, record, place)) = (of, kept);
+        let mut hasher = SipHasher24::new_with_keys(a, b);
         // As 40 bits are sent of it.
         let place = place & 0xff_ffff_ffff;
-        hasher.write_u64(place << 8 | keep as u64);
+        let is_numbered = u64::from(number.is_some());
+        hasher.write_u64(place << 8 | is_numbered << 4 | keep as u64);
+        hasher.write_u64(u64::from(session) << 32 | u64::from(number.unwrap_or(0)));
         hasher.write_u32(record);
         hasher.write(headers);
         hasher.write(payload);

@@ -32,7 +32,7 @@ impl Run {
         let settings = Settings::for_tests(MEMORY);
         let (encoder, decoder) = (Encoder::new(settings, 1), Decoder::new(settings, 2));
         let mut run = Self { encoder, decoder, message: Vec::new(), out: Vec::new() };
-        run.encoder.hello(&mut run.message);
+        run.encoder.hello(0, &mut run.message);
         run.decoder.hello(&run.message);
         run.report();
         run
@@ -50,7 +50,7 @@ impl Run {
             self.message.clear();
             let start = Instant::now();
             let most = packet.len() - 28;
-            let encoded = self.encoder.encode(packet, most, effort, &mut self.message);
+            let encoded = self.encoder.encode(packet, most, (effort, None), &mut self.message);
             pass.encode += start.elapsed();
             pass.bytes += packet.len();
             if encoded == Encoded::AsItIs {

@@ -36,7 +36,7 @@ impl Pair {
 
     fn greet(&mut self) {
         let mut hello = Vec::new();
-        self.encoder.hello(&mut hello);
+        self.encoder.hello(0, &mut hello);
         self.decoder.hello(&hello);
         self.report();
     }
@@ -50,14 +50,14 @@ impl Pair {
     /// One packet over a link that loses nothing. Returns how many bytes its message has.
     fn pass(&mut self, datagram: &[u8]) -> usize {
         let mut message = Vec::new();
-        match self.encoder.encode(datagram, datagram.len(), Effort::Best, &mut message) {
+        match self.encoder.encode(datagram, datagram.len(), (Effort::Best, None), &mut message) {
             Encoded::AsItIs => {
                 assert!(message.is_empty());
                 datagram.len()
             }
             Encoded::Shorter { .. } => {
                 let mut out = Vec::new();
-                assert_eq!(self.decoder.decode(&message, &mut out), Ok(()));
+                assert_eq!(self.decoder.decode(&message, &mut out), Ok(None));
                 assert_eq!(out, datagram);
                 if self.decoder.unreported() >= 32 {
                     self.report();
@@ -150,10 +150,18 @@ fn nothing_is_encoded_before_the_decoder_has_spoken_and_a_strangers_report_opens
     let mut encoder = Encoder::new(settings, 5);
     let datagram = &segments(&text(1448, 1), 1)[0];
     let mut out = Vec::new();
-    assert_eq!(encoder.encode(datagram, 1500, Effort::Best, &mut out), Encoded::AsItIs);
+    assert_eq!(encoder.encode(datagram, 1500, (Effort::Best, None), &mut out), Encoded::AsItIs);
     let mut report = Vec::new();
-    Report { encoder: 5, decoder: 1, instance: 0, capacity: 1 << 20, next: 0, came: [0; 4] }
-        .emit(&mut report);
+    Report {
+        encoder: 5,
+        decoder: 1,
+        instance: 0,
+        capacity: 1 << 20,
+        next: 0,
+        came: [0; 4],
+        echo: 0,
+    }
+    .emit(&mut report);
     settings.seal = super::seal::Seal::new([7; 16]);
     let mut forged = report.clone();
     settings.seal.close(0, &mut forged);
@@ -162,7 +170,7 @@ fn nothing_is_encoded_before_the_decoder_has_spoken_and_a_strangers_report_opens
     Settings::for_tests(1).seal.close(0, &mut report);
     assert_eq!(encoder.report(&report), Heard::Anew);
     assert!(matches!(
-        encoder.encode(datagram, 1500, Effort::Best, &mut out),
+        encoder.encode(datagram, 1500, (Effort::Best, None), &mut out),
         Encoded::Shorter { .. }
     ));
 }
@@ -237,7 +245,7 @@ fn talk(settings: Settings, packets: &[Vec<u8>], deeds: &[Deed], reports: Report
         if n.is_multiple_of(16) {
             let mut message = Vec::new();
             if !pair.encoder.is_open() || n.is_multiple_of(64) {
-                pair.encoder.hello(&mut message);
+                pair.encoder.hello(0, &mut message);
                 pair.decoder.hello(&message);
             }
             let mut report = Vec::new();
@@ -255,7 +263,7 @@ fn talk(settings: Settings, packets: &[Vec<u8>], deeds: &[Deed], reports: Report
             }
         }
         let mut message = Vec::new();
-        let encoded = pair.encoder.encode(packet, packet.len(), Effort::Best, &mut message);
+        let encoded = pair.encoder.encode(packet, packet.len(), (Effort::Best, None), &mut message);
         assert!(message.len() <= packet.len());
         let mut arrive: Vec<Under> = Vec::new();
         if encoded != Encoded::AsItIs {
@@ -277,8 +285,8 @@ fn talk(settings: Settings, packets: &[Vec<u8>], deeds: &[Deed], reports: Report
         for (which, message, was_changed) in arrive {
             let mut out = Vec::new();
             match pair.decoder.decode(&message, &mut out) {
-                Ok(()) if out == packets[which] => outcome.came_out += 1,
-                Ok(()) => outcome.forged += 1,
+                Ok(_) if out == packets[which] => outcome.came_out += 1,
+                Ok(_) => outcome.forged += 1,
                 Err(why) => {
                     outcome.undecodable += 1;
                     let was_lost = !was_changed && why != Undecodable::Stale;
@@ -377,7 +385,7 @@ fn a_restart_of_either_end_is_over_with_the_next_hello() {
     pair.decoder = Decoder::new(pair.settings, epoch);
     let mut message = Vec::new();
     assert!(matches!(
-        pair.encoder.encode(&segments[0], 1500, Effort::Best, &mut message),
+        pair.encoder.encode(&segments[0], 1500, (Effort::Best, None), &mut message),
         Encoded::Shorter { .. }
     ));
     assert_eq!(pair.decoder.decode(&message, &mut Vec::new()), Err(Undecodable::Stale));

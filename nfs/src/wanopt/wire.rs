@@ -11,6 +11,12 @@ pub enum Message {
     Hello,
     /// What a decoder has.
     Report,
+    /// A packet of the hosts that is sent again if it gets lost.
+    Numbered,
+    /// Numbers that are to be sent again.
+    Ask,
+    /// How many numbers there were.
+    Tail,
 }
 
 impl Message {
@@ -20,6 +26,9 @@ impl Message {
             0x11 => Some(Self::Data),
             0x12 => Some(Self::Hello),
             0x13 => Some(Self::Report),
+            0x14 => Some(Self::Numbered),
+            0x15 => Some(Self::Ask),
+            0x16 => Some(Self::Tail),
             _ => None,
         }
     }
@@ -29,6 +38,9 @@ impl Message {
             Self::Data => 0x11,
             Self::Hello => 0x12,
             Self::Report => 0x13,
+            Self::Numbered => 0x14,
+            Self::Ask => 0x15,
+            Self::Tail => 0x16,
         }
     }
 }
@@ -62,6 +74,8 @@ pub struct Data {
     pub session: u32,
     /// Of the packet that comes out.
     pub digest: u64,
+    /// By which it is asked for again, if it is.
+    pub number: Option<u32>,
     /// What is written down, under which number, and at which place of the log.
     pub keep: Keep,
     /// The record's number, when something is kept.
@@ -104,6 +118,8 @@ pub struct Hello {
     pub instance: u8,
     /// How many it has, which share the memory of a decoder.
     pub of: u8,
+    /// When it was sent, by any clock; 0: no answer is wanted.
+    pub stamp: u32,
 }
 
 /// What a decoder has.
@@ -121,6 +137,32 @@ pub struct Report {
     pub next: u32,
     /// Of the records before that, the last 256: bit 0 of the first word is the last one.
     pub came: [u64; 4],
+    /// The stamp of the hello that it answers; 0: of none.
+    pub echo: u32,
+}
+
+/// A decoder wants messages again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Which of the box's encoders it is for.
+    pub instance: u8,
+    /// Whose numbers these are.
+    pub session: u32,
+    /// The first one that is wanted.
+    pub first: u32,
+    /// A bit each for it and those behind it, of which it is the lowest.
+    pub bits: u64,
+}
+
+/// An encoder has nothing to send at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Which of the box's encoders it is.
+    pub instance: u8,
+    /// Whose numbers these are.
+    pub session: u32,
+    /// The number that would have been next.
+    pub next: u32,
 }
 
 /// The number by which messages name the states of both ends.
@@ -174,9 +216,13 @@ impl Data {
         ] {
             flags |= if is_set { flag } else { 0 };
         }
-        out.extend([Message::Data.byte(), flags]);
+        let kind = if self.number.is_some() { Message::Numbered } else { Message::Data };
+        out.extend([kind.byte(), flags]);
         out.extend(self.session.to_be_bytes());
         out.extend(self.digest.to_be_bytes());
+        if let Some(number) = self.number {
+            out.extend(number.to_be_bytes());
+        }
         if self.keep != Keep::Nothing {
             out.extend(self.record.to_be_bytes());
             put_place(self.place, out);
@@ -202,10 +248,12 @@ impl Data {
     /// Reads it, and what follows. Places are those nearest to `head`.
     pub fn read(bytes: &[u8], head: u64) -> Option<(Self, &[u8])> {
         let mut from = Reader(bytes);
-        let [kind, flags] = from.take()?;
-        if kind != Message::Data.byte() {
-            return None;
-        }
+        let [_, flags] = from.take()?;
+        let is_numbered = match Message::of(bytes)? {
+            Message::Data => false,
+            Message::Numbered => true,
+            _ => return None,
+        };
         let is_set = |flag| flags & flag != 0;
         let keep = match flags & (KEEP_HEADERS | KEEP_WHOLE) {
             0 => Keep::Nothing,
@@ -221,6 +269,7 @@ impl Data {
         };
         let session = u32::from_be_bytes(from.take()?);
         let digest = u64::from_be_bytes(from.take()?);
+        let number = if is_numbered { Some(u32::from_be_bytes(from.take()?)) } else { None };
         let (record, place) = if keep == Keep::Nothing {
             (0, 0)
         } else {
@@ -240,6 +289,7 @@ impl Data {
         let data = Self {
             session,
             digest,
+            number,
             keep,
             record,
             place,
@@ -274,6 +324,7 @@ impl Hello {
     pub fn emit(&self, out: &mut Vec<u8>) {
         out.extend([Message::Hello.byte(), self.instance, self.of]);
         out.extend(self.encoder.to_be_bytes());
+        out.extend(self.stamp.to_be_bytes());
     }
 
     /// Reads it, and what follows.
@@ -281,7 +332,8 @@ impl Hello {
         let mut from = Reader(bytes);
         let [kind, instance, of] = from.take()?;
         let encoder = u32::from_be_bytes(from.take()?);
-        (kind == Message::Hello.byte()).then_some((Self { encoder, instance, of }, from.0))
+        let stamp = u32::from_be_bytes(from.take()?);
+        (kind == Message::Hello.byte()).then_some((Self { encoder, instance, of, stamp }, from.0))
     }
 }
 
@@ -294,6 +346,7 @@ impl Report {
         out.extend(self.capacity.to_be_bytes());
         out.extend(self.next.to_be_bytes());
         self.came.iter().for_each(|word| out.extend(word.to_be_bytes()));
+        out.extend(self.echo.to_be_bytes());
     }
 
     /// Reads it, and what follows.
@@ -308,8 +361,47 @@ impl Report {
         for word in &mut came {
             *word = u64::from_be_bytes(from.take()?);
         }
-        let report = Self { encoder, decoder, instance, capacity, next, came };
+        let echo = u32::from_be_bytes(from.take()?);
+        let report = Self { encoder, decoder, instance, capacity, next, came, echo };
         (kind == Message::Report.byte()).then_some((report, from.0))
+    }
+}
+
+impl Ask {
+    /// Writes it at `out`'s end, without its seal.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        out.extend([Message::Ask.byte(), self.instance]);
+        out.extend(self.session.to_be_bytes());
+        out.extend(self.first.to_be_bytes());
+        out.extend(self.bits.to_be_bytes());
+    }
+
+    /// Reads it, and what follows.
+    pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let mut from = Reader(bytes);
+        let [kind, instance] = from.take()?;
+        let session = u32::from_be_bytes(from.take()?);
+        let first = u32::from_be_bytes(from.take()?);
+        let bits = u64::from_be_bytes(from.take()?);
+        (kind == Message::Ask.byte()).then_some((Self { instance, session, first, bits }, from.0))
+    }
+}
+
+impl Tail {
+    /// Writes it at `out`'s end, without its seal.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        out.extend([Message::Tail.byte(), self.instance]);
+        out.extend(self.session.to_be_bytes());
+        out.extend(self.next.to_be_bytes());
+    }
+
+    /// Reads it, and what follows.
+    pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let mut from = Reader(bytes);
+        let [kind, instance] = from.take()?;
+        let session = u32::from_be_bytes(from.take()?);
+        let next = u32::from_be_bytes(from.take()?);
+        (kind == Message::Tail.byte()).then_some((Self { instance, session, next }, from.0))
     }
 }
 
@@ -375,14 +467,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_again(
-            session: u32, digest: u64, record: u32, place in 0u64..1 << 50, keep in 0..3, codec in 0..3,
+            session: u32, digest: u64, number: Option<u32>, record: u32, place in 0u64..1 << 50, keep in 0..3, codec in 0..3,
             like in prop::option::of(0u64..1 << 20), dictionary in prop::option::of((0u64..1 << 20, 0u32..4096)),
             sums: [bool; 2], headers: u8, payload: u16, copies: u8, gap in 0..NUMBER_MAX, length in 0..NUMBER_MAX,
         ) {
             let keep = [Keep::Nothing, Keep::Headers, Keep::Whole][keep as usize];
             let (record, kept) = if keep == Keep::Nothing { (0, 0) } else { (record, place) };
             let data = Data {
-                session, digest, keep, record, place: kept, sums, headers, payload, copies,
+                session, digest, number, keep, record, place: kept, sums, headers, payload, copies,
                 like: like.map(|back| place.saturating_sub(back)),
                 dictionary: dictionary
                     .map(|(back, n)| (place.saturating_sub(back), n * DICTIONARY_UNIT)),
@@ -399,19 +491,27 @@ mod tests {
 
         #[test]
         fn messages_of_the_boxes_are_read_again(a: u32, b: u32, instance: u8, capacity: u64, next: u32, came: [u64; 4]) {
-            let report = Report { encoder: a, decoder: b, instance, capacity, next, came };
+            let report = Report { encoder: a, decoder: b, instance, capacity, next, came, echo: !a };
             let mut out = Vec::new();
             report.emit(&mut out);
             out.push(7);
             prop_assert_eq!(Report::read(&out), Some((report, &[7][..])));
-            let (hello, mut out) = (Hello { encoder: a, instance, of: instance }, Vec::new());
+            let hello = Hello { encoder: a, instance, of: instance, stamp: b };
+            let mut out = Vec::new();
             hello.emit(&mut out);
             prop_assert_eq!(Hello::read(&out), Some((hello, &[][..])));
+            let (ask, mut out) = (Ask { instance, session: a, first: b, bits: capacity }, vec![]);
+            ask.emit(&mut out);
+            prop_assert_eq!(Ask::read(&out), Some((ask, &[][..])));
+            let (tail, mut out) = (Tail { instance, session: a, next: b }, vec![]);
+            tail.emit(&mut out);
+            prop_assert_eq!(Tail::read(&out), Some((tail, &[][..])));
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>, head: u64) {
             let _ = (Data::read(&bytes, head >> 1), Hello::read(&bytes), Report::read(&bytes));
+            let _ = (Ask::read(&bytes), Tail::read(&bytes));
         }
 
         #[test]
