@@ -1,4 +1,4 @@
-//! Frames of a capture file: pcap or pcapng, Ethernet, raw IP or Linux cooked, as Ethernet frames.
+//! Frames of a capture file: pcap or pcapng, Ethernet, raw IP, PPP, Cisco HDLC or Linux cooked, as Ethernet frames.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -122,6 +122,17 @@ fn ethernet(link: DataLink, data: &[u8], length: u32, stamp: u64) -> Result<Fram
         DataLink::RAW | DataLink::IPV4 | DataLink::IPV6 => Ok(build(0, None, by_version())),
         DataLink::LINUX_SLL => Ok(build(16, data.get(6..12), two(14).unwrap_or_default())),
         DataLink::LINUX_SLL2 => Ok(build(20, data.get(12..18), two(0).unwrap_or_default())),
+        DataLink::PPP | DataLink::PPP_HDLC => {
+            // Address and control may be left out (RFC 1661, section 6.6).
+            let at = if data.starts_with(&[0xff, 3]) { 2 } else { 0 };
+            let kind = match two(at) {
+                Some([0, 0x21]) => [0x08, 0x00],
+                Some([0, 0x57]) => [0x86, 0xdd],
+                _ => [0, 0],
+            };
+            Ok(build(at + 2, None, kind))
+        }
+        DataLink::C_HDLC => Ok(build(4, None, two(2).unwrap_or_default())),
         // BSD's loopback, whose address family depends on the machine: the version says as much.
         DataLink::NULL | DataLink::LOOP => Ok(build(
             4,
@@ -132,7 +143,7 @@ fn ethernet(link: DataLink, data: &[u8], length: u32, stamp: u64) -> Result<Fram
             },
         )),
         other => Err(format!(
-            "link type {other:?} is not Ethernet, raw IP or Linux cooked; convert it with editcap or tshark"
+            "link type {other:?} is not Ethernet, raw IP, PPP, Cisco HDLC or Linux cooked; convert it with editcap or tshark"
         )),
     }
 }

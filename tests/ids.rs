@@ -562,6 +562,43 @@ fn flows_past_their_depth_pass_by_in_a_chain_that_keeps_flows() {
 }
 
 #[test]
+fn of_a_flow_that_is_let_go_one_packet_a_side_and_half_a_minute_is_looked_at() {
+    let files = Files::new();
+    files.write("rules", "# nothing\n");
+    let edge = "edge: {type: firewall, stateful: true, default: allow}";
+    // How many packets passed by, and how many left, of 100 rounds in one half of a minute and two in the next or not.
+    let of = |bypass: &str, gap: u64| {
+        let keys = format!("bypass: {bypass}, stream: {{depth: 1KiB}}");
+        let chain = files.chain_with(&keys, edge, "edge, inspect");
+        let text = std::fs::read_to_string(&chain).unwrap();
+        let log = files.path("eve.json").display().to_string();
+        std::fs::write(&chain, text.replace(&log, "eve.json")).unwrap();
+        let (client, server) = (From::Client, From::Server);
+        let mut frames = vec![
+            (0, segment(client, (0, 0), "S", b"")),
+            (0, segment(server, (0, 1), "SA", b"")),
+            (0, segment(client, (1, 1), "A", b"")),
+        ];
+        for i in 0..102 {
+            let (number, late) = (1 + i * 1000, if i < 100 { 0 } else { gap });
+            frames.push((late, segment(client, (number, number), "A", &[b'c'; 1000])));
+            frames.push((late, segment(server, (number, number + 1000), "A", &[b's'; 1000])));
+        }
+        let stamped = (0..)
+            .zip(frames)
+            .map(|(i, (late, frame))| (31_000_000_000 + i * 1000 + late * 1_000_000_000, frame));
+        let run = Replayed::of(&chain, stamped).succeeded();
+        (run.counter("inspect", "bypassed_packets"), run.sent("wan").len())
+    };
+    let (all, sent) = of("on", 0);
+    assert!((190..=204).contains(&all), "{all}");
+    let (some, _) = of("on", 30);
+    assert_eq!(all - some, 2);
+    // The control arm: without it all are looked at, and as many leave.
+    assert_eq!(of("off", 0), (0, sent));
+}
+
+#[test]
 fn both_ends_of_what_is_rejected_hear_of_it_at_once() {
     if !is_root() {
         return skip("ids", "making namespaces needs root");

@@ -49,7 +49,7 @@
 //!
 //! Streams are put together as their receivers do (`hosts`), whatever the order of segments and fragments. A packet is
 //! dropped before anything of it leaves; and where a segment says something else than what passed before it, its bytes
-//! are made the same, so that nobody behind sees what was not looked at.
+//! are made the same, so that nobody behind sees what was not looked at; one that came in fragments or a tunnel is dropped.
 //!
 //! `reject` sends TCP a reset, and others an ICMP error "administratively prohibited": at most 1,000 a second and worker. Passive, it is
 //! told and nobody hears of it: the packet is gone.

@@ -185,3 +185,48 @@ impl FlowRef {
         self.0 != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn entry() -> Entry<[u8; 4]> {
+        Entry { paths: [7, 9], ..Entry::new_zeroed() }
+    }
+
+    #[test]
+    fn a_side_that_is_let_go_is_so_for_its_term_and_the_other_side_is_not() {
+        let mut entry = entry();
+        let (now, next) = (LetGoTerm::of(Time(31 * SECOND)), LetGoTerm::of(Time(61 * SECOND)));
+        assert_eq!(LetGoTerm::of(Time(59 * SECOND)), now);
+        assert_ne!(next, now);
+        assert!(!entry.is_let_go(Side::First, now));
+        entry.let_go(Side::First, Some(now));
+        assert!(entry.is_let_go(Side::First, now));
+        assert!(!entry.is_let_go(Side::First, next), "one packet a term is looked at");
+        assert!(!entry.is_let_go(Side::Answer, now));
+        entry.let_go(Side::First, None);
+        assert!(!entry.is_let_go(Side::First, now));
+    }
+
+    #[test]
+    fn what_becomes_of_packets_is_the_same_whether_they_are_let_go_or_not() {
+        let mut entry = entry();
+        for seconds in (0..120).step_by(10) {
+            let term = LetGoTerm::of(Time(seconds * SECOND));
+            entry.let_go(Side::First, Some(term));
+            entry.let_go(Side::Answer, Some(term));
+            assert_eq!((entry.path(Side::First), entry.path(Side::Answer)), (7, 9));
+        }
+    }
+
+    #[test]
+    fn no_term_is_that_of_a_flow_that_was_not_let_go() {
+        let entry = entry();
+        for seconds in 0..200 {
+            assert!(!entry.is_let_go(Side::First, LetGoTerm::of(Time(seconds * SECOND))));
+        }
+    }
+}

@@ -3,6 +3,9 @@
 /// The remarks about headers and fragments, as rules name them behind `decode-event:`. They go into
 /// [`Setup::events`](crate::ids::rules::Setup::events), beside those of [`events`](crate::ids::detect::events).
 pub const HEADER_EVENTS: &[&str] = &[
+    "erspan.header_too_small",
+    "erspan.unsupported_version",
+    "etag.header_too_small",
     "ethernet.pkt_too_small",
     "gre.pkt_too_small",
     "gre.version1_hdr_too_big",
@@ -18,6 +21,7 @@ pub const HEADER_EVENTS: &[&str] = &[
     "icmpv6.pkt_too_small",
     "icmpv6.unassigned_type",
     "icmpv6.unknown_code",
+    "ieee8021ah.header_too_small",
     "ipv4.frag_ignored",
     "ipv4.frag_overlap",
     "ipv4.frag_pkt_too_large",
@@ -82,6 +86,7 @@ pub const HEADER_EVENTS: &[&str] = &[
     "udp.pkt_too_small",
     "vlan.header_too_small",
     "vlan.too_many_layers",
+    "vntag.header_too_small",
 ];
 
 #[cfg(test)]

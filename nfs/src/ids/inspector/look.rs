@@ -38,6 +38,8 @@ pub(super) struct Look {
     pub events: Events,
     /// Its payload differs from what passed before.
     pub rewrite: Option<Rewrite>,
+    /// It does, and cannot be made the same: it came in fragments, or in a tunnel.
+    pub is_other: bool,
 }
 
 impl Inspector {

@@ -214,6 +214,7 @@ impl Look {
             is_ending: false,
             events: Events::NONE,
             rewrite: None,
+            is_other: false,
         }
     }
 }

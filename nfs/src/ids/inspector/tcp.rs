@@ -47,7 +47,8 @@ impl Inspector {
         self.note(&mut look, level, segment, &outcome);
         self.settle(&mut look, level, recorder);
         self.tell_stream_events(&look, level, &outcome.events, recorder);
-        let is_dropped = self.is_refused(&outcome);
+        // Nobody behind is to see what was not looked at.
+        let is_dropped = self.is_refused(&outcome) || look.is_other;
         let mut verdict = match look.rewrite {
             Some(rewrite) => self.look_rewritten(look, &rewrite, level, recorder),
             None => self.look(look, level, recorder),
@@ -170,8 +171,10 @@ impl Inspector {
         if flow.phase != FlowPhase::Bypassed {
             flow.phase = phase_of(outcome.state.phase());
         }
-        if outcome.must_be_rewritten && level.is_frame {
-            look.rewrite = Rewrite::of(id, outcome.side, segment, level);
+        if outcome.must_be_rewritten {
+            let rewrite = || Rewrite::of(id, outcome.side, segment, level);
+            look.rewrite = level.is_frame.then(rewrite).flatten();
+            look.is_other = look.rewrite.is_none();
         }
         look.is_ending = outcome.state == TcpState::Closed && !flow.has(flow::TOLD_END);
         if look.is_ending {

@@ -28,7 +28,8 @@ pub(super) fn finish(mut draft: Draft<'_>, action: Action, stand: Stand, end: us
         Some(0) => return broken(end, "a `sid` is not 0"),
         Some(sid) => sid,
     };
-    let inspects = draft.take_inspects();
+    let mut inspects = draft.take_inspects();
+    inspects.iter_mut().for_each(write_digits);
     let checked = Checked { draft: &draft, inspects: &inspects, end };
     checked.protocol()?;
     checked.lengths()?;
@@ -270,6 +271,23 @@ impl Checked<'_, '_> {
             Scope { packet: true, stream: true } => RuleKind::PacketStream,
             Scope { packet: false, stream: true } => RuleKind::Stream,
             Scope { .. } => RuleKind::Packet,
+        }
+    }
+}
+
+/// Hexadecimal digits of contents are made those that the buffer is written with, as Suricata does.
+fn write_digits(inspect: &mut Inspect) {
+    let write: fn(&mut [u8]) = match inspect.buffer {
+        Buffer::Ja3Hash | Buffer::Ja3sHash | Buffer::TlsCertFingerprint => {
+            <[u8]>::make_ascii_lowercase
+        }
+        Buffer::SshHassh | Buffer::SshHasshServer => <[u8]>::make_ascii_lowercase,
+        Buffer::TlsCertSerial => <[u8]>::make_ascii_uppercase,
+        _ => return,
+    };
+    for test in &mut inspect.tests {
+        if let Test::Content(content) = test {
+            write(&mut content.pattern);
         }
     }
 }

@@ -167,7 +167,7 @@ pub(super) fn hostbits(value: Value<'_>) -> Read<State> {
             }
         }
     };
-    bit(store, command, at, name, expire)
+    bit(store, command, at, name, expire.or(Some(HOSTBITS_SECONDS)))
 }
 
 fn bit(store: Store, command: &str, at: usize, name: &str, expire: Option<u32>) -> Read<State> {
@@ -239,6 +239,8 @@ pub(super) fn flowint(value: Value<'_>) -> Read<State> {
 
 /// How long a bit of `xbits` stays set when the rule does not say.
 const XBITS_SECONDS: u32 = 30;
+/// And one of `hostbits`.
+const HOSTBITS_SECONDS: u32 = 300;
 
 #[cfg(test)]
 mod tests {

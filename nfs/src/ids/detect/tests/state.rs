@@ -68,7 +68,8 @@ alert udp any any -> any any (content:"f"; hostbits:isset,h,src; sid:6;)
     assert_eq!(other.lone(&Crafted::udp(b"d").back()), [4]);
     assert_eq!(other.lone(&Crafted::udp(b"d").from([10, 0, 0, 7])), NONE);
     one.lone(&Crafted::udp(b"e"));
-    assert_eq!(other.lone(&Crafted::udp(b"f").back().after(100_000)), [6]);
+    assert_eq!(other.lone(&Crafted::udp(b"f").back().after(300)), [6]);
+    assert_eq!(other.lone(&Crafted::udp(b"f").back().after(301)), NONE);
     assert_eq!(other.lone(&Crafted::udp(b"f")), NONE);
 }
 

@@ -38,6 +38,9 @@ impl<'p> Decoded<'p> {
                 0x8864 => self.pppoe(&mut rest, &mut length),
                 0x8847 | 0x8848 => self.mpls(&mut rest, &mut length),
                 0x894f => self.nsh(&mut rest, &mut length),
+                VN_TAG => self.tag(&mut rest, &mut length, 6, "vntag.header_too_small"),
+                E_TAG => self.tag(&mut rest, &mut length, 8, "etag.header_too_small"),
+                I_TAG => self.tag(&mut rest, &mut length, 18, "ieee8021ah.header_too_small"),
                 _ => None,
             };
             match next {
@@ -46,6 +49,22 @@ impl<'p> Decoded<'p> {
             }
         }
         self.remarks.fail("too_many_layers");
+    }
+
+    /// A tag of so many bytes, whose last two say what follows.
+    fn tag(
+        &mut self,
+        rest: &mut &'p [u8],
+        length: &mut usize,
+        size: usize,
+        too_small: &'static str,
+    ) -> Option<Start> {
+        let Some(next) = be16(rest, size - 2) else {
+            self.remarks.fail(too_small);
+            return None;
+        };
+        step(rest, length, size);
+        Some(Start::EtherType(next))
     }
 
     /// PPP over Ethernet, in session (RFC 2516).
@@ -158,6 +177,11 @@ fn cut(rest: &mut &[u8], length: &mut usize, to: usize) {
 const VLAN: u16 = 0x8100;
 const QINQ: u16 = 0x88a8;
 const QINQ_OLD: u16 = 0x9100;
+/// Of network interfaces behind one (Cisco's VN-Tag), and of ports behind one (IEEE 802.1BR).
+const VN_TAG: u16 = 0x8926;
+const E_TAG: u16 = 0x893f;
+/// Of a provider's backbone, with the customer's addresses (IEEE 802.1ah).
+const I_TAG: u16 = 0x88e7;
 /// Wrappers around an IP header.
 const WRAPPERS_MAX: usize = 16;
 /// Labels on a packet.

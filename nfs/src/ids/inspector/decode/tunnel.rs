@@ -25,7 +25,7 @@ pub(in super::super) enum Tunnel {
     Ipv4,
     /// IPv6.
     Ipv6,
-    /// GRE (RFC 2784, RFC 2890, RFC 2637).
+    /// GRE (RFC 2784, RFC 2890, RFC 2637), and what it carries of mirrors (ERSPAN).
     Gre,
     /// Teredo (RFC 4380).
     Teredo,
@@ -127,6 +127,20 @@ fn gre<'p>(ip: Ip<'p>, remarks: &mut Remarks) -> Option<Carried<'p>> {
     let start = match kind {
         0x0800 | 0x86dd | 0x8100 => Start::EtherType(kind),
         ETHERNET => Start::Ethernet,
+        // A mirrored frame behind a header of its own; without the sequence number there is none, and nobody knows that.
+        ERSPAN if has(0x10) => {
+            let Some(&[version, ..]) = bytes.first_chunk::<8>() else {
+                remarks.fail("erspan.header_too_small");
+                return None;
+            };
+            if version >> 4 != 1 {
+                remarks.fail("erspan.unsupported_version");
+                return None;
+            }
+            at += 8;
+            bytes = behind(bytes, 8);
+            Start::Ethernet
+        }
         PPP => {
             // Address and control may be left out (RFC 1661, section 6.6).
             if bytes.starts_with(&[0xff, 3]) {
@@ -214,5 +228,6 @@ const IPV6: u8 = 41;
 const GRE: u8 = 47;
 const ETHERNET: u16 = 0x6558;
 const PPP: u16 = 0x880b;
+const ERSPAN: u16 = 0x88be;
 /// Source routes of a GRE header.
 const ROUTES_MAX: usize = 8;

@@ -7,7 +7,7 @@ use crate::ids::eve::PacketSource;
 use crate::ids::stream::{HostPolicies, OverlapPolicy};
 
 /// A part of a datagram, `frame`, from `start` on: offsets count from behind the IP header.
-fn fragment(frame: &[u8], start: usize, end: usize, bytes: Option<&[u8]>) -> Vec<u8> {
+pub fn fragment(frame: &[u8], start: usize, end: usize, bytes: Option<&[u8]>) -> Vec<u8> {
     let data = &frame[34..];
     let mut part = frame[..34].to_vec();
     let end = end.min(data.len());

@@ -27,6 +27,23 @@ fn bytes_that_differ_from_what_passed_are_made_the_same() {
 }
 
 #[test]
+fn bytes_that_differ_and_come_in_fragments_are_dropped() {
+    for (text, last) in
+        [(b"ET /other HTTP/1.0", Answer::Drop), (b"ET /right HTTP/1.0", Answer::Pass)]
+    {
+        let mut site = inline();
+        let talk = Talk::open(&mut site, 80);
+        // Behind a hole: a receiver may keep either.
+        let first = talk.frame_at(Client, "ap", 1, b"ET /right HTTP/1.0");
+        assert_eq!(site.sees(&first).answer, Answer::Pass);
+        let again = talk.frame_at(Client, "ap", 1, text);
+        let answers = [(0, 24), (24, 99)]
+            .map(|(start, end)| site.sees(&fragments::fragment(&again, start, end, None)).answer);
+        assert_eq!(answers, [Answer::Pass, last]);
+    }
+}
+
+#[test]
 fn a_request_is_told_before_it_is_acknowledged() {
     let mut site = inline();
     let mut talk = Talk::open(&mut site, 80);

@@ -140,6 +140,28 @@ fn tunnels_in_tunnels_are_looked_into_as_deep_as_is_bounded() {
 }
 
 #[test]
+fn mirrored_frames_and_those_behind_tags_are_looked_into() {
+    let inner = query();
+    let mirrored =
+        [&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 0, 0, 0, 0, 0, 0, 0], &inner[..]].concat();
+    assert_eq!(run(&carried_by_ip(47, &mirrored)).0, Some(PacketSource::Gre));
+    // The control arm: of another version.
+    let mut other = mirrored.clone();
+    other[8] = 0x20;
+    assert_eq!(run(&carried_by_ip(47, &other)).0, None);
+    for (kind, size) in [(0x8926_u16, 4), (0x893f, 6), (0x88e7, 16)] {
+        let mut tagged = inner[..12].to_vec();
+        tagged.extend_from_slice(&kind.to_be_bytes());
+        tagged.extend_from_slice(&vec![1; size]);
+        tagged.extend_from_slice(&inner[12..]);
+        assert_eq!(run(&tagged).0, Some(PacketSource::Wire), "{kind:x}");
+        // One byte more is another tag.
+        tagged.insert(16, 0);
+        assert_eq!(run(&tagged).0, None, "{kind:x}");
+    }
+}
+
+#[test]
 fn a_tunnel_in_fragments_is_looked_into() {
     let inner = query();
     let frame = carried_by_ip(47, &[&[0, 0, 8, 0], &inner[14..]].concat());

@@ -172,10 +172,12 @@ fn hello() -> Conversation {
         turns: vec![turn(Client, &client[..204]), turn(Server, &server[..749])],
         rules: r#"
             alert tls any any -> any any (tls.sni; content:"www.example.org"; bsize:15; sid:1;)
-            alert tls any any -> any any (ja3.hash; content:"104774240db569f8f87b1a28206b25e5"; sid:2;)
+            alert tls any any -> any any (ja3.hash; content:"104774240DB569F8f87b1a28206b25e5"; sid:2;)
             alert tls any any -> any any (tls.cert_subject; content:"O=Example Works"; sid:3;)
             alert tls any any -> any any (flow:to_client; tls.version:1.2; sid:4;)
             alert tcp any any -> any any (flow:to_server; content:"|16 03 01|"; startswith; content:"www.example.org"; sid:5;)
+            alert tls any any -> any any (tls.cert_fingerprint; content:"0A:C4:ab:e8"; startswith; sid:6;)
+            alert tls any any -> any any (tls.cert_serial; content:"27:ee:3B:cd"; startswith; sid:7;)
             alert tls any any -> any any (tls.sni; content:"example.com"; sid:101;)
         "#,
     }
