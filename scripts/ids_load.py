@@ -1,6 +1,7 @@
 """What the figures of the IDS are measured with: rules as the field writes them, and web traffic that none of them is for.
 
-    ids_load.py FOLDER   writes FOLDER/load.rules and FOLDER/load.pcap, the same ones each time
+    ids_load.py FOLDER   writes FOLDER/load.rules, FOLDER/load.pcap, and of that without what opens and closes connections
+                         FOLDER/middle.pcap; the same ones each time
 """
 
 import random
@@ -12,6 +13,8 @@ CONNECTIONS = 32
 RESPONSE = 64 << 10
 SEGMENT = 1_460
 HEADERS = 54
+# Where a segment's flags are, of which the lowest two are FIN and SYN.
+FLAGS = 47
 WORDS = """about account after all also any area article back because been before best between both business case change
 city class community company contact could country data day department design develop different early education even
 every example experience family find first follow form free from general get good government great group health help here
@@ -176,10 +179,14 @@ def main(folder):
         file.writelines(rule + "\n" for rule in rules())
     random.seed(11)
     frames, payload = 0, 0
-    with open(f"{folder}/load.pcap", "wb") as file:
-        file.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1))
+    with open(f"{folder}/load.pcap", "wb") as file, open(f"{folder}/middle.pcap", "wb") as middle:
+        for each in file, middle:
+            each.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1))
         for at, bytes_ in enumerate(interleaved(connection(i) for i in range(CONNECTIONS))):
-            file.write(struct.pack("<IIII", 1_700_000_000, at, len(bytes_), len(bytes_)) + bytes_)
+            record = struct.pack("<IIII", 1_700_000_000, at, len(bytes_), len(bytes_)) + bytes_
+            file.write(record)
+            if not bytes_[FLAGS] & 3:
+                middle.write(record)
             frames, payload = frames + 1, payload + len(bytes_) - HEADERS
     return frames, payload
 
