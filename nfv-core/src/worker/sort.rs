@@ -20,7 +20,8 @@ impl Own {
         cells: &PortCells,
     ) -> Option<ProgramId> {
         let Choice::All(program) = entry.all else { return None };
-        let is_unseen = entry.check.get().is_none() && entry.measured.get().is_none();
+        let measures = entry.measured.get().is_some_and(|measured| measured.is_wanted());
+        let is_unseen = entry.check.get().is_none() && !measures;
         let is_asked = entry.first.is_some() || entry.tags.is_some() || cells.routed.is_some();
         let goes_on = plan.programs.get(usize::from(program.0))?.steps.is_empty();
         (is_unseen && !is_asked && goes_on && self.hold.is_none()).then_some(program)
