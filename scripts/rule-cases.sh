@@ -22,4 +22,4 @@ if [ -z "${NFV:-}" ]; then
   (cd "$here/.." && cargo build --release --locked)
   NFV=$(cd "$here/.." && cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')/release/nfv
 fi
-NFV=$NFV exec python3 "$here/rule-cases.py" "$@"
+NFV=$(realpath "$NFV") exec python3 "$here/rule-cases.py" "$@"
