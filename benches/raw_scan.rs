@@ -1,4 +1,4 @@
-//! What one thread gets from Vectorscan alone, as the figures of the IDS are compared with it: the payloads of a capture,
+//! What one thread gets from Hyperscan alone, as the figures of the IDS are compared with it: the payloads of a capture,
 //! scanned for the fast patterns of a file of rules, all in one database, over and over.
 //!
 //!     cargo bench --bench raw_scan -- RULES CAPTURE SECONDS      prints {"gbps": .., "patterns": ..}

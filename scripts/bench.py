@@ -485,8 +485,8 @@ def ids(folder, memory):
 def ids_promises(runs):
     inspected = mpps(runs["pages, 3,000 rules"]) * LOAD["payload"] / LOAD["frames"] * 8 / 1e3
     scanned = median(runs["pages, their patterns"], "gbps")
-    yield note(f"inspected {inspected:.1f} Gbit/s of payloads; Vectorscan alone scans {scanned:.1f} for the same patterns")
-    yield least("inspected / scanned by Vectorscan alone", inspected / scanned, 0.7)
+    yield note(f"inspected {inspected:.1f} Gbit/s of payloads; Hyperscan alone scans {scanned:.1f} for the same patterns")
+    yield least("inspected / scanned by Hyperscan alone", inspected / scanned, 0.7)
     let_go, without = (median(runs[f"pages, {name}"], "ns_per_packet") for name in ("let go", "no ids"))
     yield most("flows let go / no ids: ns", let_go / without, 1.1)
     size = max(r["flow_bytes"] for r in runs["a million connections"]) * 1e6 / (1 << 20)
@@ -494,7 +494,7 @@ def ids_promises(runs):
 
 
 def raw_scan(folder):
-    """What one thread scans by Vectorscan alone, of the same payloads for the same patterns."""
+    """What one thread scans by Hyperscan alone, of the same payloads for the same patterns."""
     words = ["cargo", "bench", "--quiet", "--locked", "--bench", "raw_scan", "--"]
     words += [f"{folder}/load.rules", f"{folder}/load.pcap", str(SECONDS)]
     result = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)

@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/packages.sh
 
-install_missing dpdk dpdk-dev libdpdk-dev libvectorscan-dev clang libclang-dev pkg-config python3
+install_missing dpdk dpdk-dev libdpdk-dev "$LITERALS" clang libclang-dev pkg-config python3
 need_cargo
 cargo build --release --locked
 exec python3 scripts/bench.py "$@"

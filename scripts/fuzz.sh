@@ -18,7 +18,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 [ ${#targets[@]} -gt 0 ] || targets=(rules stream http dns tls)
-install_missing dpdk libdpdk-dev libvectorscan-dev clang libclang-dev pkg-config
+install_missing dpdk libdpdk-dev "$LITERALS" clang libclang-dev pkg-config
 need_cargo
 
 host=$(rustc -vV | sed -n 's/^host: //p')

@@ -17,7 +17,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 install_missing python3 python3-yaml
 if [ -z "${NFV:-}" ]; then
-  install_missing dpdk libdpdk-dev libvectorscan-dev clang libclang-dev pkg-config
+  install_missing dpdk libdpdk-dev "$LITERALS" clang libclang-dev pkg-config
   need_cargo
   (cd "$here/.." && cargo build --release --locked)
   NFV=$(cd "$here/.." && cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')/release/nfv

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 . scripts/rootless.sh
 seconds=${1:-10}
 
-install_missing dpdk libdpdk-dev libvectorscan-dev clang libclang-dev pkg-config iproute2 ethtool iputils-ping iperf3 procps
+install_missing dpdk libdpdk-dev "$LITERALS" clang libclang-dev pkg-config iproute2 ethtool iputils-ping iperf3 procps
 need_cargo
 cargo build --release --locked
 become_root_of_own_namespaces "$@"

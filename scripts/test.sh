@@ -16,7 +16,7 @@ for word in "$@"; do
   *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" >&2 && exit 2 ;;
   esac
 done
-install_missing dpdk libdpdk-dev libvectorscan-dev clang libclang-dev pkg-config iproute2 ethtool iputils-ping curl iperf3 python3 python3-yaml procps traceroute nftables bind9-dnsutils nginx shellcheck
+install_missing dpdk libdpdk-dev "$LITERALS" clang libclang-dev pkg-config iproute2 ethtool iputils-ping curl iperf3 python3 python3-yaml procps traceroute nftables bind9-dnsutils nginx shellcheck
 need_cargo
 
 log=$(mktemp)

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 . scripts/packages.sh
 mode=${1:-txonly}; seconds=${2:-5}; config=${3:-chains/forward.yaml}
 
-install_missing dpdk dpdk-dev libdpdk-dev libvectorscan-dev clang libclang-dev pkg-config python3
+install_missing dpdk dpdk-dev libdpdk-dev "$LITERALS" clang libclang-dev pkg-config python3
 need_cargo
 cargo build --release --locked
 

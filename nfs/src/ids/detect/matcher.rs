@@ -72,6 +72,7 @@ impl Matcher {
         let name = cache.map(|cache| cache.name(patterns));
         if let (Some(cache), Some(name)) = (cache, &name)
             && let Some(database) = cache.read(name)
+            && finds_all(&database, patterns)
         {
             return Self::Library(database);
         }
@@ -80,6 +81,9 @@ impl Matcher {
         let Ok(database) = Database::compile(&literals) else {
             return Self::Plain(Plain::compile(patterns));
         };
+        if !finds_all(&database, patterns) {
+            return Self::Plain(Plain::compile(patterns));
+        }
         if let (Some(cache), Some(name)) = (cache, &name) {
             cache.write(name, &database);
         }
@@ -114,6 +118,32 @@ impl Matcher {
         }
         Some(&scratch.found)
     }
+}
+
+/// Whether the library finds each of few literals wherever it ends: Vectorscan 5.4.9 misses one of two or three at times that
+/// stands in the last 16 bytes. Of many none was ever missed. Less than a millisecond.
+fn finds_all(database: &Database, patterns: &[Pattern]) -> bool {
+    if patterns.len() > FEW {
+        return true;
+    }
+    let (mut scratch, mut found) = (hs::Scratch::default(), Vec::new());
+    if scratch.fit(database).is_err() {
+        return false;
+    }
+    let mut finds = |place: u32, bytes: &[u8]| {
+        found.clear();
+        database.scan(bytes, &mut scratch, &mut found).is_ok() && found.contains(&place)
+    };
+    (0..).zip(patterns).all(|(place, pattern)| {
+        (128..192).all(|length| {
+            (0..16).all(|behind| {
+                let front = b"lorem ipsum dolor ".iter().cycle().take(length);
+                let rest = b"lorem ipsum dolor ".iter().take(behind);
+                let bytes: Vec<u8> = front.chain(&*pattern.bytes).chain(rest).copied().collect();
+                finds(place, &bytes)
+            })
+        })
+    })
 }
 
 /// The automata in Rust: one for each way to compare letters.
@@ -246,6 +276,9 @@ impl Cache {
     }
 }
 
+/// Literals of which the library is not believed before it has shown that it finds them.
+const FEW: usize = 8;
+
 /// Bytes of a digest.
 const DIGEST: usize = 32;
 
@@ -287,16 +320,33 @@ mod tests {
         #[test]
         fn both_matchers_find_the_patterns_that_are_there_and_no_other(
             patterns in prop::collection::btree_set(pattern(), 1..20),
-            bytes in prop::collection::vec(prop::sample::select(b"aAbBc\x00\xff*".to_vec()), 0..60),
+            bytes in prop::collection::vec(prop::sample::select(b"aAbBc\x00\xff*".to_vec()), 0..400),
         ) {
             let patterns: Vec<Pattern> = patterns.into_iter().collect();
             let library = Matcher::compile(&patterns, Engine::Library, None);
-            prop_assert_eq!(library.is_library(), hs::version().is_some());
+            prop_assert_eq!(library.is_library() || patterns.len() <= FEW, hs::version().is_some());
             let plain = Matcher::compile(&patterns, Engine::Plain, None);
             prop_assert!(!plain.is_library());
             let expected = naive(&patterns, &bytes);
             prop_assert_eq!(found(&library, &bytes), expected.clone());
             prop_assert_eq!(found(&plain, &bytes), expected);
+        }
+    }
+
+    #[test]
+    fn few_literals_are_found_wherever_they_end() {
+        let words: [&[u8]; 3] = [b"alpha", b"omega", b"gamma"];
+        for few in 1..=3 {
+            let patterns: Vec<Pattern> =
+                words[..few].iter().map(|word| Pattern::new(word, Case::Exact)).collect();
+            let matcher = Matcher::compile(&patterns, Engine::Library, None);
+            for length in 1..600 {
+                for word in &words[..few] {
+                    let front = b"lorem ipsum dolor ".iter().cycle().take(length);
+                    let bytes: Vec<u8> = front.chain(*word).chain(b" dolor").copied().collect();
+                    assert_eq!(found(&matcher, &bytes), naive(&patterns, &bytes), "{length}");
+                }
+            }
         }
     }
 
@@ -315,12 +365,12 @@ mod tests {
         assert_eq!(files().count(), 1);
         let file = files().next().unwrap();
         let whole = fs::read(&file).unwrap();
-        // Of another database with a right digest nobody could know that it is another: so it is read.
+        // Of another database with a right digest, of few literals, it turns out that it is another.
         let other = Database::compile(&[Literal { bytes: b"other", case: Case::Exact }]).unwrap();
         let other = other.serialize().unwrap();
         fs::write(&file, [&Sha256::digest(&other)[..], &other].concat()).unwrap();
         assert_eq!(found(&compile(), b"an other needle"), [0]);
-        assert!(found(&compile(), b"a needle").is_empty());
+        assert!(found(&compile(), b"an other").is_empty());
         let mut broken = whole.clone();
         *broken.last_mut().unwrap() ^= 1;
         fs::write(&file, broken).unwrap();
