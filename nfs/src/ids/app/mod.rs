@@ -200,6 +200,15 @@ pub struct Progress {
     pub is_steady: bool,
 }
 
+/// What the next bytes of a direction are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// The middle of a body that is sent as it is, and that rules look at.
+    Body,
+    /// Nothing that rules look at but as bytes of the stream.
+    Nothing,
+}
+
 /// The application of one flow.
 #[derive(Debug)]
 pub struct App {
@@ -286,6 +295,29 @@ impl App {
             State::Ignored => 0,
         };
         size_of::<Self>() + state + self.transactions.bytes() + self.events.bytes()
+    }
+
+    /// What the next bytes of a direction are, if they are the middle of something that is looked at where it lies in the stream;
+    /// and below how many of them that is so.
+    pub fn expects(&self, direction: Side, limits: &Limits) -> Option<(Expected, u32)> {
+        match &self.state {
+            State::Http(http) => http.expects(direction, &self.transactions, limits),
+            _ => None,
+        }
+    }
+
+    /// So many bytes went by that it [expected](Self::expects), and were looked at but for the last `fresh`. `fetch` adds the last
+    /// bytes of the stream, as many as it is asked for.
+    pub fn catch_up(
+        &mut self,
+        direction: Side,
+        (passed, fresh): (u32, u32),
+        limits: &Limits,
+        fetch: impl FnOnce(u32, &mut Vec<u8>),
+    ) {
+        if let State::Http(http) = &mut self.state {
+            http.catch_up(direction, (passed, fresh), &mut self.transactions, limits, fetch);
+        }
     }
 
     /// Takes the next of a direction.

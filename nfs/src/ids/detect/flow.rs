@@ -112,6 +112,14 @@ impl FlowState {
         }
     }
 
+    /// Whether no rule waits for what comes next of a side.
+    pub(super) fn is_at_rest(&self, side: Side) -> bool {
+        !self.passes
+            && self.begun.is_empty()
+            && self.marks(side).next().is_none()
+            && !self.is_behind(side)
+    }
+
     /// Whether a side's stream was looked at further than its transactions.
     pub(super) fn is_behind(&self, side: Side) -> bool {
         self.behind.get(side.index()).is_some_and(|behind| *behind)

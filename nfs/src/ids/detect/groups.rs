@@ -77,6 +77,18 @@ impl Groups {
     /// The group of a packet. O(log n) of n ranges of ports.
     #[inline]
     pub fn of(&self, protocol: u8, side: Side, ports: [u16; 2]) -> Option<&Group> {
+        self.place_of(protocol, side, ports).map(|(_, group)| group)
+    }
+
+    /// A group by its place.
+    #[inline]
+    pub fn get(&self, place: u16) -> Option<&Group> {
+        self.groups.get(usize::from(place))
+    }
+
+    /// The group of a packet, with its place.
+    #[inline]
+    pub fn place_of(&self, protocol: u8, side: Side, ports: [u16; 2]) -> Option<(u16, &Group)> {
         let [sport, dport] = ports;
         let port = if side == Side::ToServer { dport } else { sport };
         let place = match protocol {
@@ -87,7 +99,7 @@ impl Groups {
                 usize::from(*groups.get(usize::from(protocol))?)
             }
         };
-        self.groups.get(place)
+        Some((u16::try_from(place).ok()?, self.groups.get(place)?))
     }
 
     /// Groups rules. `headers` are the rules'.

@@ -85,6 +85,11 @@ impl Detector {
         &self.ruleset
     }
 
+    /// Its rules, and what it works with.
+    pub(super) fn parts(&mut self) -> (&Ruleset, &mut Work) {
+        (&self.ruleset, &mut self.work)
+    }
+
     /// Evaluations that took too long to say, and came to "no".
     pub fn given_up(&self) -> u64 {
         self.work.engine.given_up

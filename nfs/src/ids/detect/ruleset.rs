@@ -71,6 +71,9 @@ pub(super) struct TransactionRules {
     pub bare: Box<[u32]>,
     /// Those of them that ask for events.
     pub events: Box<[u32]>,
+    /// Whether one of `bare` may come to match though its transaction got no further than before: it asks for the body or the
+    /// stream, for the packet, or for what others leave.
+    pub bare_goes_on: bool,
 }
 
 /// Patterns of a buffer, its transforms done.
@@ -263,7 +266,21 @@ impl TransactionRules {
             instances: made.buffer.info().instances,
             is_raw: made.transforms.is_empty(),
         };
-        Self { sets: sets.into_iter().map(set).collect(), bare: bare.into(), events: events.into() }
+        let goes_on = |number: &u32| {
+            let place = *number as usize;
+            let of_bytes = |rule: &Arc<Rule>| {
+                let asks = |b: Buffer| b.is_body() || b == Buffer::Payload;
+                !rule.packet.is_empty() || rule.inspects.iter().any(|i| asks(i.buffer))
+            };
+            rules.get(place).is_none_or(of_bytes)
+                || prepared.get(place).is_none_or(|ready| !ready.asked.is_empty())
+        };
+        Self {
+            bare_goes_on: bare.iter().any(goes_on),
+            sets: sets.into_iter().map(set).collect(),
+            bare: bare.into(),
+            events: events.into(),
+        }
     }
 }
 

@@ -75,6 +75,11 @@ pub(super) fn has_anything(scene: &Scene<'_>, app: &App, work: &Work) -> bool {
     })
 }
 
+/// Whether all of a side was looked at.
+pub(super) fn is_at_rest(app: &App, side: Side) -> bool {
+    !app.transactions().iter().any(|tx| has_news(tx, side))
+}
+
 /// Whether something of a side was not inspected.
 fn has_news(tx: &Transaction, side: Side) -> bool {
     tx.stage(side) != tx.inspected(side)

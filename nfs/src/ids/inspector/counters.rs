@@ -37,6 +37,7 @@ pub enum Counter {
     Dropped,
     Rejected,
     Rewritten,
+    Predicted,
     AppsShed,
     TransactionsShed,
     Records,
@@ -91,6 +92,7 @@ impl Counter {
         Named { name: "ips.blocked", help: "packets that were dropped" },
         Named { name: "ips.rejected", help: "packets whose ends are told that they were dropped" },
         Named { name: "ips.replaced", help: "packets whose bytes were made what passed before" },
+        Named { name: "tcp.predicted", help: "segments that were what was expected" },
         Named { name: "app_layer.shed", help: "flows whose application made room for others" },
         Named {
             name: "app_layer.tx_shed",
@@ -153,4 +155,4 @@ impl Default for Counters {
     }
 }
 
-const COUNT: usize = 45;
+const COUNT: usize = 46;

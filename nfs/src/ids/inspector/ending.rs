@@ -24,6 +24,7 @@ impl Inspector {
     /// Ends a flow: what is left of it is looked at, it is logged, and forgotten.
     pub(super) fn end(&mut self, number: u32, reason: FlowEnd, recorder: &mut impl Recorder) {
         self.news.clear();
+        self.catch_up_both(number);
         if self.has_rest(number) {
             self.look_at_end(number, recorder);
         }

@@ -3,6 +3,7 @@
 use nfv_core::clock::Time;
 use nfv_core::packet::protocol;
 
+use super::predicted::Predicted;
 use super::table::Links;
 use crate::ids::app::{App, Protocol};
 use crate::ids::buffer::Side;
@@ -26,6 +27,9 @@ pub(super) struct Flow {
     pub key: FlowKey,
     /// Where it hangs in the table.
     pub links: Links,
+    /// What its next segments need, by side, and by which rules and lists that was said.
+    pub predicted: [Predicted; 2],
+    pub predicted_by: u32,
     /// What was decided, and what was seen: [`DROPPED`] and others.
     pub marks: u32,
     /// How far it is.
@@ -112,6 +116,7 @@ impl Flow {
         self.swap(GAPS);
         self.swap(DROP_TOLD);
         self.swap(HEADLESS);
+        self.predicted = Default::default();
     }
 
     /// Has a pair of marks change places.
@@ -175,6 +180,18 @@ impl Flow {
     #[inline]
     pub fn has_seen_both(&self) -> bool {
         self.marks & SEEN == SEEN
+    }
+
+    /// Whether its packets are dropped or pass, whatever they are.
+    #[inline]
+    pub fn is_decided(&self) -> bool {
+        self.has(DROPPED | PASSED)
+    }
+
+    /// Whether nobody parses its bytes any more.
+    #[inline]
+    pub fn is_unparsed(&self) -> bool {
+        self.app.is_none() && self.has(NO_APP)
     }
 
     /// A number that is the same in all of its records: 51 bits, as programs that read them take numbers for floating

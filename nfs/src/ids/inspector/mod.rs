@@ -24,7 +24,7 @@
 //!
 //! **What is bounded.** Flows, streams, what applications hold and fragments have a budget each. For new flows make room
 //! the closed, then those that one side began, then the others; where applications hold too much, those lose theirs whose
-//! flows were idle the longest. A flow is 176 bytes, and 4 in the index; a connection of the stream engine 236 more.
+//! flows were idle the longest. A flow is 208 bytes, and 4 in the index; a connection of the stream engine 236 more.
 //!
 //! **Rejected.** A flow's parts in one structure, as Suricata has it: it is there for a million flows of which a thousand
 //! are parsed at a time. Bytes copied between streams and parsers: see [`feed`].
@@ -40,6 +40,7 @@ mod levels;
 mod listed;
 mod look;
 mod lookup;
+mod predicted;
 mod rewrite;
 mod settings;
 mod shed;

@@ -57,6 +57,7 @@ impl Inspector {
             self.tell_drop(Some(&look), level, DropReason::StreamError, None, recorder);
             verdict.answer = Answer::Drop;
         }
+        self.predict(look.flow);
         let deep = outcome.is_done && self.settings.bypass != Bypass::Never;
         // Where packets are dropped one by one, each is looked at.
         if !verdict.answer.is_drop() && (deep || self.may_be_let_go(look.flow)) {
@@ -298,7 +299,7 @@ pub(super) fn is_header_sum_right(ip: &Ip<'_>) -> bool {
 }
 
 /// Whether a segment's checksum is right; one that a capture cut is taken to be.
-fn is_sum_right(ip: &Ip<'_>) -> bool {
+pub(super) fn is_sum_right(ip: &Ip<'_>) -> bool {
     if ip.rest.len() as u64 != u64::from(ip.rest_length) {
         return true;
     }

@@ -7,6 +7,7 @@ mod evasion;
 mod fragments;
 mod inline;
 mod limits;
+mod predicted;
 mod records;
 mod rules;
 mod told;

@@ -49,6 +49,8 @@ pub struct Inspector {
     pub(super) lists: Arc<Blocklists>,
     /// Turns whenever they are others: flows have it as a mark when they were looked up.
     pub(super) lists_turn: bool,
+    /// Of rules and lists: what was predicted by others does not count.
+    pub(super) generation: u32,
 }
 
 /// Why a packet was dropped, and the group and number of the rule that said so.
@@ -93,6 +95,7 @@ impl Inspector {
             dropped: None,
             lists: Arc::default(),
             lists_turn: false,
+            generation: 1,
             settings,
         }
     }
@@ -100,11 +103,13 @@ impl Inspector {
     /// Evaluates other rules from now on. What flows keep of the old ones is forgotten by detection.
     pub fn set_detector(&mut self, detector: Detector) {
         self.detector = detector;
+        self.generation = self.generation.wrapping_add(1);
     }
 
     /// Looks flows up in other blocklists from now on.
     pub fn set_lists(&mut self, lists: Arc<Blocklists>) {
         self.lists = lists;
+        self.generation = self.generation.wrapping_add(1);
         self.lists_turn = !self.lists_turn;
     }
 
@@ -226,6 +231,10 @@ impl Inspector {
         if self.is_let_go(number, from, level) {
             return Verdict { answer: Answer::Bypass, rewrite: None };
         }
+        if let Some(verdict) = self.predicted(number, from, level, recorder) {
+            return verdict;
+        }
+        self.catch_up_both(number);
         let mut look = self.enter(number, from, level);
         if let Some(verdict) = self.decided(&look, level, recorder) {
             return verdict;

@@ -14,7 +14,7 @@
 
 use super::policy::{OverlapPolicy, Range, Winner};
 use super::segment::{before, earlier, later};
-use super::store::{BlockId, LARGE, NO_BYTES, Piece, SMALL, Size, Store};
+use super::store::{BlockId, LARGE, NO_BYTES, Piece, Run, SMALL, Size, Store};
 use super::tree::Tree;
 
 /// The bytes of one direction.
@@ -342,6 +342,59 @@ impl Bytes {
             if to != piece.end() {
                 return;
             }
+            at = self.tree.next(store, at);
+        }
+    }
+
+    /// Keeps and tells bytes that are next, right behind the last ones that it has, where as many as `reach` of those lie before
+    /// them. `None`: that cannot be, and nothing was done.
+    #[inline]
+    pub(super) fn append(&mut self, store: &mut Store, bytes: &[u8], reach: usize) -> Option<Run> {
+        let last = store.piece(self.tree.last());
+        let length = usize::from(last.length);
+        let has_reach = length >= reach || length as u64 == self.told;
+        if last.block == NO_BYTES || last.end() != self.next || !has_reach {
+            return None;
+        }
+        let (block, from, at) = store.put_behind(&last, reach.min(length), bytes)?;
+        let length = bytes.len() as u16;
+        let piece = Piece { seq: self.next, length, at, block, ..Piece::default() };
+        let Some(number) = store.add_piece(piece) else {
+            store.free_if_unused(block);
+            return None;
+        };
+        self.tail = block;
+        self.held += PIECE + bytes.len() as u32;
+        self.tree.insert(store, number);
+        self.pass(bytes.len() as u32, bytes.len() as u32, Watch::Yes);
+        Some(Run { block, from, end: at + length })
+    }
+
+    /// All that was told was looked at, as if a window had shown it.
+    #[inline]
+    pub(super) fn pass_seen(&mut self) {
+        (self.unseen, self.unseen_offsets) = (0, 0);
+    }
+
+    /// Bytes that were told and are kept, and need not be.
+    #[inline]
+    pub(super) fn surplus(&self, keep: Keep) -> u32 {
+        self.kept.saturating_sub((self.unseen + keep.history).max(keep.least))
+    }
+
+    /// The last `most` bytes that were told, as far as they are there in one row.
+    pub(super) fn each_told(&self, store: &Store, most: u32, show: &mut impl FnMut(&[u8])) {
+        let most = u32::try_from(self.told).map_or(most, |told| most.min(told)).min(self.kept);
+        let mut seq = self.next.wrapping_sub(most);
+        let mut at = self.tree.ending_behind(store, seq);
+        while at != 0 && before(seq, self.next) {
+            let piece = store.piece(at);
+            seq = later(seq, piece.seq);
+            let to = earlier(piece.end(), self.next);
+            if piece.block != NO_BYTES && before(seq, to) {
+                show(slice(store.bytes(&piece), piece.seq, seq, to));
+            }
+            seq = later(seq, to);
             at = self.tree.next(store, at);
         }
     }

@@ -10,7 +10,7 @@ use super::half::{FINISHED, Half, REACH, RESET, SCALED, SEEN, SYN_SEEN};
 use super::key::{End, Side};
 use super::offers::Offers;
 use super::policy::OverlapPolicy;
-use super::segment::{ACK, FIN, RST, SYN, Segment, before, later};
+use super::segment::{ACK, FIN, RST, SYN, Segment, URG, before, later};
 use super::state::TcpState;
 
 /// A connection.
@@ -414,6 +414,34 @@ impl Connection {
         }
         self.advance(side);
         if is_keepalive { Step::NoPayload } else { Step::Taken }
+    }
+
+    /// Whether a segment is what is expected next of a side, with nothing odd about it: the next bytes, or none, and an
+    /// acknowledgement of what was sent. Of such a segment [`Connection::track`] does what [`Connection::go_on`] does.
+    #[inline]
+    pub(super) fn expects(&self, segment: &Segment<'_>, side: Side, tick: u32) -> bool {
+        let (own, peer) = (self.half(side), self.half(side.other()));
+        self.state == TcpState::Established
+            && segment.flags.0 & (SYN | FIN | RST | URG | ACK) == ACK
+            && segment.length as usize == segment.payload.len()
+            && segment.seq == own.next
+            && segment.seq == own.bytes.next()
+            && !before(peer.bytes.next(), segment.ack)
+            && !before(segment.ack, peer.acked)
+            && own.takes_stamp(segment, tick)
+            && own.takes_end(segment, self.slack())
+            && !self.has(ASYNC)
+    }
+
+    /// Notes a segment that was expected.
+    #[inline]
+    pub(super) fn go_on(&mut self, segment: &Segment<'_>, side: Side, tick: u32) {
+        let window = u32::from(segment.window) << self.shift(side);
+        self.half_mut(side.other()).acknowledge(segment.ack, window);
+        let own = self.half_mut(side);
+        own.send(segment, tick);
+        own.mark(SEEN);
+        self.flags |= WAS_OPEN;
     }
 
     /// Where it stands after a segment of a side.

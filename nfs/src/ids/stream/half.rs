@@ -24,6 +24,8 @@ pub(super) struct Half {
     pub(super) stamped_at: u32,
     /// Number of the FIN.
     pub(super) fin: u32,
+    /// Bytes behind what was told that are kept for who fetches them.
+    pub(super) later: u16,
     /// How the receiver treats overlaps.
     pub(super) policy: OverlapPolicy,
     /// The shift of the sender's windows.

@@ -67,7 +67,7 @@ pub use open::NotFollowed;
 pub use policy::{HostPolicies, OverlapPolicy, Range, Winner};
 pub use segment::Segment;
 pub use state::{Phase, TcpState};
-pub use streams::{Outcome, Over, Sink, StreamId, Streams, Verdict, View, When};
+pub use streams::{Ahead, Outcome, Over, Sink, StreamId, Streams, Verdict, View, When};
 
 /// Ticks are 2 to this power of nanoseconds: 17 ms. They go round in two years; only differences count.
 const TICK_BITS: u32 = 24;

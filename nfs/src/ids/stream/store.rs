@@ -29,6 +29,14 @@ pub(super) struct Piece {
     pub(super) parent: u32,
 }
 
+/// Bytes of a block that lie in a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) block: BlockId,
+    pub(super) from: u16,
+    pub(super) end: u16,
+}
+
 /// A block by its size and number; 0 is none.
 pub(super) type BlockId = u32;
 
@@ -142,6 +150,52 @@ impl Store {
         self.append(fresh, bytes).map(|at| (fresh, at))
     }
 
+    /// Copies bytes behind those of a piece, or to a new block behind a copy of that piece's last `lead` ones: both lie in a row
+    /// there. Returns the block, where the `lead` bytes are, and where the bytes are.
+    #[inline]
+    pub(super) fn put_behind(
+        &mut self,
+        piece: &Piece,
+        lead: usize,
+        bytes: &[u8],
+    ) -> Option<(BlockId, u16, u16)> {
+        let end = piece.at + piece.length;
+        if self.used(piece.block) == end
+            && let Some(at) = self.append(piece.block, bytes)
+        {
+            return Some((piece.block, at - lead as u16, at));
+        }
+        let length = usize::from(piece.length);
+        let (mut kept, mut room) = ([0; LEAD_MAX], 0);
+        if let Some(to) = kept.get_mut(..lead)
+            && let Some(from) = self.bytes(piece).get(length.checked_sub(lead)?..)
+        {
+            to.copy_from_slice(from);
+            room = lead;
+        }
+        if room != lead || lead + bytes.len() > LARGE {
+            return None;
+        }
+        let fresh = self.take_large()?;
+        let at = self.append(fresh, kept.get(..lead)?).and_then(|_| self.append(fresh, bytes));
+        at.map(|at| (fresh, at - lead as u16, at))
+    }
+
+    /// Bytes that lie in a row.
+    #[inline]
+    pub(super) fn run(&self, run: Run) -> &[u8] {
+        self.block(run.block).get(usize::from(run.from)..usize::from(run.end)).unwrap_or_default()
+    }
+
+    #[inline]
+    fn used(&self, id: BlockId) -> u16 {
+        if id & 1 == 0 {
+            self.large.get(id >> 1).map_or(0, |b| b.used)
+        } else {
+            self.small.get(id >> 1).map_or(0, |b| b.used)
+        }
+    }
+
     #[inline]
     fn take_large(&mut self) -> Option<BlockId> {
         let number = self.large.take()?;
@@ -170,14 +224,18 @@ impl Store {
     /// The bytes of a piece.
     #[inline]
     pub(super) fn bytes(&self, piece: &Piece) -> &[u8] {
-        let block = piece.block;
-        let all: &[u8] = if block & 1 == 0 {
-            self.large.get(block >> 1).map_or(&[], |b| &b.bytes)
-        } else {
-            self.small.get(block >> 1).map_or(&[], |b| &b.bytes)
-        };
         let at = usize::from(piece.at);
-        all.get(at..at + usize::from(piece.length)).unwrap_or_default()
+        let end = at + usize::from(piece.length);
+        self.block(piece.block).get(at..end).unwrap_or_default()
+    }
+
+    #[inline]
+    fn block(&self, id: BlockId) -> &[u8] {
+        if id & 1 == 0 {
+            self.large.get(id >> 1).map_or(&[], |b| &b.bytes)
+        } else {
+            self.small.get(id >> 1).map_or(&[], |b| &b.bytes)
+        }
     }
 
     /// Makes a piece; `None`: there is no room.
@@ -275,5 +333,7 @@ pub(super) enum Size {
 pub(super) const LARGE: usize = 2040;
 /// Bytes of a small block.
 pub(super) const SMALL: usize = 248;
+/// Bytes before a piece's own that a block can begin with.
+pub(super) const LEAD_MAX: usize = 128;
 /// Pieces that a segment may come to besides one a block.
 const PIECES_SPARE: usize = 8;

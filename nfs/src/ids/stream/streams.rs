@@ -1,6 +1,7 @@
 //! The TCP connections of one worker: what the rest of the IDS calls.
 
 mod keep;
+mod predicted;
 mod tell;
 
 use nfv_core::clock::Time;
@@ -19,6 +20,7 @@ use super::segment::{ACK, RST, SYN, Segment, URG};
 use super::state::{Phase, TcpState};
 use super::store::{LARGE, Store};
 use super::table::Table;
+pub use predicted::Ahead;
 use tell::keep_of;
 
 /// Which connection: the number of its slot, from 1 on. Another one has it after [`Streams::forget`].

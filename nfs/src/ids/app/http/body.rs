@@ -52,17 +52,21 @@ impl Body {
     pub(super) fn push(&mut self, bytes: &[u8], limit: u64) {
         let room = limit.saturating_sub(self.total);
         let fits = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
-        let needed = self.kept.len() + fits;
-        // Grown by and by, a long body would be copied over and over.
+        self.make_room(fits);
+        self.kept.extend_from_slice(bytes.get(..fits).unwrap_or_default());
+        self.total = self.total.saturating_add(bytes.len() as u64);
+        self.is_full |= self.total >= limit;
+        self.is_plain = false;
+    }
+
+    /// Grown by and by, a long body would be copied over and over.
+    fn make_room(&mut self, more: usize) {
+        let needed = self.kept.len() + more;
         if needed > self.kept.capacity()
             && let Some(room) = ROOMS.iter().find(|room| needed <= **room)
         {
             self.kept.reserve_exact(room - self.kept.len());
         }
-        self.kept.extend_from_slice(bytes.get(..fits).unwrap_or_default());
-        self.total = self.total.saturating_add(bytes.len() as u64);
-        self.is_full |= self.total >= limit;
-        self.is_plain = false;
     }
 
     /// More of one that is sent as it is, not in chunks nor compressed: bytes that were told just now.
@@ -70,6 +74,39 @@ impl Body {
         let is_plain = self.is_plain || self.total == 0;
         self.push(bytes, limit);
         self.is_plain = is_plain;
+    }
+
+    /// Whether its bytes lie in the stream as they are, all of them so far.
+    pub(super) fn is_plain_so_far(&self) -> bool {
+        self.is_plain && !self.has_gaps
+    }
+
+    /// More of one that is sent as it is, which was looked at in the stream, but for its last `fresh` bytes: of what went by as much
+    /// is kept as a window has, if the stream has it still.
+    pub(super) fn catch_up(
+        &mut self,
+        (passed, fresh): (u32, u32),
+        window: usize,
+        fetch: impl FnOnce(u32, &mut Vec<u8>),
+    ) {
+        self.total += u64::from(passed);
+        if self.is_full {
+            return;
+        }
+        let window = u32::try_from(window).unwrap_or(u32::MAX);
+        let wanted = passed.min(window.saturating_add(fresh));
+        if wanted < passed {
+            self.kept.clear();
+        }
+        self.make_room(wanted as usize);
+        let before = self.kept.len();
+        fetch(wanted, &mut self.kept);
+        // What is gone leaves a hole: nothing before it stays.
+        if self.kept.len() - before < wanted as usize {
+            self.kept.drain(..before);
+        }
+        self.start = self.total - self.kept.len() as u64;
+        self.inspected = self.total - u64::from(fresh);
     }
 
     /// So many bytes are missing: what was kept does not touch what comes.

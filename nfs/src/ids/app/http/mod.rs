@@ -31,7 +31,7 @@ pub use exchange::{Exchange, Message};
 pub use headers::Headers;
 
 use super::event::Events;
-use super::{Input, Limits, Next, Outcome, Side, Transactions};
+use super::{Expected, Fields, Input, Limits, Next, Outcome, Side, Transaction, Transactions};
 use chunks::{Chunks, Extended, Part};
 use decoder::Decoder;
 use event::Names;
@@ -199,6 +199,57 @@ impl Http {
             Flow::Leave(next) => outcome.next = next,
         }
         outcome
+    }
+
+    /// See [`crate::ids::app::App::expects`].
+    pub(super) fn expects(
+        &self,
+        direction: Side,
+        txs: &Transactions,
+        limits: &Limits,
+    ) -> Option<(Expected, u32)> {
+        let half = match direction {
+            Side::ToServer => &self.request,
+            Side::ToClient if self.held.is_empty() => &self.response,
+            Side::ToClient => return None,
+        };
+        let left = match &half.step {
+            Step::Sized(left) if half.decoder.is_none() => *left,
+            Step::Endless if half.decoder.is_none() => u64::MAX,
+            _ => return None,
+        };
+        let Fields::Http(exchange) = txs.get(half.id?)?.fields() else { return None };
+        let body = exchange.body(direction);
+        let below = |left: u64| u32::try_from(left).unwrap_or(u32::MAX);
+        if body.is_full() {
+            return Some((Expected::Nothing, below(left)));
+        }
+        let room = limits.body(direction).saturating_sub(body.total());
+        body.is_plain_so_far().then_some((Expected::Body, below(left.min(room))))
+    }
+
+    /// See [`crate::ids::app::App::catch_up`].
+    pub(super) fn catch_up(
+        &mut self,
+        direction: Side,
+        (passed, fresh): (u32, u32),
+        txs: &mut Transactions,
+        limits: &Limits,
+        fetch: impl FnOnce(u32, &mut Vec<u8>),
+    ) {
+        let half = match direction {
+            Side::ToServer => &mut self.request,
+            Side::ToClient => &mut self.response,
+        };
+        if let Step::Sized(left) = &mut half.step {
+            *left = left.saturating_sub(u64::from(passed));
+        }
+        let tx = half.id.and_then(|id| txs.get_mut(id));
+        if let Some((exchange, _)) = tx.and_then(Transaction::http_mut) {
+            let message = exchange.side_mut(direction);
+            message.wire += u64::from(passed);
+            message.body.catch_up((passed, fresh), limits.body_window, fetch);
+        }
     }
 
     /// What most segments are: the middle of a body that is sent as it is. `None`: this one is not.

@@ -151,7 +151,11 @@ pub(super) fn keep_of(settings: &Settings, half: &Half) -> Keep {
     let is_watched = !half.has(UNWATCHED);
     Keep {
         least: if is_unacked && !is_stopped { next.wrapping_sub(half.acked) } else { 0 },
-        history: if is_watched && !is_stopped { settings.history } else { 0 },
+        history: if is_watched && !is_stopped {
+            settings.history.max(u32::from(half.later))
+        } else {
+            0
+        },
         unseen_max: if is_watched { settings.direction_bytes / 4 } else { 0 },
     }
 }

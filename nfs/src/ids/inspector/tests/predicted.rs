@@ -1,0 +1,160 @@
+//! What was expected goes the short way, and says what it says on the long one.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::stream::Mode;
+
+/// What looks at streams, at bodies, at both ends of a stretch, and at what others left.
+const RULES: &str = r#"
+alert tcp any any -> any any (msg:"stream"; content:"needle"; sid:1;)
+alert http any any -> any any (msg:"back"; file.data; content:"alpha"; content:"omega"; distance:0; within:200; fast_pattern; sid:2;)
+alert http any any -> any any (msg:"on"; file.data; content:"omega"; fast_pattern; content:"beta"; distance:0; within:300; sid:3;)
+alert tcp any any -> any any (msg:"sets"; flow:to_client; content:"token"; flowbits:set,seen; noalert; sid:4;)
+alert tcp any any -> any any (msg:"asks"; content:"gamma"; flowbits:isset,seen; sid:5;)
+drop tcp any any -> any any (msg:"stops"; content:"forbidden"; content:"fruit"; distance:0; sid:6;)
+alert http any any -> any any (msg:"not"; file.data; content:"alpha"; content:!"beta"; within:60; sid:7;)
+"#;
+
+const WORDS: [&str; 9] =
+    ["needle", "alpha", "omega", "beta", "token", "gamma", "forbidden", "fruit", "plain"];
+
+/// What happens to a segment.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Comes,
+    ComesTwice,
+    ComesAfterTheNext,
+    IsLied,
+    IsLost,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        40 => Just(Fate::Comes),
+        1 => Just(Fate::ComesTwice),
+        1 => Just(Fate::ComesAfterTheNext),
+        1 => Just(Fate::IsLied),
+        1 => Just(Fate::IsLost),
+    ]
+}
+
+fn site() -> Site {
+    Site::under(RULES, |settings| {
+        settings.streams.mode = Mode::Inline;
+        settings.budget.apps = 16 << 20;
+    })
+}
+
+/// The frames of a download: its body is text with words in it.
+fn download(words: &[(usize, usize)], cuts: &[(usize, Fate)], sized: bool) -> Vec<Vec<u8>> {
+    let mut body = Vec::new();
+    for (word, gap) in words {
+        body.extend_from_slice(WORDS[*word].as_bytes());
+        body.extend((0..*gap).map(|at| b"lorem ipsum dolor "[at % 18]));
+    }
+    let mut answer = b"HTTP/1.1 200 OK\r\n".to_vec();
+    if sized {
+        answer.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    }
+    answer.extend_from_slice(b"\r\n");
+    answer.extend_from_slice(&body);
+    let mut talk = Talk::new(80);
+    let mut frames: Vec<Vec<u8>> = talk.handshake().into();
+    frames.push(talk.frame(Client, "ap", REQUEST));
+    talk.sent(Client, REQUEST.len());
+    let (mut rest, mut held) = (answer.as_slice(), None);
+    for (size, fate) in cuts.iter().cycle() {
+        let (part, behind) = rest.split_at((*size).min(rest.len()));
+        if part.is_empty() {
+            break;
+        }
+        let frame = talk.frame(Server, "a", part);
+        let lie = talk.frame(Server, "a", &vec![b'!'; part.len()]);
+        talk.sent(Server, part.len());
+        match fate {
+            Fate::Comes => frames.push(frame),
+            Fate::ComesTwice => frames.extend([frame.clone(), frame]),
+            Fate::ComesAfterTheNext if held.is_none() => held = Some(frame),
+            Fate::ComesAfterTheNext | Fate::IsLost => {}
+            Fate::IsLied => frames.extend([frame, lie]),
+        }
+        if !matches!(fate, Fate::ComesAfterTheNext) {
+            frames.extend(held.take());
+        }
+        if size % 2 == 0 {
+            frames.push(talk.frame(Client, "a", &[]));
+        }
+        rest = behind;
+    }
+    frames.push(talk.frame(Server, "fa", &[]));
+    frames
+}
+
+/// What was answered, all that was told, and how many segments went the short way.
+fn outcome(frames: &[Vec<u8>], long: bool) -> (Vec<Answer>, String, u64) {
+    let mut site = site();
+    let mut answers = Vec::new();
+    for frame in frames {
+        if long {
+            // As if rules had changed.
+            site.inspector.generation += 1;
+        }
+        answers.push(site.sees(frame).answer);
+    }
+    let predicted = site.inspector.counters().get(Counter::Predicted);
+    (answers, format!("{:#?}", site.ends()), predicted)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn the_short_way_says_what_the_long_way_says(
+        words in prop::collection::vec((0..WORDS.len(), 0usize..900), 1..30),
+        cuts in prop::collection::vec((1usize..1460, fate()), 4..40),
+        sized: bool,
+    ) {
+        let frames = download(&words, &cuts, sized);
+        let (short, long) = (outcome(&frames, false), outcome(&frames, true));
+        prop_assert_eq!(long.2, 0);
+        prop_assert_eq!(short.0, long.0);
+        let differ = short.1.lines().zip(long.1.lines()).find(|(a, b)| a != b);
+        prop_assert_eq!(differ, None);
+        prop_assert_eq!(short.1.len(), long.1.len());
+    }
+}
+
+#[test]
+fn most_segments_of_a_download_go_the_short_way() {
+    let words: Vec<(usize, usize)> = (0..120).map(|_| (8, 800)).collect();
+    let frames = download(&words, &[(1460, Fate::Comes)], true);
+    let (_, told, predicted) = outcome(&frames, false);
+    assert!(told.contains("Http"), "{told}");
+    // All but what opens and closes, the head, the first bytes and the last ones of what rules look at of a body.
+    assert!(predicted as usize >= frames.len() - 12, "{predicted} of {}", frames.len());
+    let (.., predicted) = outcome(&frames, true);
+    assert_eq!(predicted, 0);
+}
+
+#[test]
+fn a_pattern_is_found_across_segments_and_what_it_completes_is_dropped() {
+    for at in 1..9 {
+        let mut site = site();
+        let mut talk = Talk::open(&mut site, 80);
+        let _ = talk.says(&mut site, Client, REQUEST);
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n.";
+        let _ = talk.says(&mut site, Server, head);
+        for _ in 0..4 {
+            let _ = talk.says(&mut site, Server, &[b'.'; 700]);
+        }
+        let (before, behind) = b"forbidden".split_at(at);
+        let _ = talk.says(&mut site, Server, &[&[b'.'; 300][..], before].concat());
+        let _ = talk.says(&mut site, Server, &[behind, &[b'.'; 300][..]].concat());
+        let predicted = site.inspector.counters().get(Counter::Predicted);
+        assert!(predicted >= 8, "{predicted}");
+        let last = talk.frame(Server, "a", b"fruit");
+        assert_eq!(site.sees(&last).answer, Answer::Drop, "cut behind {at}");
+        let _ = site.ends();
+    }
+}
