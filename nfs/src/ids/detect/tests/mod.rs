@@ -4,6 +4,7 @@ mod bytes;
 mod content;
 mod cost;
 mod kit;
+mod limits;
 mod packet;
 mod properties;
 mod state;
