@@ -246,15 +246,17 @@ impl Reading<'_> {
         // First of all: a rule with what is not known here may be right in ways that are not known here.
         let mut readers = Vec::with_capacity(options.len());
         for keyword in options {
-            match self.table.get(keyword.name) {
-                Some(reader) => readers.push(*reader),
+            // Letters of either case are the same.
+            let lower = || self.table.get_key_value(keyword.name.to_ascii_lowercase().as_str());
+            match self.table.get_key_value(keyword.name).or_else(lower) {
+                Some((name, reader)) => readers.push((*name, *reader)),
                 None => return unsupported(keyword.at, keyword.name),
             }
         }
         let parsed = header::read(cut, self.setup.variables, &mut self.shared)?;
         let mut draft = Draft::new(self.setup, &mut self.shared, parsed.header);
-        for (keyword, reader) in options.iter().zip(readers) {
-            reader(&mut draft, keyword)?;
+        for (keyword, (name, reader)) in options.iter().zip(readers) {
+            reader(&mut draft, &options::Keyword { name, ..*keyword })?;
         }
         finish::finish(draft, parsed.action, stand, cut.options.end)
     }

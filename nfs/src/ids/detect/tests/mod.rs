@@ -3,6 +3,7 @@
 mod bytes;
 mod content;
 mod cost;
+mod every;
 mod kit;
 mod limits;
 mod packet;
