@@ -62,7 +62,7 @@ pub fn contents() -> Vec<Row> {
         ),
         Row("byte_test", "byte_test:2,>=,258,0;", udp(b"\x01\x02"), udp(b"\x01\x01")),
         Row("byte_test", "byte_test:2, !<, 0x0102, 0, little;", udp(b"\x02\x01"), udp(b"\x01\x01")),
-        Row("byte_test", "byte_test:3,=,123,1,string,dec;", udp(b"x123"), udp(b"x124")),
+        Row("byte_test", "byte_test:3,=,123,1,String,DEC;", udp(b"x123"), udp(b"x124")),
         Row("byte_test", "byte_test:1,&,0x10,0;", udp(b"\x30"), udp(b"\x2f")),
         Row("byte_test", "byte_test:1,=,3,0,bitmask 0xf0;", udp(b"\x3f"), udp(b"\x43")),
         Row(
