@@ -159,7 +159,8 @@ class Case:
         self.read_args(test.get("args") or [])
 
     def read_args(self, args):
-        words = shlex.split(" ".join(args) if isinstance(args, list) else str(args))
+        text = " ".join(map(str, args)) if isinstance(args, list) else str(args)
+        words = shlex.split(text.replace("${TEST_DIR}", str(self.folder)).replace("$TEST_DIR", str(self.folder)))
         while words:
             word = words.pop(0)
             name, _, value = word.partition("=")
@@ -198,6 +199,8 @@ class Case:
             ids["suricata-set"] = self.sets
         if (self.folder / "classification.config").exists():
             ids["classification"] = str(self.folder / "classification.config")
+        if (self.folder / "threshold.config").exists() and "threshold-file" not in self.sets:
+            ids["threshold-file"] = str(self.folder / "threshold.config")
         return {
             "ports": {"lan": "net_null0,no-rx=1", "wan": "net_null1,no-rx=1"},
             "functions": {"seen": ids},

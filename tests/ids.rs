@@ -365,6 +365,78 @@ except OSError as why:
 '"#;
 
 #[test]
+fn a_threshold_file_limits_what_is_told_and_drops_what_is_too_much() {
+    let files = Files::new();
+    files.write(
+        "rules",
+        "alert udp any any -> any 9999 (msg:\"seen\"; dsize:<999; sid:1; rev:1;)\n",
+    );
+    let limits = files.path("threshold.config");
+    let yaml = files.write("suricata.yaml", &format!("threshold-file: {}\n", limits.display()));
+    let frame = Udp::to([10, 2, 0, 2], 9999).frame();
+    // How many packets leave, how many alerts are told, and why the last packet was dropped.
+    let of = |keys: &str, lines: &str| {
+        std::fs::write(&limits, lines).unwrap();
+        let chain = files.chain(keys);
+        let text = std::fs::read_to_string(&chain).unwrap();
+        let log = files.path("eve.json").display().to_string();
+        std::fs::write(&chain, text.replace(&log, "eve.json")).unwrap();
+        let run =
+            Replayed::of(&chain, (0..4).map(|i| (7_000_000_000 + i, frame.clone()))).succeeded();
+        let log = run.path("eve.json");
+        let reason =
+            records(&log, "drop").last().map(|record| record["drop"]["reason"].to_string());
+        (run.sent("wan").len(), records(&log, "alert").len(), reason)
+    };
+    let own = format!("threshold-file: {}", limits.display());
+    let (of_yaml, limit) = (
+        format!("suricata-yaml: {}", yaml.display()),
+        "threshold gen_id 1, sig_id 1, type limit, track by_src, count 1, seconds 60\n",
+    );
+    let rate = "rate_filter gen_id 1, sig_id 1, track by_src, count 2, seconds 60, new_action drop, timeout 60\n";
+    assert_eq!(of(&own, limit), (4, 1, None));
+    assert_eq!(of(&of_yaml, limit), (4, 1, None));
+    let reason = Some("\"threshold detection_filter\"".to_owned());
+    assert_eq!(of(&own, rate), (2, 4, reason));
+    assert_eq!(of(&own, "suppress gen_id 0, sig_id 0\n"), (4, 0, None));
+    assert_eq!(of(&own, "# nothing\n"), (4, 4, None));
+    // What is wrong is told with its place, and the rest counts.
+    std::fs::write(&limits, format!("{limit}nonsense\n{}", limit.replace("sig_id 1", "sig_id 2")))
+        .unwrap();
+    let output = check(&files.chain(&own));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("2 limits loaded, 1 broken"), "{said}");
+    for line in
+        [format!("broken {}:2:1: ", limits.display()), format!("unused {}:3:1: ", limits.display())]
+    {
+        assert!(said.contains(&line), "{line}: {said}");
+    }
+    let nowhere = check(&files.chain("threshold-file: /nowhere"));
+    assert_eq!(nowhere.status.code(), Some(2));
+}
+
+#[test]
+fn a_threshold_file_that_has_changed_is_read_by_a_reload() {
+    if !is_root() {
+        return skip("ids", "making namespaces needs root");
+    }
+    let files = Files::new();
+    files.write("rules", "alert tcp any any -> any 80 (msg:\"begins\"; flags:S; sid:1; rev:1;)\n");
+    let limits = files.write("threshold.config", "");
+    let site = site(&files);
+    let mut rig = Rig::start(&files.chain(&format!("threshold-file: {}", limits.display())));
+    serve(&mut rig, &site);
+    assert!((0..3).all(|_| gets(&rig, "/wanted/small")));
+    let rate = "rate_filter gen_id 1, sig_id 1, track by_rule, count 1, seconds 60, new_action drop, timeout 60\n";
+    files.write("threshold.config", rate);
+    rig.ask(&["reload"]);
+    assert!(gets(&rig, "/wanted/small"));
+    assert!(!gets(&rig, "/wanted/small"));
+    assert!(dropped(&rig, "rate_exceeded") > 0);
+    rig.finish();
+}
+
+#[test]
 fn a_stream_that_is_under_way_goes_on_across_a_reload_of_rules() {
     if !is_root() {
         return skip("ids", "making namespaces needs root");

@@ -221,6 +221,19 @@ fn what_a_case_says_of_suricata_goes_to_the_nf() {
     let case = bench.case("all", &format!("{args}checks: []\n"));
     std::fs::write(case.join("suricata.yaml"), "%YAML 1.1\n---\n").unwrap();
     bench.case("some-ips", "checks: []\n");
+    let limits = "args: ['--set threshold-file=${TEST_DIR}/own.config']\nchecks: []\n";
+    let limited = bench.case("limited", "checks: []\n");
+    let named = bench.case("named", limits);
+    for case in [&limited, &named] {
+        std::fs::write(case.join("threshold.config"), "").unwrap();
+    }
+    let of = |name: &str| bench.chain(name)["functions"]["seen"].clone();
+    assert!(
+        of("limited")["threshold-file"].as_str().unwrap().ends_with("/limited/threshold.config")
+    );
+    let set = of("named")["suricata-set"]["threshold-file"].as_str().unwrap().to_owned();
+    assert!(set.ends_with("/named/own.config") && of("named").get("threshold-file").is_none());
+    assert!(of("plain").get("threshold-file").is_none());
     let chain = bench.chain("all");
     let ids = &chain["functions"]["seen"];
     assert_eq!((&ids["mode"], &ids["checksums"]), (&"inline".into(), &"ignore".into()));

@@ -10,12 +10,15 @@
 //!                                 `passive`: packets go on at once, an analyser on another core looks at them
 //!        analyser-cpu    none     passive: the CPU of the analyser's thread; without it, the main lcore's
 //!        vars            none     `{address-groups: {HOME_NET: 10.0.0.0/8}, port-groups: {HTTP_PORTS: [80, 8080]}}`
-//!        suricata-yaml   none     a suricata.yaml: its vars, stream, defrag, flow-timeouts, app-layer, host-os-policy, vlan
-//!                                 and the eve-log of its outputs count, the rest is passed over
+//!        suricata-yaml   none     a suricata.yaml: its vars, stream, defrag, flow-timeouts, app-layer, host-os-policy, vlan,
+//!                                 threshold-file and the eve-log of its outputs count, the rest is passed over
 //!        suricata-set    none     `{stream.midstream: true}`: words over those of the suricata.yaml, as its `--set`
 //!        classification  built in a classification.config
+//!        threshold-file  none     a threshold.config: limits of alerts, suppressions and rate filters over those of the rules;
+//!                                 without it, that of the suricata.yaml
 //!        checksums       check    `check`: packets with wrong checksums are of no stream | `ignore`
-//!        bypass          on       `on` | `off`: flows past their depth, or encrypted, pass without being looked at
+//!        bypass          on       `on` | `off`: flows past their depth, or encrypted, pass without being looked at; inline,
+//!                                 of a flow one side of which is past its depth, that side's packets
 //!        stream          none     `{midstream: false, async-oneside: false, depth: 1MiB, hosts: {linux: 10.0.0.0/8}}`
 //!        memory          none     `{flows: 128MiB, streams: 256MiB, applications: 128MiB, fragments: 32MiB, log: 64MiB}` of
 //!                                 each worker, `{detection: 32MiB}` of all together
@@ -31,8 +34,6 @@
 //!        blocklisted           an end, the port or a name of its flow is on a blocklist
 //!        stream_invalid        a segment that no receiver would take
 //!        rate_exceeded         a rule's rate filter has it dropped
-//!        no_room               what must be known of it found no room
-//!        not_decoded           its headers, fragments or application cannot be read
 //! Counts bypassed_packets      packets of flows that need not be looked at any more, which passed it by
 //!        rewritten_packets     packets whose bytes were made what passed before
 //!        shed_records          records that found no room in the log's queue
@@ -44,6 +45,11 @@
 //! were loaded, and which were not: skipped, as they ask for what there is not, with the keyword, or broken. A broken rule
 //! never stops the others. Each rule that drops has a counter. `$HOME_NET` and its like are as Suricata delivers them where
 //! nobody says otherwise.
+//!
+//! The lines of a threshold file are told as rules are: `threshold` and `event_filter` limit the alerts of a rule, whose own
+//! limit they replace, `suppress` has none told, of all or of some addresses, and what the rule does is done all the same;
+//! `rate_filter` gives matches beyond so many in so many seconds another action for a while. `sig_id 0` is all rules of a
+//! group that have no limit yet, `gen_id 0` all groups.
 //!
 //! Frames whose headers cannot be read are dropped before any function; rules with `decode-event` find them all the same.
 //!
@@ -57,7 +63,8 @@
 //! In a chain that keeps flows (a stateful firewall, a NAT), packets of bypassed flows pass by a bit that lies with the flow,
 //! and cost the chain next to nothing; but what begins or ends a connection is always looked at, and of each flow a packet
 //! every half a minute. What passes by is not in flow records. Only one `ids` of a chain does so; in other chains bypassed
-//! packets cost a look-up. In the middle of a chain an `ids` cuts it, as any NF does that sees packets: before or behind its
+//! packets cost a look-up. Of a connection one side of which is past its depth, such as a download, that side's packets pass
+//! by and the other's do not, so that the next request is looked at; passive, all are looked at until both are. In the middle of a chain an `ids` cuts it, as any NF does that sees packets: before or behind its
 //! flow NFs it does not.
 //!
 //! A blocklist has an address, prefix, port, range of ports or domain a line, up to 1,000,000; `#` and `;` begin comments. A

@@ -144,7 +144,9 @@ pub fn build(
 fn droppers(config: &Config, lists: &Blocklists) -> (Vec<String>, HashMap<(u32, u32), usize>) {
     let (mut names, mut counters) = (Vec::new(), HashMap::new());
     let mut add = |rule: &Rule| {
-        if matches!(rule.action, Action::Drop | Action::Reject(_)) {
+        let drops = |action| matches!(action, Action::Drop | Action::Reject(_));
+        let may_drop = rule.rate_filter.and_then(|filter| filter.action).is_some_and(drops);
+        if drops(rule.action) || may_drop {
             counters.insert((rule.gid, rule.sid), names.len());
             names.push(format!("{}:{}:{} {}", rule.gid, rule.sid, rule.rev, rule.msg));
         }
@@ -163,6 +165,11 @@ fn tell(name: &str, config: &Config) {
     tracing::info!("{name}: {}", notes.first().map_or("", String::as_str));
     for broken in rules.broken.iter().take(TOLD_MAX) {
         tracing::warn!("{name}: broken {broken}");
+    }
+    let limits = config.rules.limits.iter();
+    for wrong in limits.flat_map(|limits| limits.broken.iter().chain(&limits.unused)).take(TOLD_MAX)
+    {
+        tracing::warn!("{name}: {wrong}");
     }
     for skipped in &rules.skipped {
         tracing::debug!("{name}: skipped {skipped}");

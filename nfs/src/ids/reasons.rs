@@ -18,8 +18,6 @@ pub const DROPS: &[Named] = &[
     Named { name: "blocklisted", help: "an end, the port or a name of its flow is on a blocklist" },
     Named { name: "stream_invalid", help: "a segment that no receiver would take" },
     Named { name: "rate_exceeded", help: "a rule's rate filter has it dropped" },
-    Named { name: "no_room", help: "what must be known of it found no room" },
-    Named { name: "not_decoded", help: "its headers, fragments or application cannot be read" },
 ];
 
 /// Who is told.
@@ -58,15 +56,8 @@ pub fn of(why: Option<DropReason>) -> Reason {
         None | Some(DropReason::Rules) => 0,
         Some(DropReason::FlowDrop) => 4,
         Some(DropReason::Blocklist) => 5,
-        Some(DropReason::StreamError | DropReason::StreamMidstream) => 6,
+        Some(DropReason::StreamError) => 6,
         Some(DropReason::Threshold) => 7,
-        Some(
-            DropReason::FlowMemcap
-            | DropReason::DefragMemcap
-            | DropReason::StreamMemcap
-            | DropReason::StreamReassembly,
-        ) => 8,
-        Some(DropReason::DecodeError | DropReason::DefragError | DropReason::ApplayerError) => 9,
     })
 }
 

@@ -47,6 +47,12 @@ pub const KEYS: &[Key] = &[
         help: "a classification.config; without it, that of Suricata and Snort",
     },
     Key {
+        name: "threshold-file",
+        shape: Shape::Text,
+        need: Need::Optional,
+        help: "a threshold.config: limits, suppressions and rate filters over those of the rules",
+    },
+    Key {
         name: "checksums",
         shape: Shape::Choice(&["check", "ignore"]),
         need: Need::Default("check"),

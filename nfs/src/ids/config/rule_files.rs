@@ -10,7 +10,9 @@ use nfv_core::chain::section::Section;
 use super::SuricataYaml;
 use crate::ids::detect;
 use crate::ids::inspector::HEADER_EVENTS;
-use crate::ids::rules::{BadVariable, Classes, NotLoaded, Rules, Setup, Source, Variables};
+use crate::ids::rules::{
+    AlertLimits, BadVariable, Classes, NotLoaded, Rules, Setup, Source, Variables,
+};
 
 /// What came of the files of rules.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct RuleFiles {
     pub rules: Rules,
     /// Their events, by number.
     pub events: Vec<String>,
+    /// What the `threshold.config` says of them, if there is one.
+    pub limits: Option<AlertLimits>,
 }
 
 /// Files, and how they were when they were read.
@@ -61,6 +65,7 @@ impl RuleFiles {
         let classes = classes(section, stamps, report);
         let headers = HEADER_EVENTS.iter().map(|name| (*name).to_owned());
         let events: Vec<String> = detect::events().into_iter().chain(headers).collect();
+        let mut limits = limits(section, yaml, &variables, stamps, report);
         let mut files = Vec::new();
         for file in section.values::<String>("rules") {
             let path = Path::new(&file.value);
@@ -79,13 +84,16 @@ impl RuleFiles {
         let setup = Setup { variables: &variables, classes: &classes, events: &names };
         let sources: Vec<Source<'_>> =
             files.iter().map(|(name, text)| Source { name, text }).collect();
-        let rules = Rules::read(&sources, &setup);
-        Some(Self { rules, events })
+        let mut rules = Rules::read(&sources, &setup);
+        if let Some(limits) = &mut limits {
+            limits.apply(&mut rules);
+        }
+        Some(Self { rules, events, limits })
     }
 
     /// What there is to tell: how many rules are loaded, and each that is not, with its place.
     pub fn notes(&self) -> Vec<String> {
-        let Rules { rules, skipped, broken, replaced } = &self.rules;
+        let Rules { rules, skipped, broken, replaced, .. } = &self.rules;
         let mut sum = format!(
             "{} rules loaded, {} skipped, {} broken",
             rules.len(),
@@ -98,7 +106,40 @@ impl RuleFiles {
         let of = |what: &'static str, rules: &[NotLoaded]| -> Vec<String> {
             rules.iter().map(|rule| format!("{what} {rule}")).collect()
         };
-        [vec![sum], of("skipped", skipped), of("broken", broken), of("replaced", replaced)].concat()
+        let mut notes =
+            [vec![sum], of("skipped", skipped), of("broken", broken), of("replaced", replaced)]
+                .concat();
+        if let Some(limits) = &self.limits {
+            let AlertLimits { broken, unused, .. } = limits;
+            notes.push(format!("{} limits loaded, {} broken", limits.len(), broken.len()));
+            notes.extend(of("broken", broken));
+            notes.extend(of("unused", unused));
+        }
+        notes
+    }
+}
+
+/// What a `threshold.config` says. That of a `suricata.yaml` need not be there, as for Suricata.
+fn limits(
+    section: &Section<'_>,
+    yaml: &SuricataYaml,
+    variables: &Variables,
+    stamps: &mut Stamps,
+    report: &mut Report,
+) -> Option<AlertLimits> {
+    let own = section.text("threshold-file");
+    let name = own.as_deref().or_else(|| yaml.word("threshold-file"))?;
+    stamps.add(Path::new(name));
+    match std::fs::read(name) {
+        Ok(text) => Some(AlertLimits::read(&Source { name, text: &text }, variables)),
+        Err(why) => {
+            if own.is_some() {
+                report.error(section.span_of("threshold-file"), format!("{name}: {why}"));
+            } else {
+                report.warning(section.span_of("suricata-yaml"), format!("{name}: {why}"));
+            }
+            None
+        }
     }
 }
 

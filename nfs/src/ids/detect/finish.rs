@@ -1,7 +1,7 @@
 //! What becomes of the rules that matched: their order, thresholds, `pass`, actions.
 
 use super::flow::FlowState;
-use super::rate::{self, Counted};
+use super::rate::{self, Counted, Told};
 use super::scene::Scene;
 use super::tag;
 use super::{Match, Matches, Origin};
@@ -26,10 +26,11 @@ pub(super) fn finish(
     hits.sort_unstable_by_key(|hit| (hit.rule, std::cmp::Reverse(hit.transaction)));
     for hit in hits.drain(..) {
         let Some(rule) = scene.ruleset.rule(hit.rule) else { continue };
-        let counted = rate::count(hit.rule, rule, scene.packet, state.as_deref_mut(), scene.memory);
-        if counted != Counted::No {
+        let Counted { told, action: rated } =
+            rate::count(scene, hit.rule, rule, state.as_deref_mut());
+        if told != Told::Not {
             let of_flow = scene.flow.is_some() && is_of_flow(rule.kind, hit.origin);
-            match rule.action {
+            match rated.unwrap_or(rule.action) {
                 Action::Pass => {
                     // Where drops go first, what they did stays done.
                     matches.passes_flow = of_flow && !matches.drops_flow;
@@ -41,23 +42,25 @@ pub(super) fn finish(
                     // What comes behind it in order is not told, and not done.
                     return;
                 }
-                Action::Drop | Action::Reject(_) => {
-                    let action = (hit.rule, rule.action);
+                action @ (Action::Drop | Action::Reject(_)) => {
                     matches.drops_flow |= of_flow;
-                    matches.action.get_or_insert(action);
+                    if matches.action.is_none() {
+                        matches.action = Some((hit.rule, action));
+                        matches.is_rated = rated.is_some();
+                    }
                 }
                 Action::Alert => {}
             }
         }
-        if let Some(tag) = rule.tag.filter(|_| counted != Counted::No) {
+        if let Some(tag) = rule.tag.filter(|_| told != Told::Not) {
             tag::begin(tag, scene, state.as_deref_mut());
         }
         let [held_back, too_many] = &mut matches.untold;
-        if counted != Counted::Told || rule.noalert {
+        if told != Told::Yes || rule.noalert {
             *held_back += 1;
         } else if matches.told.len() < TOLD_MAX {
             let Hit { rule, origin, transaction } = hit;
-            matches.told.push(Match { rule, origin, transaction });
+            matches.told.push(Match { rule, origin, transaction, is_rated: rated.is_some() });
         } else {
             *too_many += 1;
         }

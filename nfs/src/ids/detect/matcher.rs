@@ -2,6 +2,9 @@
 //!
 //! Both say the same of the same bytes: which of the literals are in them. What is compiled for the library can be kept in a
 //! folder: compiling some thousand literals takes the library seconds, reading them back milliseconds.
+//!
+//! Of few literals Vectorscan 5.4.9 and others miss some that end within the last vector of a block
+//! (<https://github.com/VectorCamp/vectorscan/issues/317>): there, and in what is short, the automaton looks as well.
 
 use std::collections::HashMap;
 use std::fs;
@@ -41,10 +44,17 @@ impl Pattern {
 /// Compiled patterns; which is which is their place in what was compiled.
 #[derive(Debug)]
 pub(super) enum Matcher {
-    /// By the library.
-    Library(Database),
+    /// By the library; and what looks at the ends of blocks, where it needs that.
+    Library(Database, Option<Tail>),
     /// In Rust.
     Plain(Plain),
+}
+
+/// The automaton for the ends of blocks, and how many bytes of them it looks at.
+#[derive(Debug)]
+pub(super) struct Tail {
+    plain: Plain,
+    reach: usize,
 }
 
 /// What scans of one worker need.
@@ -72,33 +82,31 @@ impl Matcher {
         let name = cache.map(|cache| cache.name(patterns));
         if let (Some(cache), Some(name)) = (cache, &name)
             && let Some(database) = cache.read(name)
-            && finds_all(&database, patterns)
         {
-            return Self::Library(database);
+            let tail = Tail::of(&database, patterns);
+            return Self::Library(database, tail);
         }
         let literals: Vec<Literal<'_>> =
             patterns.iter().map(|p| Literal { bytes: &p.bytes, case: p.case }).collect();
         let Ok(database) = Database::compile(&literals) else {
             return Self::Plain(Plain::compile(patterns));
         };
-        if !finds_all(&database, patterns) {
-            return Self::Plain(Plain::compile(patterns));
-        }
         if let (Some(cache), Some(name)) = (cache, &name) {
             cache.write(name, &database);
         }
-        Self::Library(database)
+        let tail = Tail::of(&database, patterns);
+        Self::Library(database, tail)
     }
 
     /// Whether the library looks.
     #[cfg(test)]
     pub fn is_library(&self) -> bool {
-        matches!(self, Self::Library(_))
+        matches!(self, Self::Library(..))
     }
 
     /// Makes a worker's scratch fit.
     pub fn fit(&self, scratch: &mut MatcherScratch) {
-        if let Self::Library(database) = self {
+        if let Self::Library(database, _) = self {
             // Where it fails, scans fail, and then all is a match: `look`.
             let _ = scratch.library.fit(database);
         }
@@ -111,8 +119,15 @@ impl Matcher {
     pub fn look<'s>(&self, bytes: &[u8], scratch: &'s mut MatcherScratch) -> Option<&'s [u32]> {
         scratch.found.clear();
         match self {
-            Self::Library(database) => {
+            Self::Library(_, Some(tail)) if bytes.len() <= tail.reach => {
+                tail.plain.look(bytes, &mut scratch.found);
+            }
+            Self::Library(database, tail) => {
                 database.scan(bytes, &mut scratch.library, &mut scratch.found).ok()?;
+                if let Some(Tail { plain, reach }) = tail {
+                    let end = bytes.get(bytes.len().saturating_sub(*reach)..).unwrap_or_default();
+                    plain.look(end, &mut scratch.found);
+                }
             }
             Self::Plain(plain) => plain.look(bytes, &mut scratch.found),
         }
@@ -120,12 +135,20 @@ impl Matcher {
     }
 }
 
-/// Whether the library finds each of few literals wherever it ends: Vectorscan 5.4.9 misses one of two or three at times that
-/// stands in the last 16 bytes. Of many none was ever missed. Less than a millisecond.
-fn finds_all(database: &Database, patterns: &[Pattern]) -> bool {
-    if patterns.len() > FEW {
-        return true;
+impl Tail {
+    /// Of few patterns one, if the library misses some of them; of many it misses none.
+    fn of(database: &Database, patterns: &[Pattern]) -> Option<Self> {
+        if patterns.len() >= FEW || finds_all(database, patterns) {
+            return None;
+        }
+        let longest = patterns.iter().map(Pattern::len).max().unwrap_or(0);
+        Some(Self { plain: Plain::compile(patterns), reach: longest + VECTOR })
     }
+}
+
+/// Whether the library finds patterns wherever they end: each of the first few of them, at the end of many blocks. About a
+/// millisecond; that of a version that misses some of them has failed long before.
+fn finds_all(database: &Database, patterns: &[Pattern]) -> bool {
     let (mut scratch, mut found) = (hs::Scratch::default(), Vec::new());
     if scratch.fit(database).is_err() {
         return false;
@@ -134,7 +157,7 @@ fn finds_all(database: &Database, patterns: &[Pattern]) -> bool {
         found.clear();
         database.scan(bytes, &mut scratch, &mut found).is_ok() && found.contains(&place)
     };
-    (0..).zip(patterns).all(|(place, pattern)| {
+    (0..).zip(patterns).take(TRIED).all(|(place, pattern)| {
         (128..192).all(|length| {
             (0..16).all(|behind| {
                 let front = b"lorem ipsum dolor ".iter().cycle().take(length);
@@ -276,8 +299,14 @@ impl Cache {
     }
 }
 
-/// Literals of which the library is not believed before it has shown that it finds them.
-const FEW: usize = 8;
+/// The library's largest vector, in bytes.
+const VECTOR: usize = 64;
+
+/// Of few literals so many are looked for on trial.
+const TRIED: usize = 16;
+
+/// As many literals as the library has in its engine for few at most, and some more.
+const FEW: usize = 128;
 
 /// Bytes of a digest.
 const DIGEST: usize = 32;
@@ -320,11 +349,11 @@ mod tests {
         #[test]
         fn both_matchers_find_the_patterns_that_are_there_and_no_other(
             patterns in prop::collection::btree_set(pattern(), 1..20),
-            bytes in prop::collection::vec(prop::sample::select(b"aAbBc\x00\xff*".to_vec()), 0..400),
+            bytes in prop::collection::vec(prop::sample::select(b"aAbBc\x00\xff*".to_vec()), 0..60),
         ) {
             let patterns: Vec<Pattern> = patterns.into_iter().collect();
             let library = Matcher::compile(&patterns, Engine::Library, None);
-            prop_assert_eq!(library.is_library() || patterns.len() <= FEW, hs::version().is_some());
+            prop_assert_eq!(library.is_library(), hs::version().is_some());
             let plain = Matcher::compile(&patterns, Engine::Plain, None);
             prop_assert!(!plain.is_library());
             let expected = naive(&patterns, &bytes);
@@ -334,17 +363,27 @@ mod tests {
     }
 
     #[test]
-    fn few_literals_are_found_wherever_they_end() {
-        let words: [&[u8]; 3] = [b"alpha", b"omega", b"gamma"];
-        for few in 1..=3 {
+    fn of_few_patterns_none_is_missed_at_the_end_of_a_block() {
+        // Of the blocks here the library alone, in the version that misses some, misses 1 in 100.
+        let mut state = 1_u32;
+        let mut next = move |below: usize| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) as usize % below
+        };
+        for round in 0..200 {
+            let few = 1 + round % 6;
+            let mut random =
+                |length: usize| -> Vec<u8> { (0..length).map(|_| 33 + next(90) as u8).collect() };
             let patterns: Vec<Pattern> =
-                words[..few].iter().map(|word| Pattern::new(word, Case::Exact)).collect();
+                (0..few).map(|i| Pattern::new(&random(2 + (round + i) % 9), Case::Exact)).collect();
             let matcher = Matcher::compile(&patterns, Engine::Library, None);
-            for length in 1..600 {
-                for word in &words[..few] {
-                    let front = b"lorem ipsum dolor ".iter().cycle().take(length);
-                    let bytes: Vec<u8> = front.chain(*word).chain(b" dolor").copied().collect();
-                    assert_eq!(found(&matcher, &bytes), naive(&patterns, &bytes), "{length}");
+            for gap in 0..70 {
+                for (place, pattern) in patterns.iter().enumerate() {
+                    let mut block = random(80 + (round * 7 + gap) % 150);
+                    block.extend_from_slice(&pattern.bytes);
+                    block.extend(random(gap));
+                    let found = found(&matcher, &block);
+                    assert!(found.contains(&(place as u32)), "{pattern:?} {gap} before the end");
                 }
             }
         }
@@ -356,7 +395,9 @@ mod tests {
         let patterns = vec![Pattern::new(b"needle", Case::Either)];
         let compile =
             || Compiler::new(Engine::Library, Some(folder.path())).compile(patterns.clone());
-        assert_eq!(found(&compile(), b"a NEEDLE"), [0]);
+        // Longer than what the automaton looks at.
+        let found = |word: &str| found(&compile(), format!("{word:<200}").as_bytes());
+        assert_eq!(found("a NEEDLE"), [0]);
         let files = || fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().path());
         if hs::version().is_none() {
             assert_eq!(files().count(), 0);
@@ -365,16 +406,16 @@ mod tests {
         assert_eq!(files().count(), 1);
         let file = files().next().unwrap();
         let whole = fs::read(&file).unwrap();
-        // Of another database with a right digest, of few literals, it turns out that it is another.
+        // Of another database with a right digest nobody could know that it is another: so it is read.
         let other = Database::compile(&[Literal { bytes: b"other", case: Case::Exact }]).unwrap();
         let other = other.serialize().unwrap();
         fs::write(&file, [&Sha256::digest(&other)[..], &other].concat()).unwrap();
-        assert_eq!(found(&compile(), b"an other needle"), [0]);
-        assert!(found(&compile(), b"an other").is_empty());
+        assert_eq!(found("an other needle"), [0]);
+        assert!(found("a needle").is_empty());
         let mut broken = whole.clone();
         *broken.last_mut().unwrap() ^= 1;
         fs::write(&file, broken).unwrap();
-        assert_eq!(found(&compile(), b"a needle"), [0]);
+        assert_eq!(found("a needle"), [0]);
         assert_eq!(fs::read(&file).unwrap(), whole);
     }
 

@@ -65,6 +65,8 @@ pub struct Match {
     pub origin: Origin,
     /// The transaction that it matched in, by [`super::app::Transaction::id`].
     pub transaction: Option<u64>,
+    /// Its rate filter has it do something else than its rule says.
+    pub is_rated: bool,
 }
 
 /// What a packet's rules come to.
@@ -74,6 +76,8 @@ pub struct Matches {
     pub told: Vec<Match>,
     /// The rule whose action the packet meets, and the action; `None`: it goes on.
     pub action: Option<(u32, Action)>,
+    /// Whether that action is what a rate filter says.
+    pub is_rated: bool,
     /// Whether a `pass` rule matched that is one of the whole flow: nothing more of it is evaluated.
     pub passes_flow: bool,
     /// Whether the rule of `action` is one of the whole flow: inline, its later packets meet the same without being evaluated.
@@ -93,6 +97,7 @@ impl Matches {
     pub fn clear(&mut self) {
         self.told.clear();
         self.action = None;
+        self.is_rated = false;
         self.passes_flow = false;
         self.drops_flow = false;
         self.is_tagged = false;

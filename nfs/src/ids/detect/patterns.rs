@@ -178,7 +178,8 @@ mod tests {
         gathered.add(Pattern::new(b"abc", Case::Exact), 5);
         let patterns = gathered.compile(&mut Compiler::new(Engine::Library, None));
         let mut candidates = Candidates::new(10);
-        patterns.look(b"none of it", &mut MatcherScratch::default(), &mut candidates);
+        // Longer than what is looked at without the library.
+        patterns.look(&[b'.'; 500], &mut MatcherScratch::default(), &mut candidates);
         let mut list = Vec::new();
         candidates.take(&mut list);
         assert_eq!(list, [5]);

@@ -1,6 +1,7 @@
 //! Rules, compiled.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,8 @@ use super::patterns::{Gathered, Patterns};
 use super::program::{Program, fast_pattern};
 use super::state::{Asked, Left, NameLists, Names};
 use crate::ids::rules::{
-    App, AppTest, Buffer, Instances, PacketTest, Rule, RuleKind, Rules, Side, TagScope, Transform,
+    App, AppTest, Buffer, GroupSuppression, Instances, PacketTest, Rule, RuleKind, Rules, Side,
+    TagScope, Transform,
 };
 use crate::ids::stream::Event as StreamEvent;
 
@@ -40,6 +42,8 @@ pub struct Ruleset {
     transactions: [[TransactionRules; 2]; APPS],
     matchers: Box<[Arc<Matcher>]>,
     names: NameLists,
+    /// What is not told of whole groups of rules.
+    suppressed: Vec<GroupSuppression>,
 }
 
 /// With what rules are compiled.
@@ -114,7 +118,8 @@ impl Ruleset {
     /// # Cost
     /// Seconds for ten thousands, if `with.cache` does not have them.
     pub fn compile(rules: Rules, with: &Compile<'_>) -> Self {
-        Self::compile_for(rules.rules, with, Engine::Library)
+        let suppressed = rules.suppressed;
+        Self { suppressed, ..Self::compile_for(rules.rules, with, Engine::Library) }
     }
 
     pub(super) fn compile_for(mut rules: Vec<Rule>, with: &Compile<'_>, engine: Engine) -> Self {
@@ -159,6 +164,7 @@ impl Ruleset {
             rules: rules.into(),
             matchers: compiler.into_matchers().into(),
             names: names.into_lists(),
+            suppressed: Vec::new(),
         }
     }
 
@@ -181,6 +187,13 @@ impl Ruleset {
             let name = self.names.integers.get(usize::try_from(*number).ok()?)?;
             Some((name.as_ref(), *value))
         })
+    }
+
+    /// Whether a rule's match on a packet from `src` to `dst` is not told.
+    pub(super) fn is_suppressed(&self, rule: &Rule, src: IpAddr, dst: IpAddr) -> bool {
+        let groups = self.suppressed.iter().filter(|of| of.gid == 0 || of.gid == rule.gid);
+        let mut all = rule.suppressed.iter().chain(groups.map(|of| &of.suppression));
+        all.any(|suppression| suppression.is_of(src, dst))
     }
 
     /// How many there are.

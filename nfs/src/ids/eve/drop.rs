@@ -28,30 +28,14 @@ pub struct DropRecord {
 /// `drop.reason`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropReason {
-    /// Its headers cannot be read.
-    DecodeError,
-    /// A fragment that does not fit the others.
-    DefragError,
-    /// A fragment without room.
-    DefragMemcap,
-    /// Its flow found no room.
-    FlowMemcap,
     /// All of its flow is dropped.
     FlowDrop,
-    /// Its flow's application cannot be followed any more.
-    ApplayerError,
     /// A rule says so.
     Rules,
     /// A rule's rate filter says so.
     Threshold,
     /// No receiver would take it.
     StreamError,
-    /// Its connection found no room.
-    StreamMemcap,
-    /// Its connection was met in its middle.
-    StreamMidstream,
-    /// Its bytes found no room.
-    StreamReassembly,
     /// It is on a list.
     Blocklist,
 }
@@ -60,18 +44,10 @@ impl DropReason {
     /// Its name in records: Suricata's, but for the lists, which Suricata has not.
     pub fn name(self) -> &'static str {
         match self {
-            Self::DecodeError => "decode error",
-            Self::DefragError => "defrag error",
-            Self::DefragMemcap => "defrag memcap",
-            Self::FlowMemcap => "flow memcap",
             Self::FlowDrop => "flow drop",
-            Self::ApplayerError => "applayer error",
             Self::Rules => "rules",
             Self::Threshold => "threshold detection_filter",
             Self::StreamError => "stream error",
-            Self::StreamMemcap => "stream memcap",
-            Self::StreamMidstream => "stream midstream",
-            Self::StreamReassembly => "stream reassembly",
             Self::Blocklist => "blocklist",
         }
     }

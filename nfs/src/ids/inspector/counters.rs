@@ -4,6 +4,7 @@ use nfv_core::nf::Named;
 use nfv_core::packet::protocol::TCP;
 
 use crate::ids::app::Protocol;
+use crate::ids::eve::DropReason;
 
 /// Something that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,12 @@ pub enum Counter {
     AppDnsUdp,
     AppOther,
     AppFailed,
+    AlertsOverflow,
+    DroppedByRules,
+    DroppedByRates,
+    DroppedByFlow,
+    DroppedByStream,
+    DroppedByList,
 }
 
 /// The counters of a worker.
@@ -88,7 +95,7 @@ impl Counter {
         Named { name: "flow.forced", help: "flows that made room for new ones" },
         Named { name: "flow_bypassed.local_pkts", help: "packets of flows that are let go" },
         Named { name: "detect.alert", help: "alerts" },
-        Named { name: "detect.alerts_suppressed", help: "matches that were not told" },
+        Named { name: "detect.alerts_suppressed", help: "matches that a limit has not told" },
         Named { name: "ips.blocked", help: "packets that were dropped" },
         Named { name: "ips.rejected", help: "packets whose ends are told that they were dropped" },
         Named { name: "ips.replaced", help: "packets whose bytes were made what passed before" },
@@ -114,7 +121,33 @@ impl Counter {
         Named { name: "app_layer.flow.dns_udp", help: "flows that speak DNS over UDP" },
         Named { name: "app_layer.flow.other", help: "flows that speak what is known by name only" },
         Named { name: "app_layer.flow.failed", help: "flows that speak nothing that is known" },
+        Named {
+            name: "detect.alert_queue_overflow",
+            help: "alerts beyond what is told of a packet",
+        },
+        Named { name: "ips.drop_reason.rules", help: "packets that a rule dropped" },
+        Named {
+            name: "ips.drop_reason.threshold_detection_filter",
+            help: "packets that a rule's rate filter dropped",
+        },
+        Named { name: "ips.drop_reason.flow_drop", help: "packets of flows that are dropped" },
+        Named {
+            name: "ips.drop_reason.stream_error",
+            help: "segments that no receiver would take",
+        },
+        Named { name: "ips.drop_reason.blocklist", help: "packets of what is on a blocklist" },
     ];
+
+    /// The packets that are dropped for a reason.
+    pub(super) fn of_drop(reason: DropReason) -> Self {
+        match reason {
+            DropReason::Rules => Self::DroppedByRules,
+            DropReason::Threshold => Self::DroppedByRates,
+            DropReason::FlowDrop => Self::DroppedByFlow,
+            DropReason::StreamError => Self::DroppedByStream,
+            DropReason::Blocklist => Self::DroppedByList,
+        }
+    }
 
     /// The flows of an application; DNS has two, by what carries it.
     pub(super) fn of_app(protocol: Protocol, carrier: u8) -> Self {
@@ -155,4 +188,4 @@ impl Default for Counters {
     }
 }
 
-const COUNT: usize = 46;
+const COUNT: usize = 52;

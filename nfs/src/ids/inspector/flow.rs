@@ -117,6 +117,7 @@ impl Flow {
         self.swap(DROP_TOLD);
         self.swap(HEADLESS);
         self.predicted = Default::default();
+        self.swap(PASSES_BY);
     }
 
     /// Has a pair of marks change places.
@@ -277,3 +278,5 @@ pub(super) const LOOKED_UP: u32 = 1 << 15;
 pub(super) const MIDSTREAM: u32 = 1 << 13;
 /// A pair: the first bytes of the sides are missing.
 pub(super) const HEADLESS: u32 = 3 << 16;
+/// A pair: segments of the sides are not looked at any more.
+pub(super) const PASSES_BY: u32 = 3 << 18;

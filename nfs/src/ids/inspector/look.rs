@@ -289,8 +289,9 @@ impl Inspector {
                 flow.mark(flow::DROPPED);
             }
         }
-        let [_, crowded] = self.matches.untold;
-        self.counters.add(Counter::AlertsSuppressed, u64::from(crowded));
+        let [held_back, crowded] = self.matches.untold;
+        self.counters.add(Counter::AlertsSuppressed, u64::from(held_back));
+        self.counters.add(Counter::AlertsOverflow, u64::from(crowded));
         if tells {
             self.tell_alerts(look, ends, recorder);
         } else if self.matches.is_tagged {
@@ -306,7 +307,9 @@ impl Inspector {
             && let Ends::Packet(level) = ends
         {
             let rule = self.matches.action.map(|(rule, _)| rule);
-            self.tell_drop(look, level, DropReason::Rules, rule, recorder);
+            let is_rated = self.matches.is_rated;
+            let reason = if is_rated { DropReason::Threshold } else { DropReason::Rules };
+            self.tell_drop(look, level, reason, rule, recorder);
         }
         Verdict { answer, rewrite: None }
     }

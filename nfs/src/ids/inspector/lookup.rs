@@ -4,7 +4,7 @@ use nfv_core::packet::{Headers, L3, NO_VLAN, protocol};
 
 use super::counters::Counter;
 use super::decode::{Ip, Quoted, Upper};
-use super::flow::{FlowKey, FlowPhase};
+use super::flow::{DROPPED, Flow, FlowKey, FlowPhase, PASSES_BY, one_of};
 use super::look::Look;
 use super::settings::Vlans;
 use super::table::Due;
@@ -114,10 +114,10 @@ impl Inspector {
     #[inline]
     pub(super) fn is_let_go(&mut self, number: u32, from: End, level: &Level<'_>) -> bool {
         let Some(flow) = self.flows.get_mut(number) else { return false };
-        if flow.phase != FlowPhase::Bypassed {
+        let side = flow.side_of(from);
+        if flow.phase != FlowPhase::Bypassed && !passes_by(flow, side, level) {
             return false;
         }
-        let side = flow.side_of(from);
         flow.count(side, level.length, level.seen.time);
         if let Upper::Tcp { segment, .. } = &level.decoded.upper
             && let Some(flags) = flow.tcp_flags.get_mut(side.index())
@@ -199,6 +199,13 @@ impl Inspector {
         flow.bypassed_at = Some(Box::new(flow.counts));
         self.flows.touch(number);
     }
+}
+
+/// Whether a segment is one of a side that is past its depth, and says nothing else.
+fn passes_by(flow: &Flow, side: Side, level: &Level<'_>) -> bool {
+    flow.has(one_of(PASSES_BY, side))
+        && !flow.has(DROPPED)
+        && matches!(&level.decoded.upper, Upper::Tcp { segment, .. } if segment.flags.0 & (SYN | FIN | RST) == 0)
 }
 
 impl Look {

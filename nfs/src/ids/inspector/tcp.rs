@@ -65,8 +65,31 @@ impl Inspector {
             if verdict.answer == Answer::Pass {
                 verdict.answer = Answer::Bypass;
             }
+        } else if verdict.answer == Answer::Pass && self.may_pass_by(&look, &outcome) {
+            self.let_pass_by(&look, &outcome);
+            verdict.answer = Answer::Bypass;
         }
         verdict
+    }
+
+    /// Whether nothing of a segment's direction is looked at any more, while the other one is: of a download its answer, not
+    /// the next request. Passive, what one side acknowledges decides about what the other says, and all must be seen.
+    fn may_pass_by(&self, look: &Look, outcome: &Outcome) -> bool {
+        outcome.is_side_done
+            && outcome.state == TcpState::Established
+            && matches!(outcome.verdict, Taken::Taken | Taken::NoPayload)
+            && !look.is_ending
+            && self.settings.bypass != Bypass::Never
+            && !self.is_passive()
+    }
+
+    fn let_pass_by(&mut self, look: &Look, outcome: &Outcome) {
+        if let Some(flow) = self.flows.get_mut(look.flow) {
+            flow.mark(flow::one_of(flow::PASSES_BY, look.side));
+        }
+        if let Some(id) = outcome.stream {
+            self.streams.let_pass_by(id, outcome.side);
+        }
     }
 
     /// Inline: whether a segment is dropped because no receiver would take it.

@@ -54,7 +54,7 @@ impl Inspector {
             self.tell_alert(found, look, ends, recorder);
         }
         let more = told.len().saturating_sub(ALERTS_MAX) as u64;
-        self.counters.add(Counter::AlertsSuppressed, more);
+        self.counters.add(Counter::AlertsOverflow, more);
         self.matches.told = told;
     }
 
@@ -105,6 +105,11 @@ impl Inspector {
         let settings_metadata = self.settings.records.metadata;
         let Some(rule) = self.detector.ruleset().rule(found.rule) else { return };
         let action = match rule.action {
+            // Whose rate filter speaks has what becomes of the packet, whoever drops it or would.
+            _ if found.is_rated => match self.matches.action {
+                Some((_, Action::Drop | Action::Reject(_))) => AlertAction::Blocked,
+                _ => AlertAction::Allowed,
+            },
             Action::Reject(_) => AlertAction::Blocked,
             Action::Drop if !self.is_passive() => AlertAction::Blocked,
             _ => AlertAction::Allowed,
@@ -222,6 +227,7 @@ impl Inspector {
         recorder: &mut impl Recorder,
     ) {
         self.dropped = Some((reason, rule.as_ref().map(|rule| (rule.gid, rule.sid))));
+        self.counters.add(Counter::of_drop(reason), 1);
         let Some(settings) = self.settings.records.drop else { return };
         if let Some(look) = look
             && let Some(flow) = self.flows.get_mut(look.flow)

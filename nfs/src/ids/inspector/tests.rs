@@ -22,7 +22,7 @@ use nfv_core::clock::Time;
 use super::*;
 use crate::ids::detect::{Compile, Detector, Memory, Ruleset};
 use crate::ids::eve::{Body, FlowRecord, Kind};
-use crate::ids::rules::{Classes, Rules, Setup, Source, Variables};
+use crate::ids::rules::{AlertLimits, Classes, Rules, Setup, Source, Variables};
 use crate::ids::stream;
 
 /// What a recorder was given.
@@ -70,6 +70,11 @@ impl Site {
 
     /// With rules.
     fn under(text: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::limited(text, "", change)
+    }
+
+    /// With rules and a `threshold.config`.
+    fn limited(text: &str, limits: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             budget: Budget { flows: 1 << 20, apps: 4 << 20 },
             streams: stream::Settings {
@@ -82,7 +87,9 @@ impl Site {
         let setup =
             Setup { variables: &Variables::default(), classes: &Classes::default(), events: &[] };
         let source = Source { name: "rules", text: text.as_bytes() };
-        let rules = Rules::read(&[source], &setup);
+        let mut rules = Rules::read(&[source], &setup);
+        let source = Source { name: "threshold.config", text: limits.as_bytes() };
+        AlertLimits::read(&source, setup.variables).apply(&mut rules);
         assert!(rules.broken.is_empty() && rules.skipped.is_empty(), "{rules:?}");
         let ruleset = Arc::new(Ruleset::compile(rules, &Compile::default()));
         let detector = Detector::new(ruleset, Arc::new(Memory::new(1 << 20)));

@@ -207,11 +207,10 @@ impl Inspector {
         if self.is_passive() {
             verdict = Verdict { answer: passive(verdict.answer), rewrite: None };
         }
-        if verdict.answer.is_drop() {
-            self.counters.add(Counter::Dropped, 1);
-        }
-        if matches!(verdict.answer, Answer::Reject(_)) {
-            self.counters.add(Counter::Rejected, 1);
+        match verdict.answer {
+            Answer::Drop => self.counters.add(Counter::Dropped, 1),
+            Answer::Reject(_) => self.counters.add(Counter::Rejected, 1),
+            Answer::Pass | Answer::Bypass => {}
         }
         verdict
     }

@@ -273,7 +273,7 @@ struct Flags {
 impl Flags {
     /// Takes a word that it knows; whether it did.
     fn take(&mut self, word: &str, at: usize) -> Read<bool> {
-        match word {
+        match word.to_ascii_lowercase().as_str() {
             "relative" => self.from = From::LastMatch,
             "big" => self.endian = Some(Encoding::BigEndian),
             "little" => self.endian = Some(Encoding::LittleEndian),

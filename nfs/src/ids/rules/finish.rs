@@ -61,6 +61,8 @@ pub(super) fn finish(mut draft: Draft<'_>, action: Action, stand: Stand, end: us
         effects: std::mem::take(&mut draft.effects).into(),
         threshold: draft.threshold,
         detection_filter: draft.detection_filter,
+        rate_filter: None,
+        suppressed: Vec::new(),
         tag: draft.tag,
         noalert: draft.noalert,
         fast_pattern,

@@ -13,13 +13,13 @@ use crate::ids::buffer::Side;
 pub(super) fn flow(draft: &mut Draft<'_>, value: Value<'_>) -> Read<()> {
     let mut flow = FlowTest::default();
     for (word, at) in value.parts()? {
-        let clash = match word {
+        let clash = match word.to_ascii_lowercase().as_str() {
             "to_server" | "from_client" => flow.side.replace(Side::ToServer).is_some(),
             "to_client" | "from_server" => flow.side.replace(Side::ToClient).is_some(),
             "established" => flow.state.replace(FlowState::Established).is_some(),
             "not_established" => flow.state.replace(FlowState::NotEstablished).is_some(),
             "stateless" => flow.state.replace(FlowState::Stateless).is_some(),
-            "only_stream" => flow.stream.replace(Only::Only).is_some(),
+            "only_stream" | "stream_only" => flow.stream.replace(Only::Only).is_some(),
             "no_stream" => flow.stream.replace(Only::No).is_some(),
             "only_frag" => flow.fragment.replace(Only::Only).is_some(),
             "no_frag" => flow.fragment.replace(Only::No).is_some(),
@@ -107,14 +107,19 @@ pub(super) fn target(draft: &mut Draft<'_>, value: Value<'_>) -> Read<()> {
     Ok(())
 }
 
-/// `tag:session|host[,COUNT,packets|seconds|bytes[,src|dst]]`
+/// `tag:session|host[,COUNT,packets|seconds|bytes[,src|dst]]`; without a side the destination's host.
 pub(super) fn tag(draft: &mut Draft<'_>, value: Value<'_>) -> Read<()> {
     let parts: Vec<_> = value.parts()?.collect();
     let (scope, rest) = match *parts {
-        [("session", _), ref rest @ ..] => (TagScope::Session, rest),
+        // A side of a session says nothing.
+        [("session", _), ref rest @ .., ("src" | "dst", _)] | [("session", _), ref rest @ ..] => {
+            (TagScope::Session, rest)
+        }
         [("host", _), ref rest @ .., ("src", _)] => (TagScope::Src, rest),
-        [("host", _), ref rest @ .., ("dst", _)] => (TagScope::Dst, rest),
-        _ => return broken(value.at, "tag is `session[,N,UNIT]`, or `host,N,UNIT,src|dst`"),
+        [("host", _), ref rest @ .., ("dst", _)] | [("host", _), ref rest @ ..] => {
+            (TagScope::Dst, rest)
+        }
+        _ => return broken(value.at, TAG),
     };
     let (count, unit) = match *rest {
         [] => (TAG_PACKETS, TagUnit::Packets),
@@ -127,13 +132,15 @@ pub(super) fn tag(draft: &mut Draft<'_>, value: Value<'_>) -> Read<()> {
                     return broken(unit_at, format!("`{unit}` is none of packets, seconds, bytes"));
                 }
             };
-            (number(count, at)?, unit)
+            let most = if unit == TagUnit::Packets { TAG_PACKETS } else { u32::MAX };
+            (number::<u32>(count, at)?.min(most), unit)
         }
-        _ => return broken(value.at, "tag is `session[,N,UNIT]`, or `host,N,UNIT,src|dst`"),
+        _ => return broken(value.at, TAG),
     };
     draft.tag = Some(Tag { scope, count, unit });
     Ok(())
 }
 
-/// How many packets a tag without a count logs.
+/// How many packets a tag logs at most.
 const TAG_PACKETS: u32 = 256;
+const TAG: &str = "tag is `session|host[,N,packets|seconds|bytes[,src|dst]]`";

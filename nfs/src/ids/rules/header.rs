@@ -112,7 +112,7 @@ fn once<T>(
 }
 
 fn read_action((word, at): (&str, usize)) -> Read<Action> {
-    Ok(match word {
+    Ok(match word.to_ascii_lowercase().as_str() {
         "alert" => Action::Alert,
         "pass" => Action::Pass,
         "drop" => Action::Drop,

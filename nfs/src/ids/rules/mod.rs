@@ -19,7 +19,7 @@
 //! 3. [`Rule::packet`], [`Rule::app`] and [`Rule::state`] are asked, then each of [`Rule::inspects`] in order. Within one of
 //!    those a relative test stands behind the last match; when it fails, an earlier content is looked for once more, behind
 //!    the beginning of its last match.
-//! 4. On a match [`Rule::detection_filter`] and [`Rule::threshold`] count, and [`Rule::effects`] are left.
+//! 4. On a match [`Rule::detection_filter`], [`Rule::threshold`] or [`Rule::rate_filter`] counts, and [`Rule::effects`] are left.
 //!
 //! A rule is bytes to all of this: only where words are expected it must be UTF-8. Nothing recurses on what is read, and
 //! whatever a rule multiplies has a bound: groups and size of an expression, variables, the ranges of a list.
@@ -40,6 +40,7 @@ mod header;
 mod inspect;
 mod intervals;
 mod keywords;
+mod limits;
 mod lines;
 mod list;
 mod mistake;
@@ -69,9 +70,13 @@ pub use self::inspect::{
     Presence, Test, Value,
 };
 pub use self::intervals::{Bound, Intervals};
+pub use self::limits::{AlertLimits, GroupSuppression};
 pub use self::number::Compare;
 pub use self::packet::{BitMode, Bits, FRAGMENT_BITS, IpOption, PacketTest, StreamSide};
-pub use self::rate::{DetectionFilter, Threshold, ThresholdKind, Track, UniqueOn};
+pub use self::rate::{
+    DetectionFilter, RateFilter, SuppressedEnd, Suppression, Threshold, ThresholdKind, Track,
+    UniqueOn,
+};
 pub use self::regex::{Flags, Found, NotCompiled, Regex, Scratch, Source as RegexSource};
 pub use self::rule::{
     Action, AppName, AppTest, Class, Direction, FastPattern, FlowState, FlowTest, Header, Only,
@@ -120,6 +125,8 @@ pub struct Rules {
     pub broken: Vec<NotLoaded>,
     /// Those whose number a rule of a later revision has, or, of the same revision, an earlier one.
     pub replaced: Vec<NotLoaded>,
+    /// What is not told of whole groups of rules.
+    pub suppressed: Vec<GroupSuppression>,
 }
 
 /// A rule that is not evaluated.
@@ -239,15 +246,17 @@ impl Reading<'_> {
         // First of all: a rule with what is not known here may be right in ways that are not known here.
         let mut readers = Vec::with_capacity(options.len());
         for keyword in options {
-            match self.table.get(keyword.name) {
-                Some(reader) => readers.push(*reader),
+            // Letters of either case are the same.
+            let lower = || self.table.get_key_value(keyword.name.to_ascii_lowercase().as_str());
+            match self.table.get_key_value(keyword.name).or_else(lower) {
+                Some((name, reader)) => readers.push((*name, *reader)),
                 None => return unsupported(keyword.at, keyword.name),
             }
         }
         let parsed = header::read(cut, self.setup.variables, &mut self.shared)?;
         let mut draft = Draft::new(self.setup, &mut self.shared, parsed.header);
-        for (keyword, reader) in options.iter().zip(readers) {
-            reader(&mut draft, keyword)?;
+        for (keyword, (name, reader)) in options.iter().zip(readers) {
+            reader(&mut draft, &options::Keyword { name, ..*keyword })?;
         }
         finish::finish(draft, parsed.action, stand, cut.options.end)
     }

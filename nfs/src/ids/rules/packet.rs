@@ -74,8 +74,10 @@ pub struct Bits {
 pub enum BitMode {
     /// These and no other.
     Exactly,
-    /// All of these (`+`).
+    /// All of these (`+` of `flags`).
     All,
+    /// All of these, and others (`+` of `fragbits`).
+    AllAndMore,
     /// One of these (`*`).
     Any,
     /// Not all of these (`!`).
@@ -85,10 +87,15 @@ pub enum BitMode {
 impl Bits {
     /// Whether these bits of a header are so.
     pub fn matches(self, header: u8) -> bool {
+        if self.bits == 0 && header != 0 {
+            // None at all, whatever is ignored; or any.
+            return self.mode == BitMode::NotAll;
+        }
         let bits = header & !self.ignored;
         match self.mode {
             BitMode::Exactly => bits == self.bits,
             BitMode::All => bits & self.bits == self.bits,
+            BitMode::AllAndMore => bits & self.bits == self.bits && bits != self.bits,
             BitMode::Any => bits & self.bits != 0,
             BitMode::NotAll => bits & self.bits != self.bits,
         }
@@ -122,7 +129,7 @@ pub(super) fn read(keyword: &Keyword<'_>) -> Read<Option<PacketTest>> {
     Ok(Some(match keyword.name {
         "dsize" => T::PayloadSize(of(value)?),
         "ttl" => T::Ttl(of(value)?),
-        "tos" => T::Tos(of(value)?),
+        "tos" => T::Tos(tos(value)?),
         "id" => T::Id(of(value)?),
         "ipopts" => T::IpOption(ip_option(value)?),
         "fragbits" => T::FragmentBits(fragment_bits(value)?),
@@ -165,13 +172,28 @@ fn of<T: super::number::Number>(value: Value<'_>) -> Read<Compare<T>> {
     compare(value.plain()?, value.at)
 }
 
+/// A number, or `x` and hexadecimal digits; either negated, or compared as others are.
+fn tos(value: Value<'_>) -> Read<Compare<u8>> {
+    let text = value.plain()?;
+    let (sign, digits) = match text.strip_prefix('!') {
+        Some(rest) => ("!", rest.trim_ascii()),
+        None => ("", text),
+    };
+    match digits.strip_prefix(['x', 'X']) {
+        Some(digits) => compare(&format!("{sign}0x{digits}"), value.at),
+        None => compare(text, value.at),
+    }
+}
+
 fn ip_option(value: Value<'_>) -> Read<IpOption> {
     let name = value.plain()?;
     match IP_OPTIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
         Some((_, kind)) => Ok(*kind),
         None => broken(
             value.at,
-            format!("`{name}` is no IP option: rr eol nop ts sec esec lsrr ssrr satid any"),
+            format!(
+                "`{name}` is no IP option: rr eol nop ts sec esec lsrr ssrr satid qs rtralt cipso any"
+            ),
         ),
     }
 }
@@ -244,9 +266,18 @@ fn tcp_flags(value: Value<'_>) -> Read<Bits> {
 
 fn fragment_bits(value: Value<'_>) -> Read<Bits> {
     let letters = ['R', 'D', 'M'];
-    bits(value.plain()?, value.at, |c| {
+    let text = value.plain()?;
+    let bit_of = |c: char| {
         letters.iter().zip(FRAGMENT_BITS).find(|(letter, _)| **letter == c).map(|(_, bit)| bit)
-    })
+    };
+    // What comes behind the letters, a modifier too, Suricata does not read.
+    let start = text.find(|c| bit_of(c).is_some()).unwrap_or(text.len());
+    let (before, rest) = text.split_at(start);
+    let end = rest.find(|c| bit_of(c).is_none()).unwrap_or(rest.len());
+    let letters = rest.get(..end).unwrap_or_default();
+    let bits = bits(&format!("{before}{letters}"), value.at, bit_of)?;
+    let mode = if bits.mode == BitMode::All { BitMode::AllAndMore } else { bits.mode };
+    Ok(Bits { mode, ..bits })
 }
 
 fn stream_size(value: Value<'_>) -> Read<PacketTest> {
@@ -281,11 +312,12 @@ const TCP_FLAGS: [(char, u8); 11] = [
     ('0', 0),
 ];
 
-const IP_OPTIONS: [(&str, IpOption); 11] = [
+const IP_OPTIONS: [(&str, IpOption); 13] = [
     ("any", IpOption::Any),
     ("eol", IpOption::Type(0)),
     ("nop", IpOption::Type(1)),
     ("rr", IpOption::Type(7)),
+    ("qs", IpOption::Type(25)),
     ("ts", IpOption::Type(68)),
     ("sec", IpOption::Type(130)),
     ("lsrr", IpOption::Type(131)),
@@ -293,6 +325,7 @@ const IP_OPTIONS: [(&str, IpOption); 11] = [
     ("cipso", IpOption::Type(134)),
     ("satid", IpOption::Type(136)),
     ("ssrr", IpOption::Type(137)),
+    ("rtralt", IpOption::Type(148)),
 ];
 
 /// Of IANA's registry of protocol numbers, those that rules name.
@@ -357,7 +390,9 @@ mod tests {
             ("SA", [false, true, false]),
             ("S,A", [true, true, false]),
             ("0", [false, false, false]),
-            ("0,SA", [true, true, true]),
+            ("0,SA", [false, false, false]),
+            ("!0", [true, true, true]),
+            ("+0", [false, false, false]),
         ];
         for (text, expected) in cases {
             assert_eq!([syn, syn_ack, ack].map(|f| flags(text).matches(f)), expected, "{text}");
@@ -396,9 +431,17 @@ mod tests {
             ),
             (
                 "fragbits",
-                "M+",
-                PacketTest::FragmentBits(Bits { bits: 1, ignored: 0, mode: BitMode::All }),
+                "+M",
+                PacketTest::FragmentBits(Bits { bits: 1, ignored: 0, mode: BitMode::AllAndMore }),
             ),
+            (
+                "fragbits",
+                "M+",
+                PacketTest::FragmentBits(Bits { bits: 1, ignored: 0, mode: BitMode::Exactly }),
+            ),
+            ("tos", "!x1C", PacketTest::Tos(Compare::NotEqual(0x1c))),
+            ("tos", "8", PacketTest::Tos(Compare::Equal(8))),
+            ("ipopts", "rtralt", PacketTest::IpOption(IpOption::Type(148))),
         ];
         for (name, value, expected) in cases {
             assert_eq!(test(name, value), Ok(expected), "{name}:{value}");

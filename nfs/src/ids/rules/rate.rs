@@ -1,8 +1,13 @@
-//! How many matches become alerts.
+//! How many matches become alerts, and what too many are answered with.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::address::Addresses;
 use super::mistake::{Read, broken};
 use super::number::number;
 use super::options::Value;
+use super::rule::{Action, RejectTo};
 
 /// How many alerts a rule gives in a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +75,53 @@ pub enum UniqueOn {
     DstPort,
 }
 
+/// What becomes of matches while there are too many of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateFilter {
+    /// Whose matches are counted together.
+    pub track: Track,
+    /// Those behind so many get the new action.
+    pub count: u32,
+    /// That come in so many seconds.
+    pub seconds: u32,
+    /// What they do instead of what the rule says; `None`: what the rule says.
+    pub action: Option<Action>,
+    /// For so many seconds from the first of them on.
+    pub timeout: u32,
+}
+
+/// Whose matches are not told; what the rule does is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppression {
+    /// Which end has to have one of the addresses.
+    pub end: SuppressedEnd,
+    /// The addresses.
+    pub addresses: Arc<Addresses>,
+}
+
+/// Which end of a packet a suppression asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuppressedEnd {
+    /// Its source.
+    Src,
+    /// Its destination.
+    Dst,
+    /// One of the two.
+    Either,
+}
+
+impl Suppression {
+    /// Whether it is about a packet from `src` to `dst`.
+    pub fn is_of(&self, src: IpAddr, dst: IpAddr) -> bool {
+        let has = |address| self.addresses.contains(address);
+        match self.end {
+            SuppressedEnd::Src => has(src),
+            SuppressedEnd::Dst => has(dst),
+            SuppressedEnd::Either => has(src) || has(dst),
+        }
+    }
+}
+
 /// `type limit|threshold|both|backoff, track by_..., count N, seconds N`, in any order.
 pub(super) fn threshold(value: Value<'_>) -> Read<Threshold> {
     let given = Given::read(value)?;
@@ -101,6 +153,7 @@ pub(super) fn threshold(value: Value<'_>) -> Read<Threshold> {
     if given.unique_on.is_some() {
         return broken(value.at, "only detection_filter knows `unique_on`");
     }
+    given.has_no_action(value)?;
     if count == 0 || (seconds == 0 && !backs_off) {
         return broken(value.at, "`count` and `seconds` are at least 1");
     }
@@ -113,6 +166,7 @@ pub(super) fn detection_filter(value: Value<'_>) -> Read<DetectionFilter> {
     if given.kind.is_some() || given.multiplier.is_some() {
         return broken(value.at, "detection_filter has no `type`");
     }
+    given.has_no_action(value)?;
     let (Some(track), Some(count), Some(seconds)) = (given.track, given.count, given.seconds)
     else {
         return broken(value.at, "detection_filter needs `track`, `count` and `seconds`");
@@ -123,6 +177,25 @@ pub(super) fn detection_filter(value: Value<'_>) -> Read<DetectionFilter> {
     Ok(DetectionFilter { track, count, seconds, unique_on: given.unique_on })
 }
 
+/// `track by_..., count N, seconds N, new_action alert|drop|pass|reject, timeout N`, in any order.
+pub(super) fn rate_filter(value: Value<'_>) -> Read<RateFilter> {
+    let given = Given::read(value)?;
+    if given.kind.is_some() || given.multiplier.is_some() || given.unique_on.is_some() {
+        return broken(value.at, "rate_filter knows no `type`, `multiplier` or `unique_on`");
+    }
+    let (Some(track), Some(count), Some(seconds)) = (given.track, given.count, given.seconds)
+    else {
+        return broken(value.at, "rate_filter needs `track`, `count` and `seconds`");
+    };
+    let (Some(action), Some(timeout)) = (given.new_action, given.timeout) else {
+        return broken(value.at, "rate_filter needs `new_action` and `timeout`");
+    };
+    if count == 0 {
+        return broken(value.at, "`count` is at least 1");
+    }
+    Ok(RateFilter { track, count, seconds, action, timeout })
+}
+
 #[derive(Default)]
 struct Given {
     kind: Option<Word>,
@@ -131,6 +204,9 @@ struct Given {
     seconds: Option<u32>,
     multiplier: Option<u32>,
     unique_on: Option<UniqueOn>,
+    /// `Some(None)`: one that Suricata reads, and does nothing with.
+    new_action: Option<Option<Action>>,
+    timeout: Option<u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -154,6 +230,8 @@ impl Given {
                 "seconds" => given.seconds.replace(number(word, at)?).is_some(),
                 "multiplier" => given.multiplier.replace(number(word, at)?).is_some(),
                 "unique_on" => given.unique_on.replace(unique_on(word, at)?).is_some(),
+                "new_action" => given.new_action.replace(new_action(word, at)?).is_some(),
+                "timeout" => given.timeout.replace(number(word, at)?).is_some(),
                 _ => return broken(at, format!("`{part}` is none of type, track, count, seconds")),
             };
             if again {
@@ -162,6 +240,25 @@ impl Given {
         }
         Ok(given)
     }
+
+    /// Rules have no rate filters.
+    fn has_no_action(&self, value: Value<'_>) -> Read<()> {
+        if self.new_action.is_some() || self.timeout.is_some() {
+            return broken(value.at, "only rate_filter knows `new_action` and `timeout`");
+        }
+        Ok(())
+    }
+}
+
+fn new_action(word: &str, at: usize) -> Read<Option<Action>> {
+    Ok(match word {
+        "alert" => Some(Action::Alert),
+        "drop" => Some(Action::Drop),
+        "pass" => Some(Action::Pass),
+        "reject" => Some(Action::Reject(RejectTo::Src)),
+        "log" | "sdrop" => None,
+        _ => return broken(at, format!("`{word}` is none of alert, drop, pass, reject")),
+    })
 }
 
 fn kind(word: &str, at: usize) -> Read<Word> {

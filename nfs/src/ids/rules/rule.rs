@@ -6,7 +6,7 @@ use super::address::{Addresses, Ports};
 use super::inspect::Inspect;
 use super::number::Compare;
 use super::packet::PacketTest;
-use super::rate::{DetectionFilter, Threshold};
+use super::rate::{DetectionFilter, RateFilter, Suppression, Threshold};
 use super::state::{Effect, StateTest};
 use crate::ids::buffer::{App, Side};
 
@@ -57,6 +57,10 @@ pub struct Rule {
     pub threshold: Option<Threshold>,
     /// From how many matches on it alerts.
     pub detection_filter: Option<DetectionFilter>,
+    /// What too many matches are answered with.
+    pub rate_filter: Option<RateFilter>,
+    /// Whose matches are not told.
+    pub suppressed: Vec<Suppression>,
     /// What is logged behind an alert.
     pub tag: Option<Tag>,
     /// Matches without an alert: only its effects count.

@@ -119,6 +119,11 @@ impl Half {
         unseen
     }
 
+    /// Takes what was sent to be acknowledged, as acknowledgements pass by, and a window to be given from there.
+    pub(super) fn trust(&mut self) {
+        self.edge = later(self.edge, self.next.wrapping_add(self.window.max(ACK_AGE)));
+    }
+
     /// Notes what was sent.
     #[inline]
     pub(super) fn send(&mut self, segment: &Segment<'_>, tick: u32) {

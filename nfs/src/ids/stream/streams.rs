@@ -9,7 +9,7 @@ use nfv_core::clock::Time;
 use super::TICK_BITS;
 use super::bytes::Window;
 use super::config::{Mode, Settings};
-use super::connection::{CLIENT_IS_HIGH, MIDSTREAM, Step, Surroundings};
+use super::connection::{CLIENT_IS_HIGH, MIDSTREAM, Step, Surroundings, passes_by};
 use super::counters::{Counter, Counters};
 use super::event::Events;
 use super::half::{STOPPED, UNWATCHED};
@@ -55,6 +55,8 @@ pub struct Outcome {
     pub must_be_rewritten: bool,
     /// Whether nothing of the connection is looked at any more, in both directions.
     pub is_done: bool,
+    /// Whether nothing of the segment's direction is.
+    pub is_side_done: bool,
 }
 
 /// What a segment is to its connection.
@@ -249,6 +251,7 @@ impl Streams {
         let Some(stream) = self.table.get(number) else { return };
         let [client, server] = &stream.connection.halves;
         outcome.is_done = client.has(STOPPED) && server.has(STOPPED);
+        outcome.is_side_done = stream.connection.half(how.side).has(STOPPED);
         if stream.connection.state == TcpState::Closed && how.was != TcpState::Closed {
             self.tell_both(id, events, sink);
         }
@@ -387,6 +390,14 @@ impl Streams {
         self.table.set_holding(id.0);
     }
 
+    /// Has the segments of a direction that was stopped shown no more, but for those that begin or end something and for one
+    /// now and then. What the other direction acknowledges tells how far it is.
+    pub fn let_pass_by(&mut self, id: StreamId, side: Side) {
+        if let Some(stream) = self.table.get_mut(id.0) {
+            stream.connection.flags |= passes_by(side);
+        }
+    }
+
     /// Has no windows of a direction: they are then not kept for.
     pub fn unwatch(&mut self, id: StreamId, side: Side) {
         let Some(stream) = self.table.get_mut(id.0) else { return };
@@ -516,6 +527,7 @@ impl Outcome {
         is_new: false,
         must_be_rewritten: false,
         is_done: false,
+        is_side_done: false,
     };
 
     fn not_followed(why: NotFollowed, events: Events) -> Self {

@@ -9,7 +9,7 @@ use nfv_core::packet::{Headers, L3};
 use super::super::matcher::Engine;
 use super::super::*;
 use crate::ids::app::{App, Input, Limits, Pickup, Ports};
-use crate::ids::rules::{Action, Classes, Rules, Setup, Side, Source, Variables};
+use crate::ids::rules::{Action, AlertLimits, Classes, Rules, Setup, Side, Source, Variables};
 use crate::ids::stream::{
     self, Budget, End, Events, Key, Mode, Segment, Settings, Sink, StreamId, Streams,
 };
@@ -58,6 +58,16 @@ pub fn ruleset_with(text: &str, change: impl FnOnce(&mut Compile<'_>)) -> Arc<Ru
     Arc::new(Ruleset::compile(rules(text), &with))
 }
 
+/// Rules under a `threshold.config`, all of whose lines are right and about them.
+pub fn ruleset_under(text: &str, limits: &str) -> Arc<Ruleset> {
+    let source = Source { name: "threshold.config", text: limits.as_bytes() };
+    let mut limits = AlertLimits::read(&source, &Variables::default());
+    let mut rules = rules(text);
+    limits.apply(&mut rules);
+    assert!(limits.broken.is_empty() && limits.unused.is_empty(), "{limits:?}");
+    Arc::new(Ruleset::compile(rules, &Compile::default()))
+}
+
 /// Numbers of rules.
 pub type Sids = Vec<u32>;
 
@@ -74,6 +84,7 @@ pub struct Crafted {
     pub time: Time,
     pub remarks: &'static [&'static str],
     pub is_fragment: bool,
+    pub was_fragmented: bool,
 }
 
 impl Crafted {
@@ -100,7 +111,19 @@ impl Crafted {
             time: Time(1_000_000_000_000),
             remarks: &[],
             is_fragment: false,
+            was_fragmented: false,
         }
+    }
+
+    /// IPv6 from fd00::1 to fd00::2, of traffic class 8.
+    pub fn ipv6(protocol: u8, upper: &[u8]) -> Self {
+        let mut bytes = vec![0x60, 0x80, 0, 0, 0, upper.len() as u8, protocol, 64];
+        let ends = [1, 2].map(|last| std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last));
+        ends.iter().for_each(|end| bytes.extend_from_slice(&end.octets()));
+        bytes.extend_from_slice(upper);
+        let [src, dst] = ends.map(IpAddr::from);
+        let payload = bytes.len();
+        Self { bytes, upper: 40, payload, src, dst, protocol, ports: [0; 2], ..Self::udp(b"") }
     }
 
     pub fn tcp(flags: u8, payload: &[u8]) -> Self {
@@ -146,7 +169,7 @@ impl Crafted {
             network: &self.bytes,
             upper: &self.bytes[self.upper..],
             payload: &self.bytes[self.payload..],
-            was_fragmented: false,
+            was_fragmented: self.was_fragmented,
             is_fragment: self.is_fragment,
             remarks: self.remarks,
         }

@@ -3,7 +3,9 @@
 mod bytes;
 mod content;
 mod cost;
+mod every;
 mod kit;
+mod limits;
 mod packet;
 mod properties;
 mod state;

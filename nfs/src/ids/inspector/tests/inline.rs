@@ -94,6 +94,101 @@ fn a_flow_past_its_depth_is_let_go_and_costs_a_look_up() {
     assert_eq!(flow.summary.counts.packets, [5, 3]);
 }
 
+/// A talk whose server has sent more than rules look at, and what became of its last segment.
+fn downloading(site: &mut Site) -> (Talk, Answer) {
+    let mut talk = Talk::open(site, 9999);
+    let _ = talk.says(site, Client, b"send it");
+    let mut last = Answer::Pass;
+    for _ in 0..3 {
+        last = site.sees(&talk.frame(Server, "ap", &[b'y'; 60])).answer;
+        talk.sent(Server, 60);
+        assert_eq!(site.sees(&talk.frame(Client, "a", b"")).answer, Answer::Pass);
+    }
+    (talk, last)
+}
+
+const WORD: &str = "drop tcp any any -> any any (flow:to_server,established; content:\"needle\"; sid:1;)\n\
+    alert tcp any any -> any any (flow:to_client; content:\"hay\"; sid:2;)\n";
+
+fn deep(bypass: Bypass) -> Site {
+    Site::under(WORD, |settings| {
+        settings.streams.mode = Mode::Inline;
+        settings.streams.depth = 100;
+        settings.bypass = bypass;
+    })
+}
+
+#[test]
+fn of_a_download_the_answer_passes_by_and_the_next_request_is_looked_at() {
+    for (bypass, answer, passed) in
+        [(Bypass::Deep, Answer::Bypass, 42), (Bypass::Never, Answer::Pass, 0)]
+    {
+        let mut site = deep(bypass);
+        let (mut talk, last) = downloading(&mut site);
+        assert_eq!(last, answer, "{bypass:?}");
+        // As where the engine lets it pass by: most of it is never shown, nor what it acknowledges.
+        for round in 0..40 {
+            talk.sent(Server, 300_000 / 40);
+            assert_eq!(site.sees(&talk.frame(Client, "a", b"")).answer, Answer::Pass, "{round}");
+            assert_eq!(site.sees(&talk.frame(Server, "a", b"hay")).answer, answer);
+            talk.sent(Server, 3);
+        }
+        assert_eq!(site.sees(&talk.frame(Server, "a", b"hay")).answer, answer);
+        talk.sent(Server, 3);
+        assert_eq!(site.inspector.counters().get(Counter::Bypassed), passed);
+        assert_eq!(site.told.of(Kind::Alert).is_empty(), passed > 0);
+        let first = talk.frame(Client, "ap", b"a nee");
+        assert_eq!(site.sees(&first).answer, Answer::Pass);
+        talk.sent(Client, 5);
+        assert_eq!(site.sees(&talk.frame(Client, "ap", b"dle")).answer, Answer::Drop);
+        // Nothing of a flow that is dropped passes by.
+        assert_eq!(site.sees(&talk.frame(Server, "a", b"hay")).answer, Answer::Drop);
+    }
+}
+
+#[test]
+fn who_uploads_while_the_answer_passes_by_is_not_held_to_a_window_that_nobody_saw() {
+    let mut site = deep(Bypass::Deep);
+    let (mut talk, _) = downloading(&mut site);
+    // Each is acknowledged, by segments that nobody shows.
+    site.inspector.settings = {
+        let mut settings = (*site.inspector.settings).clone();
+        settings.bypass = Bypass::Never;
+        settings.into()
+    };
+    for _ in 0..200 {
+        let frame = talk.frame(Client, "ap", &[b'x'; 1000]);
+        assert_eq!(site.sees(&frame).answer, Answer::Pass);
+        talk.sent(Client, 1000);
+    }
+}
+
+#[test]
+fn the_end_of_a_download_that_passed_by_is_seen() {
+    let mut site = deep(Bypass::Deep);
+    let (mut talk, _) = downloading(&mut site);
+    talk.sent(Server, 50_000);
+    assert_eq!(site.sees(&talk.frame(Client, "a", b"")).answer, Answer::Pass);
+    let fin = talk.frame(Server, "af", b"last");
+    assert_ne!(site.sees(&fin).answer, Answer::Drop);
+    talk.sent(Server, 5);
+    let _ = site.sees(&talk.frame(Client, "af", b""));
+    talk.sent(Client, 1);
+    let _ = site.sees(&talk.frame(Server, "a", b""));
+    let told = site.ends();
+    let flow = told.flows()[0];
+    assert_eq!(flow.state, crate::ids::eve::FlowState::Closed);
+}
+
+#[test]
+fn passive_no_direction_passes_by_alone() {
+    let mut site = Site::under(WORD, |settings| {
+        settings.streams.depth = 100;
+        settings.bypass = Bypass::Deep;
+    });
+    assert_eq!(downloading(&mut site).1, Answer::Pass);
+}
+
 #[test]
 fn what_is_past_its_depth_is_looked_at_packet_by_packet_otherwise() {
     let rules = "alert tcp any any -> any any (content:\"needle\"; sid:1;)\n";

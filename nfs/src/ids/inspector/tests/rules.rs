@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::eve::{AlertAction, FlowAction};
+use crate::ids::eve::{AlertAction, DropReason, FlowAction};
 use crate::ids::stream::Mode;
 
 /// The numbers of the rules that were told, on which packet, and what became of it.
@@ -85,7 +85,42 @@ fn a_packet_has_no_more_alerts_than_are_told_of_one() {
     let mut site = Site::under(&rules, |_| ());
     let _ = site.sees(&udp(([10, 0, 0, 1], 1), ([10, 0, 0, 2], 99), b"x"));
     assert_eq!(alerts(&site.told).len(), 15);
-    assert_eq!(site.inspector.counters().get(Counter::AlertsSuppressed), 25);
+    assert_eq!(site.inspector.counters().get(Counter::AlertsOverflow), 25);
+}
+
+#[test]
+fn what_a_rate_filter_drops_is_told_and_counted_as_such() {
+    let rule = "alert udp any any -> any 99 (content:\"x\"; sid:1;)\n";
+    let limit = "rate_filter gen_id 1, sig_id 1, track by_src, count 2, seconds 60, new_action drop, timeout 60";
+    let of = |limit: &str, mode: Mode| {
+        let mut site = Site::limited(rule, limit, |settings| settings.streams.mode = mode);
+        let packet = udp(([10, 0, 0, 1], 1), ([10, 0, 0, 2], 99), b"x");
+        let answers: Vec<Answer> = (0..3).map(|_| site.sees(&packet).answer).collect();
+        let blocked = |record: &&Record| match &record.body {
+            Body::Alert(alert) => alert.action == AlertAction::Blocked,
+            _ => false,
+        };
+        let blocked = site.told.0.iter().filter(blocked).count();
+        let reasons: Vec<DropReason> = site
+            .told
+            .of(Kind::Drop)
+            .iter()
+            .map(|record| {
+                let Body::Drop(dropped) = &record.body else { panic!() };
+                dropped.reason
+            })
+            .collect();
+        let counted = site.inspector.counters().get(Counter::DroppedByRates);
+        (answers, blocked, reasons, counted)
+    };
+    use Answer::{Drop, Pass};
+    assert_eq!(
+        of(limit, Mode::Inline),
+        (vec![Pass, Pass, Drop], 1, vec![DropReason::Threshold], 1)
+    );
+    // As Suricata has it, which says so of what it would have dropped.
+    assert_eq!(of(limit, Mode::Passive), (vec![Pass; 3], 1, vec![], 0));
+    assert_eq!(of("", Mode::Inline), (vec![Pass; 3], 0, vec![], 0));
 }
 
 proptest! {
