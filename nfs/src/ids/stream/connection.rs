@@ -431,7 +431,7 @@ impl Connection {
             && segment.length as usize == segment.payload.len()
             && segment.seq == own.next
             && segment.seq == own.bytes.next()
-            && !before(peer.bytes.next(), segment.ack)
+            && (!before(peer.bytes.next(), segment.ack) || self.has(passes_by(side.other())))
             && !before(segment.ack, peer.acked)
             && own.takes_stamp(segment, tick)
             && own.takes_end(segment, self.slack())
