@@ -4,7 +4,7 @@
 //! that is lost, late or doubled only makes it learn less: a record is confirmed or not, and never unconfirmed but by
 //! the decoder's forgetting all, which its number in each report says.
 
-use super::anchors::{Anchor, Gear, Index, Known, SPACING, WINDOW};
+use super::anchors::{Anchor, Finder, Index, Known, WINDOW};
 use super::cipher::{ADDED, Salt};
 use super::codec::{Compressor, Effort, LEAST, Uses};
 use super::flows::{FLOWS, Flow, flow_of};
@@ -27,7 +27,7 @@ pub struct Encoder {
     salt: Salt,
     encrypted: u64,
     log: Log,
-    gear: Gear,
+    finder: Finder,
     index: Index,
     records: Records,
     /// The next record's number.
@@ -76,7 +76,7 @@ pub enum Encoded {
 impl Encoder {
     /// Of an epoch that no encoder of this box had before.
     pub fn new(settings: Settings, epoch: u32) -> Self {
-        // An eighth of the memory is the index: 8 bytes an anchor of 64 bytes.
+        // A ninth of the memory is the index: 8 bytes an anchor.
         let log = settings.memory / 9 * 8;
         let records = (log / RECORD).clamp(16, RECORDS_MAX);
         Self {
@@ -85,8 +85,8 @@ impl Encoder {
             salt: settings.salt(epoch),
             encrypted: 0,
             log: Log::new(log),
-            gear: Gear::new(settings.secret),
-            index: Index::new(log / SPACING / 2),
+            finder: Finder::new(settings.secret),
+            index: Index::new(log / INDEXED),
             records: Records::new(records),
             next: 0,
             flows: vec![Flow::default(); FLOWS].into(),
@@ -173,15 +173,18 @@ impl Encoder {
         };
         let flow = self.flows.get(flow_at).filter(|flow| flow.print == print);
         let (copied, next) = self.copy(work, payload, flow.and_then(|flow| flow.next));
-        let (codec, uses) = self.compress(work, flow_at, print, effort);
+        let bare = std::mem::take(&mut work.rest);
+        let rest = if work.copies.is_empty() { payload } else { &bare };
+        let (codec, uses) = self.compress(work, rest, (flow_at, print), effort);
         // Small enough that the copies' own bytes need not be kept again.
-        let keep = if work.rest.len() > KEEP_REST {
+        let keep = if rest.len() > KEEP_REST {
             Keep::Whole
         } else if differing > KEEP_DIFFERING {
             Keep::Headers
         } else {
             Keep::Nothing
         };
+        work.rest = bare;
         let (record, place) = if keep == Keep::Nothing {
             (0, 0)
         } else {
@@ -237,7 +240,7 @@ impl Encoder {
         Some(place)
     }
 
-    /// Finds the copies in a payload, and puts the rest together. Returns how many bytes are copies, and where the flow's
+    /// Finds the copies in a payload, and puts the rest together, if there are any. Returns how many bytes are copies, and where the flow's
     /// next payload is, if it goes on as what was copied did.
     fn copy(&self, work: &mut Work, payload: &[u8], expected: Option<u64>) -> (u16, Option<u64>) {
         work.anchors.clear();
@@ -249,7 +252,7 @@ impl Encoder {
         }
         if done < payload.len() {
             let Work { anchors, known, .. } = work;
-            self.gear.anchors(payload, |anchor| anchors.push(anchor));
+            self.finder.anchors(payload, |anchor| anchors.push(anchor));
             self.index.look_up(anchors, known);
         }
         for at in 0..work.anchors.len() {
@@ -259,14 +262,17 @@ impl Encoder {
                 break;
             };
             // It is part of the copy before it, or there is no room for others.
-            if usize::from(anchor.end) < done + WINDOW || work.copies.len() >= COPIES_MAX {
+            let is_late = usize::from(anchor.end) < done + WINDOW;
+            if !known.is_any(anchor) || is_late || work.copies.len() >= COPIES_MAX {
                 continue;
             }
             if let Some((start, place)) = self.longest((anchor, known), payload, done) {
                 (done, next) = self.follow(work, payload, (done, start), place);
             }
         }
-        work.rest.extend_from_slice(payload.get(done..).unwrap_or_default());
+        if !work.copies.is_empty() {
+            work.rest.extend_from_slice(payload.get(done..).unwrap_or_default());
+        }
         let copied = work.copies.iter().map(|c| c.length).fold(0, u16::saturating_add);
         (copied, next.filter(|_| done == payload.len()))
     }
@@ -315,7 +321,7 @@ impl Encoder {
     ) -> Option<(usize, u64)> {
         let mut best: Option<(usize, usize, u64)> = None;
         let start = usize::from(anchor.end) - WINDOW;
-        for low in known.places(anchor) {
+        for low in known.places(anchor).into_iter().flatten() {
             let end = widened(low, self.log.head());
             let Some(place) = end.checked_sub(WINDOW as u64) else { continue };
             let Some((at, bytes)) = self.confirmed_at(place) else { continue };
@@ -351,13 +357,13 @@ impl Encoder {
     fn compress(
         &mut self,
         work: &mut Work,
-        flow_at: usize,
-        print: u32,
+        rest: &[u8],
+        (flow_at, print): (usize, u32),
         effort: Effort,
     ) -> (Codec, Uses) {
         let as_it_is = |work: &mut Work| {
             work.small.clear();
-            work.small.extend_from_slice(&work.rest);
+            work.small.extend_from_slice(rest);
             (Codec::Raw, Uses::Nothing)
         };
         let Some(flow) = self.flows.get_mut(flow_at) else { return as_it_is(work) };
@@ -368,14 +374,14 @@ impl Encoder {
             flow.pause -= 1;
             return as_it_is(work);
         }
-        if effort == Effort::Best && work.rest.len() >= LEAST {
+        if effort == Effort::Best && rest.len() >= LEAST {
             self.renew_dictionary(work);
         }
-        let made = self.compressor.compress(&work.rest, effort, &mut work.small);
+        let made = self.compressor.compress(rest, effort, &mut work.small);
         let Some(flow) = self.flows.get_mut(flow_at) else { return made };
-        if work.small.len() + work.small.len() / 16 < work.rest.len() {
+        if work.small.len() + work.small.len() / 16 < rest.len() {
             flow.vain = 0;
-        } else if work.rest.len() >= VAIN_LEAST {
+        } else if rest.len() >= VAIN_LEAST {
             flow.vain = flow.vain.saturating_add(1);
             flow.pause = if flow.vain >= VAIN { PAUSE } else { 0 };
         }
@@ -527,6 +533,8 @@ const CAME: u16 = 256;
 /// Bytes of log for one record, and records at most: 24 bytes each.
 const RECORD: usize = 512;
 const RECORDS_MAX: usize = 1 << 26;
+/// Bytes of log for one anchor of the index, up to twice as many of which have room.
+const INDEXED: usize = 128;
 /// Copies of one packet at most.
 const COPIES_MAX: usize = 32;
 /// What is shorter is no copy, but at a payload's end.
