@@ -141,6 +141,19 @@ impl Known {
     }
 }
 
+/// How many bytes at the start are the same.
+pub fn common_start(a: &[u8], b: &[u8]) -> usize {
+    let (blocks, _) = a.as_chunks::<16>();
+    let same = blocks.iter().zip(b.as_chunks::<16>().0).take_while(|(a, b)| a == b).count() * 16;
+    let rest = a.iter().zip(b).skip(same).take_while(|(a, b)| a == b).count();
+    same + rest
+}
+
+/// How many bytes at the end are the same.
+pub fn common_end(a: &[u8], b: &[u8]) -> usize {
+    a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
+}
+
 /// Bytes of an anchor.
 pub const WINDOW: usize = 32;
 /// Bytes between two anchors' ends at least.
