@@ -204,7 +204,7 @@ fn mistakes_in_the_section_are_shown_where_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("chain.yaml");
     let text = "ports: { lan: net_null0, wan: net_null1 }\nfunctions:\n  opt:\n    type: wanopt\n    local: 192.0.2.1\n    \
-                memory: 1KiB\n    protocol: 200\n    key-file: nowhere\n    peers:\n      - { name: a, address: \"fd00::1\", prefixes: 10.0.0.0/8 }\n      \
+                memory: 1KiB\n    protocol: 200\n    key-file: nowhere\n    peers:\n      - { name: a, address: \"fd00::1\", prefixes: 10.0.0.0/8, store: { folder: /nowhere, size: 1KiB } }\n      \
                 - { name: b, address: 192.0.2.1, prefixes: 10.0.0.0/8 }\nchains: { site: { from: lan, through: [ opt ], to: wan } }\n";
     std::fs::write(&file, text).unwrap();
     let run = Replayed::of(&file.display().to_string(), []);
@@ -214,6 +214,8 @@ fn mistakes_in_the_section_are_shown_where_they_are() {
         ":6:13: a side of a peer has 1MiB to 64GiB",
         ":7:5: `protocol` does not go with `over`",
         ":8:15: nowhere",
+        ":10:79: /nowhere is no folder",
+        ":10:95: a side of a peer has 1MiB to 64GiB",
         "not of one family",
         "behind another peer already",
         "another box's address already",

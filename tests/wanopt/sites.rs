@@ -23,6 +23,8 @@ pub struct Sites {
     environment: Vec<(String, String)>,
     /// By site: lines for the box besides those of its chain file.
     lines: [String; 2],
+    /// By site: what its peer's record has besides.
+    stores: [String; 2],
     files: TempDir,
     boxes: Vec<(&'static str, Child)>,
     servers: Vec<Child>,
@@ -47,13 +49,25 @@ impl Sites {
 
     /// As [`Sites::start`], with these lines for each box besides those of its chain file.
     pub fn start_with(environment: &[(&str, &str)], lines: [String; 2]) -> Self {
+        Self::start_all(environment, lines, Default::default())
+    }
+
+    /// As [`Sites::start`], with logs in files of these folders.
+    #[allow(dead_code, reason = "one of the tests that share this keeps logs in files")]
+    pub fn start_stored(folders: [&Path; 2]) -> Self {
+        let store = |f: &Path| format!(", store: {{ folder: {}, size: 256MiB }}", f.display());
+        Self::start_all(&[], Default::default(), folders.map(store))
+    }
+
+    fn start_all(environment: &[(&str, &str)], lines: [String; 2], stores: [String; 2]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("wan{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let environment =
             environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let (boxes, servers, sums, _alone) = (Vec::new(), Vec::new(), Vec::new(), alone());
         let files = tempfile::tempdir().expect("a folder");
-        let mut sites = Self { prefix, environment, lines, files, boxes, servers, sums, _alone };
+        let mut sites =
+            Self { prefix, environment, lines, stores, files, boxes, servers, sums, _alone };
         for (site, hosts) in SITES {
             let ns = sites.namespace(site);
             must(&format!("ip netns add {ns} && ip -n {ns} link set lo up"));
@@ -96,6 +110,8 @@ impl Sites {
         let [a, b] = &self.lines;
         let lines = if site == "a" { a } else { b };
         let text = text.replace("type: wanopt\n", &format!("type: wanopt\n{lines}"));
+        let [a, b] = &self.stores;
+        let text = text.replace("/25 } ]", &format!("/25{} }} ]", if site == "a" { a } else { b }));
         let chain = self.files.path().join(format!("{site}.yaml"));
         std::fs::write(&chain, text).expect("it is written");
         // The control side of both on one core, and each worker on its own.
@@ -130,6 +146,28 @@ impl Sites {
     pub fn restart(&mut self, site: &'static str) {
         self.end(site);
         self.run(site);
+    }
+
+    /// Ends both boxes.
+    #[allow(dead_code, reason = "one of the tests that share this stops both at once")]
+    pub fn stop(&mut self) {
+        self.end("a");
+        self.end("b");
+    }
+
+    /// Starts both boxes again.
+    #[allow(dead_code, reason = "as above")]
+    pub fn go_on(&mut self) {
+        self.run("a");
+        self.run("b");
+    }
+
+    /// Has the boxes hear of each other: hellos are sent while there is traffic.
+    #[allow(dead_code, reason = "as above")]
+    pub fn greet(&self) {
+        let ns = self.namespace("a1");
+        let ping = format!("ip netns exec {ns} ping -c 8 -i 0.3 -W 1 10.99.0.129");
+        assert!(shell(&ping).status.success(), "the boxes carry a ping");
     }
 
     fn end(&mut self, site: &str) {

@@ -15,6 +15,7 @@ use nfv_core::nf::{Built, Handle, Named, Purpose, Shard, Surroundings};
 
 use super::counts::{self, Counts};
 use super::ends::Site;
+use super::keeper::{Keeper, Kept, Shelf};
 use super::outer::Over;
 use super::seal::{Encrypts, Seal};
 
@@ -45,6 +46,8 @@ pub struct Shared {
     pub recover: Recover,
     /// Whether packets are encoded.
     pub encodes: AtomicBool,
+    /// Who opens files, where a peer has some.
+    pub keeper: Option<Keeper>,
 }
 
 /// Another box.
@@ -58,6 +61,8 @@ pub struct Peer {
     pub counts: Vec<Counts>,
     /// By worker: reports for its encoder that another one received, and what is wanted of it again.
     pub mail: Vec<ArrayQueue<Mail>>,
+    /// Where its logs are kept, if in files.
+    pub shelf: Option<Arc<Shelf>>,
     /// Nanoseconds of a round trip to it and back; 0: none was measured.
     round_trip: AtomicU64,
 }
@@ -145,7 +150,10 @@ pub fn build(
         }
         let counts = (0..WORKERS_MAX).map(|_| Counts::default()).collect();
         let mail = (0..WORKERS_MAX).map(|_| ArrayQueue::new(8)).collect();
-        peers.push(Peer { name, address, counts, mail, round_trip: AtomicU64::new(0) });
+        let kept = one.record("store").and_then(|store| read_store(&store, report));
+        let shelf = kept.map(|kept| Arc::new(Shelf::new(&name, kept)));
+        let round_trip = AtomicU64::new(0);
+        peers.push(Peer { name, address, counts, mail, shelf, round_trip });
     }
     if peers.is_empty() {
         report.error(section.span_of("peers"), "there is no other box");
@@ -212,7 +220,19 @@ pub fn build(
         Purpose::Replay | Purpose::Check => ([1, 2], "replay"),
         Purpose::Run => (random(section, report)?, "run"),
     };
+    let shelves: Vec<_> = peers.iter().map(|peer| peer.shelf.clone()).collect();
+    let keeper = match around.purpose {
+        Purpose::Run if shelves.iter().any(Option::is_some) => match Keeper::start(shelves) {
+            Ok(keeper) => Some(keeper),
+            Err(why) => {
+                report.error(section.span_of("peers"), format!("no thread for the stores: {why}"));
+                return None;
+            }
+        },
+        _ => None,
+    };
     let shared = Arc::new(Shared {
+        keeper,
         local: local?,
         peers,
         networks,
@@ -259,6 +279,20 @@ fn handles(shared: &Arc<Shared>) -> Vec<Handle> {
             write: None,
         },
     ]
+}
+
+/// Reads where a peer's logs are kept.
+fn read_store(section: &Section<'_>, report: &mut Report) -> Option<Kept> {
+    let (folder, size) = (section.text("folder")?, section.value::<Size>("size")?.bytes());
+    if !(MEMORY_MIN..=MEMORY_MAX).contains(&size) {
+        report.error(section.span_of("size"), "a side of a peer has 1MiB to 64GiB");
+    }
+    let folder = FilePath::new(&folder);
+    if !folder.is_dir() {
+        let message = format!("{} is no folder", folder.display());
+        report.error(section.span_of("folder"), message).hint("make it, for this function only");
+    }
+    Some(Kept { folder: folder.to_owned(), size: usize::try_from(size).ok()? })
 }
 
 /// Reads 32 hexadecimal digits.

@@ -8,6 +8,8 @@ use super::codec::Decompressor;
 use super::encoder::{EPOCH_STEP, Heard, Settings};
 use super::header;
 use super::log::Log;
+use super::records::Record;
+use super::store::{Found, Names, Store};
 use super::wire::{Copied, Data, Hello, Keep, Reader, Report, session};
 
 /// The receiving side from one peer.
@@ -20,6 +22,8 @@ pub struct Decoder {
     salt: Salt,
     /// Its own, another each time that it forgets.
     epoch: u32,
+    /// That encoder's log, and its own.
+    names: Names,
     log: Log,
     /// The highest record that came, plus one, and which of those before it did.
     next: u32,
@@ -54,11 +58,36 @@ pub enum Undecodable {
 impl Decoder {
     /// That has nothing. `epoch`: one that no decoder of this box had before.
     pub fn new(settings: Settings, epoch: u32) -> Self {
+        let names = Names { sent: 0, came: settings.log(epoch) };
+        Self::with(settings, epoch, Log::new(settings.memory), names)
+    }
+
+    /// With what a file has of a log.
+    pub fn stored(settings: Settings, epoch: u32, store: Store, found: Found) -> Self {
+        let names = store.names();
+        let Found::Records { newest, head } = found else {
+            return Self::with(settings, epoch, Log::stored(store, 0), names);
+        };
+        let mut all = Self::with(settings, epoch, Log::stored(store, head), names);
+        all.next = newest.wrapping_add(1);
+        let backs = 0..64 * u32::try_from(all.came.len()).unwrap_or(0);
+        for back in backs {
+            let is_there = all.log.store().and_then(|s| s.record(newest.wrapping_sub(back)));
+            if let Some(word) = all.came.get_mut(back as usize / 64).filter(|_| is_there.is_some())
+            {
+                *word |= 1 << (back % 64);
+            }
+        }
+        all
+    }
+
+    fn with(settings: Settings, epoch: u32, log: Log, names: Names) -> Self {
         Self {
             encoder: None,
             salt: [0; 16],
             epoch,
-            log: Log::new(settings.memory),
+            names,
+            log,
             next: 0,
             came: [0; 4],
             unreported: 0,
@@ -82,7 +111,15 @@ impl Decoder {
         if self.encoder == Some(hello.encoder) && self.salt == hello.salt {
             return Heard::Ours;
         }
-        self.forget();
+        // It started again with the log that this one has, and knows of all that is in it.
+        let is_behind =
+            (hello.next.wrapping_sub(self.next) as i32) < 0 || hello.head < self.log.head();
+        if hello.log == self.names.sent && !is_behind {
+            self.renew();
+        } else {
+            self.names.sent = hello.log;
+            self.forget();
+        }
         self.encoder = Some(hello.encoder);
         self.salt = hello.salt;
         Heard::Anew
@@ -222,6 +259,12 @@ impl Decoder {
         }
         self.log.write(data.place, headers);
         self.log.write(data.place + headers.len() as u64, payload);
+        let (own, length) = (u8::try_from(headers.len()), u16::try_from(length));
+        if let (Ok(headers_length), Ok(length)) = (own, length) {
+            let headers_only =
+                Record { place: data.place, length, headers: headers_length, ..Record::default() };
+            self.log.note(data.record, &headers_only, [headers, payload]);
+        }
         self.unreported += 1;
     }
 
@@ -271,6 +314,7 @@ impl Decoder {
         Report {
             encoder,
             decoder: self.epoch,
+            log: self.names.came,
             instance: self.settings.instance,
             capacity: self.log.capacity(),
             next: self.next,
@@ -283,9 +327,16 @@ impl Decoder {
 
     /// Begins anew, in another epoch.
     fn forget(&mut self) {
+        self.renew();
+        self.names.came = self.settings.log(self.epoch);
+        self.log.clear(self.names);
+        (self.next, self.came) = (0, [0; 4]);
+    }
+
+    /// Has another epoch, and what it had.
+    fn renew(&mut self) {
         self.epoch = self.epoch.wrapping_add(EPOCH_STEP);
-        self.log.clear();
-        (self.next, self.came, self.wrong) = (0, [0; 4], 0);
+        self.wrong = 0;
         self.dictionary = (0, 0, std::mem::take(&mut self.dictionary.2));
         self.dictionary.2.clear();
     }

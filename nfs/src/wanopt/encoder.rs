@@ -4,14 +4,16 @@
 //! that is lost, late or doubled only makes it learn less: a record is confirmed or not, and never unconfirmed but by
 //! the decoder's forgetting all, which its number in each report says.
 
-use super::anchors::{Anchor, Gear, Index, Known, SPACING, WINDOW};
+use super::anchors::{Anchor, Finder, Index, Known, WINDOW, common_end, common_start};
 use super::cipher::{ADDED, Salt};
 use super::codec::{Compressor, Effort, LEAST, Uses};
 use super::flows::{FLOWS, Flow, flow_of};
 use super::header::{self, Shape};
 use super::log::Log;
-use super::records::{Record, Records};
+use super::records::{Record, Records, room_for};
 pub use super::settings::Settings;
+use super::store::{Found, Names, Store};
+pub use super::wire::Heard;
 use super::wire::{
     Codec, Copied, DICTIONARY_UNIT, Data, Hello, Keep, NUMBER_MAX, Report, session, widened,
 };
@@ -23,11 +25,15 @@ pub struct Encoder {
     /// Its own epoch, and its decoder's as far as it is known.
     epoch: u32,
     decoder: Option<Decoder>,
+    /// It was not heard of for long.
+    is_quiet: bool,
+    /// Its own log, and that of the decoder which confirmed what is confirmed.
+    names: Names,
     /// For encryption: what it drew at its start, and how many messages it has encrypted since.
     salt: Salt,
     encrypted: u64,
     log: Log,
-    gear: Gear,
+    finder: Finder,
     index: Index,
     records: Records,
     /// The next record's number.
@@ -76,18 +82,52 @@ pub enum Encoded {
 impl Encoder {
     /// Of an epoch that no encoder of this box had before.
     pub fn new(settings: Settings, epoch: u32) -> Self {
-        // An eighth of the memory is the index: 8 bytes an anchor of 64 bytes.
-        let log = settings.memory / 9 * 8;
-        let records = (log / RECORD).clamp(16, RECORDS_MAX);
+        // A ninth of the memory is the index: 8 bytes an anchor.
+        let names = Names { sent: settings.log(epoch), came: 0 };
+        Self::with(settings, epoch, Log::new(settings.memory / 9 * 8), names)
+    }
+
+    /// With what a file has of a log: records, and where their anchors are. Some 2 s for a GiB.
+    pub fn stored(settings: Settings, epoch: u32, store: Store, found: Found) -> Self {
+        let names = store.names();
+        let Found::Records { newest, head } = found else {
+            return Self::with(settings, epoch, Log::stored(store, 0), names);
+        };
+        let mut all = Self::with(settings, epoch, Log::stored(store, head), names);
+        let Self { log, records, index, finder, .. } = &mut all;
+        let Some(store) = log.store() else { return all };
+        let (mut place, mut confirmed) = (None, 0);
+        for number in store.numbers(newest) {
+            // One that is not there any more has its number nevertheless.
+            let none = place.map(|place| Record { place, ..Record::default() });
+            let Some(record) = store.record(number).or(none) else { continue };
+            place = Some(record.place + u64::from(record.length));
+            records.push(record);
+            let start = record.place + u64::from(record.headers);
+            let length = usize::from(record.length).saturating_sub(record.headers.into());
+            let [bytes, _] = log.read(start, length);
+            finder.anchors(bytes, |a| index.add(a.print, start + u64::from(a.end)));
+            if record.is_confirmed {
+                confirmed = record.place + u64::from(record.length);
+            }
+        }
+        (all.next, all.confirmed) = (newest.wrapping_add(1), confirmed);
+        all
+    }
+
+    fn with(settings: Settings, epoch: u32, log: Log, names: Names) -> Self {
+        let capacity = usize::try_from(log.capacity()).unwrap_or(usize::MAX);
         Self {
             epoch,
             decoder: None,
+            is_quiet: false,
+            names,
             salt: settings.salt(epoch),
             encrypted: 0,
-            log: Log::new(log),
-            gear: Gear::new(settings.secret),
-            index: Index::new(log / SPACING / 2),
-            records: Records::new(records),
+            log,
+            finder: Finder::new(settings.secret),
+            index: Index::new(capacity / INDEXED),
+            records: Records::new(room_for(capacity)),
             next: 0,
             flows: vec![Flow::default(); FLOWS].into(),
             compressor: Compressor::new(settings.level),
@@ -100,14 +140,21 @@ impl Encoder {
 
     /// Whether the peer's decoder has spoken.
     pub fn is_open(&self) -> bool {
-        self.decoder.is_some()
+        self.decoder.is_some() && !self.is_quiet
     }
 
-    /// The decoder has not been heard of for long: it may have gone, and another one come. Begins anew, in another epoch.
+    /// The decoder has not been heard of for long. Nothing is encoded until it speaks again.
     pub fn close(&mut self) {
-        self.forget();
-        self.decoder = None;
+        self.is_quiet = true;
+    }
+
+    /// The decoder has less than it had. Begins anew, in another epoch and with another log.
+    fn restart(&mut self) {
         self.epoch = self.epoch.wrapping_add(EPOCH_STEP);
+        self.decoder = None;
+        self.names = Names { sent: self.settings.log(self.epoch), came: 0 };
+        self.salt = self.settings.salt(self.epoch);
+        self.forget();
     }
 
     /// By which messages name the states of both ends.
@@ -119,7 +166,9 @@ impl Encoder {
     pub fn hello(&self, stamp: u32, out: &mut Vec<u8>) {
         let start = out.len();
         let Settings { instance, of, seal, .. } = self.settings;
-        Hello { encoder: self.epoch, instance, of, stamp, salt: self.salt }.emit(out);
+        let (log, next, head) = (self.names.sent, self.next, self.log.head());
+        let (encoder, salt) = (self.epoch, self.salt);
+        Hello { encoder, instance, of, stamp, salt, log, next, head }.emit(out);
         seal.close(start, out);
     }
 
@@ -158,7 +207,7 @@ impl Encoder {
         (effort, number): (Effort, Option<u32>),
         out: &mut Vec<u8>,
     ) -> Option<Encoded> {
-        let decoder = self.decoder?;
+        let decoder = self.decoder.filter(|_| !self.is_quiet)?;
         let shape = Shape::of(datagram)?;
         let (original, payload) = datagram.split_at_checked(shape.length)?;
         let session = session(self.epoch, decoder.epoch);
@@ -173,15 +222,18 @@ impl Encoder {
         };
         let flow = self.flows.get(flow_at).filter(|flow| flow.print == print);
         let (copied, next) = self.copy(work, payload, flow.and_then(|flow| flow.next));
-        let (codec, uses) = self.compress(work, flow_at, print, effort);
+        let bare = std::mem::take(&mut work.rest);
+        let rest = if work.copies.is_empty() { payload } else { &bare };
+        let (codec, uses) = self.compress(work, rest, (flow_at, print), effort);
         // Small enough that the copies' own bytes need not be kept again.
-        let keep = if work.rest.len() > KEEP_REST {
+        let keep = if rest.len() > KEEP_REST {
             Keep::Whole
         } else if differing > KEEP_DIFFERING {
             Keep::Headers
         } else {
             Keep::Nothing
         };
+        work.rest = bare;
         let (record, place) = if keep == Keep::Nothing {
             (0, 0)
         } else {
@@ -237,7 +289,7 @@ impl Encoder {
         Some(place)
     }
 
-    /// Finds the copies in a payload, and puts the rest together. Returns how many bytes are copies, and where the flow's
+    /// Finds the copies in a payload, and puts the rest together, if there are any. Returns how many bytes are copies, and where the flow's
     /// next payload is, if it goes on as what was copied did.
     fn copy(&self, work: &mut Work, payload: &[u8], expected: Option<u64>) -> (u16, Option<u64>) {
         work.anchors.clear();
@@ -249,7 +301,7 @@ impl Encoder {
         }
         if done < payload.len() {
             let Work { anchors, known, .. } = work;
-            self.gear.anchors(payload, |anchor| anchors.push(anchor));
+            self.finder.anchors(payload, |anchor| anchors.push(anchor));
             self.index.look_up(anchors, known);
         }
         for at in 0..work.anchors.len() {
@@ -259,14 +311,17 @@ impl Encoder {
                 break;
             };
             // It is part of the copy before it, or there is no room for others.
-            if usize::from(anchor.end) < done + WINDOW || work.copies.len() >= COPIES_MAX {
+            let is_late = usize::from(anchor.end) < done + WINDOW;
+            if !known.is_any(anchor) || is_late || work.copies.len() >= COPIES_MAX {
                 continue;
             }
             if let Some((start, place)) = self.longest((anchor, known), payload, done) {
                 (done, next) = self.follow(work, payload, (done, start), place);
             }
         }
-        work.rest.extend_from_slice(payload.get(done..).unwrap_or_default());
+        if !work.copies.is_empty() {
+            work.rest.extend_from_slice(payload.get(done..).unwrap_or_default());
+        }
         let copied = work.copies.iter().map(|c| c.length).fold(0, u16::saturating_add);
         (copied, next.filter(|_| done == payload.len()))
     }
@@ -315,7 +370,7 @@ impl Encoder {
     ) -> Option<(usize, u64)> {
         let mut best: Option<(usize, usize, u64)> = None;
         let start = usize::from(anchor.end) - WINDOW;
-        for low in known.places(anchor) {
+        for low in known.places(anchor).into_iter().flatten() {
             let end = widened(low, self.log.head());
             let Some(place) = end.checked_sub(WINDOW as u64) else { continue };
             let Some((at, bytes)) = self.confirmed_at(place) else { continue };
@@ -351,13 +406,13 @@ impl Encoder {
     fn compress(
         &mut self,
         work: &mut Work,
-        flow_at: usize,
-        print: u32,
+        rest: &[u8],
+        (flow_at, print): (usize, u32),
         effort: Effort,
     ) -> (Codec, Uses) {
         let as_it_is = |work: &mut Work| {
             work.small.clear();
-            work.small.extend_from_slice(&work.rest);
+            work.small.extend_from_slice(rest);
             (Codec::Raw, Uses::Nothing)
         };
         let Some(flow) = self.flows.get_mut(flow_at) else { return as_it_is(work) };
@@ -368,14 +423,14 @@ impl Encoder {
             flow.pause -= 1;
             return as_it_is(work);
         }
-        if effort == Effort::Best && work.rest.len() >= LEAST {
+        if effort == Effort::Best && rest.len() >= LEAST {
             self.renew_dictionary(work);
         }
-        let made = self.compressor.compress(&work.rest, effort, &mut work.small);
+        let made = self.compressor.compress(rest, effort, &mut work.small);
         let Some(flow) = self.flows.get_mut(flow_at) else { return made };
-        if work.small.len() + work.small.len() / 16 < work.rest.len() {
+        if work.small.len() + work.small.len() / 16 < rest.len() {
             flow.vain = 0;
-        } else if work.rest.len() >= VAIN_LEAST {
+        } else if rest.len() >= VAIN_LEAST {
             flow.vain = flow.vain.saturating_add(1);
             flow.pause = if flow.vain >= VAIN { PAUSE } else { 0 };
         }
@@ -397,6 +452,7 @@ impl Encoder {
         self.log.write(place, &work.headers);
         self.log.write(place + headers, payload);
         let record = Record { place, length, headers: own, is_confirmed: false, print };
+        self.log.note(self.next, &record, [&work.headers, payload]);
         self.records.push(record);
         self.next = self.next.wrapping_add(1);
         if payload.is_empty() {
@@ -414,14 +470,22 @@ impl Encoder {
         if !self.settings.seal.is_closed(message, rest) || report.encoder != self.epoch {
             return Heard::NotOurs;
         }
-        match self.decoder {
-            Some(known) if known.epoch == report.decoder => {}
-            _ => {
-                self.forget();
-                self.decoder = Some(Decoder { epoch: report.decoder, capacity: report.capacity });
-                // What it says it has was sent to it in another session, if at all.
-                return Heard::Anew;
+        self.is_quiet = false;
+        let decoder = Decoder { epoch: report.decoder, capacity: report.capacity };
+        let is_known = self.decoder.is_some_and(|known| known.epoch == report.decoder);
+        if !is_known && report.log == self.names.came {
+            if !self.has_what_was_confirmed(report.next) {
+                self.restart();
+                return Heard::Ours;
             }
+            // It started again with what it had.
+            self.decoder = Some(decoder);
+        } else if !is_known {
+            self.names.came = report.log;
+            self.forget();
+            self.decoder = Some(decoder);
+            // What it says it has was sent to it in another session, if at all.
+            return Heard::Anew;
         }
         let behind = self.next.wrapping_sub(report.next);
         for back in (0..CAME).rev() {
@@ -433,9 +497,17 @@ impl Encoder {
             }
             if let Some(record) = self.records.confirm(from_end) {
                 self.confirm(record);
+                self.log.confirm(report.next.wrapping_sub(1 + u32::from(back)));
             }
         }
         Heard::Ours
+    }
+
+    /// Whether a decoder with such a next record can have all that is confirmed.
+    fn has_what_was_confirmed(&self, next: u32) -> bool {
+        let mut newest = (1..).zip(self.records.newest());
+        let confirmed = newest.find(|(_, record)| record.is_confirmed);
+        confirmed.is_none_or(|(back, _)| next.wrapping_sub(self.next.wrapping_sub(back)) as i32 > 0)
     }
 
     fn confirm(&mut self, record: Record) {
@@ -481,7 +553,7 @@ impl Encoder {
 
     /// The decoder has nothing any more: places start again. What the index says of others is compared, and found wrong.
     fn forget(&mut self) {
-        self.log.clear();
+        self.log.clear(self.names);
         self.records.clear();
         self.flows.fill(Flow::default());
         self.compressor.forget();
@@ -496,37 +568,12 @@ impl Encoder {
     }
 }
 
-/// Whether a report was of use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// It was.
-    Ours,
-    /// It was the first of a decoder that has nothing.
-    Anew,
-    /// It is another encoder's, or nobody's.
-    NotOurs,
-}
-
-/// How many bytes at the start are the same.
-fn common_start(a: &[u8], b: &[u8]) -> usize {
-    let (blocks, _) = a.as_chunks::<16>();
-    let same = blocks.iter().zip(b.as_chunks::<16>().0).take_while(|(a, b)| a == b).count() * 16;
-    let rest = a.iter().zip(b).skip(same).take_while(|(a, b)| a == b).count();
-    same + rest
-}
-
-/// How many bytes at the end are the same.
-fn common_end(a: &[u8], b: &[u8]) -> usize {
-    a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
-}
-
 /// Odd, so that no epoch comes again for 2^32 times.
 pub const EPOCH_STEP: u32 = 0x9e37_79b9;
 /// Reports tell of so many records.
 const CAME: u16 = 256;
-/// Bytes of log for one record, and records at most: 24 bytes each.
-const RECORD: usize = 512;
-const RECORDS_MAX: usize = 1 << 26;
+/// Bytes of log for one anchor of the index, up to twice as many of which have room.
+const INDEXED: usize = 128;
 /// Copies of one packet at most.
 const COPIES_MAX: usize = 32;
 /// What is shorter is no copy, but at a payload's end.

@@ -15,6 +15,7 @@ use super::counts::{Count, Counts};
 use super::decoder::{Decoder, Undecodable};
 use super::encoder::{Encoded, Encoder, Settings};
 use super::frame::{Before, address, put};
+use super::keeper::{Side, Wanted};
 use super::order::{Came, Order, Turn};
 use super::outer::{self, Path};
 use super::resend::Resend;
@@ -72,8 +73,21 @@ pub struct Ends {
     /// When the next hello is due, if there is traffic, and how many were not answered.
     pub(super) hello_at: Time,
     pub(super) unanswered: u8,
+    /// By the number of the peer's encoder: whether its decoder's file is open.
+    pub(super) ready: [Ready; WORKERS_MAX],
     /// By the number of the peer's encoder.
     pub(super) decoders: [Option<Box<Decoding>>; WORKERS_MAX],
+}
+
+/// A decoder with a file, before it is heard of again.
+#[derive(Debug)]
+pub enum Ready {
+    /// Nobody has asked for it.
+    No,
+    /// It is being opened.
+    Asked,
+    /// It is here.
+    Here(Box<Decoder>),
 }
 
 /// One decoder, and where its reports go.
@@ -108,9 +122,16 @@ impl Site {
             of: u8::try_from(of).unwrap_or(1),
         };
         let recovers = shared.recover != Recover::Off;
-        let encoder = |at| {
+        let encoder = |at: usize, peer: &Peer| {
             let settings = settings.of_peer(at);
-            Encoder::new(settings, settings.epoch(at))
+            let epoch = settings.epoch(at);
+            match shared.keeper.as_ref().filter(|_| peer.shelf.is_some()) {
+                None => Some(Encoder::new(settings, epoch)),
+                Some(keeper) => {
+                    keeper.ask(Wanted { side: Side::Sent, settings, epoch, of: (own, at) });
+                    None
+                }
+            }
         };
         let ends = |(at, peer): (usize, &Peer)| Ends {
             path: Path {
@@ -119,7 +140,8 @@ impl Site {
                 over: shared.over,
                 instance: settings.instance,
             },
-            encoder: instance.map(|_| encoder(at)),
+            encoder: instance.and_then(|_| encoder(at, peer)),
+            ready: std::array::from_fn(|_| Ready::No),
             resend: instance.filter(|_| recovers).map(|_| Resend::new()),
             hello_at: Time(0),
             unanswered: 0,

@@ -3,23 +3,81 @@
 //! A ring: the newest overwrite the oldest. The encoder gives places out; the decoder writes what came where it belongs,
 //! so that what got lost leaves a hole with older bytes in it. Who may read what is not known here.
 
+use super::records::Record;
+use super::store::{Names, Store};
+
 /// Bytes by place.
 #[derive(Debug)]
 pub struct Log {
-    bytes: Box<[u8]>,
+    bytes: Bytes,
     /// Behind the newest byte.
     head: u64,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Bytes {
+    InMemory(Box<[u8]>),
+    InFile(Box<Store>),
+}
+
+impl Bytes {
+    #[inline]
+    fn all(&self) -> &[u8] {
+        match self {
+            Self::InMemory(bytes) => bytes,
+            Self::InFile(store) => store.bytes(),
+        }
+    }
+
+    #[inline]
+    fn all_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::InMemory(bytes) => bytes,
+            Self::InFile(store) => store.bytes_mut(),
+        }
+    }
 }
 
 impl Log {
     /// For so many bytes, at least one; their memory is taken when they are first written.
     pub fn new(capacity: usize) -> Self {
-        Self { bytes: vec![0; capacity.max(1)].into(), head: 0 }
+        Self { bytes: Bytes::InMemory(vec![0; capacity.max(1)].into()), head: 0 }
+    }
+
+    /// In a file, of which the newest byte is before `head`.
+    pub fn stored(store: Store, head: u64) -> Self {
+        Self { bytes: Bytes::InFile(Box::new(store)), head }
     }
 
     /// How many bytes it keeps.
     pub fn capacity(&self) -> u64 {
-        self.bytes.len() as u64
+        self.bytes.all().len() as u64
+    }
+
+    /// The file, if it is in one.
+    pub fn store(&self) -> Option<&Store> {
+        match &self.bytes {
+            Bytes::InFile(store) => Some(store),
+            Bytes::InMemory(_) => None,
+        }
+    }
+
+    /// Notes that a record is written, so that it counts when the box starts again.
+    #[inline]
+    pub fn note(&mut self, number: u32, record: &Record, bytes: [&[u8]; 2]) {
+        let head = self.head;
+        if let Bytes::InFile(store) = &mut self.bytes {
+            store.note(number, record, bytes, head);
+        }
+    }
+
+    /// Notes that the decoder has a record.
+    #[inline]
+    pub fn confirm(&mut self, number: u32) {
+        if let Bytes::InFile(store) = &mut self.bytes {
+            store.confirm(number);
+        }
     }
 
     /// Behind the newest byte.
@@ -37,16 +95,17 @@ impl Log {
     /// Writes bytes at a place, which is not before what it keeps. Nothing, if they are too many.
     pub fn write(&mut self, place: u64, bytes: &[u8]) {
         let Some(end) = place.checked_add(bytes.len() as u64) else { return };
-        if bytes.len() > self.bytes.len() {
+        if bytes.len() > self.bytes.all().len() {
             return;
         }
         self.head = self.head.max(end);
         let (first, second) = self.parts(place, bytes.len());
         let (a, b) = bytes.split_at(first.len());
-        if let Some(to) = self.bytes.get_mut(first) {
+        let ring = self.bytes.all_mut();
+        if let Some(to) = ring.get_mut(first) {
             to.copy_from_slice(a);
         }
-        if let Some(to) = self.bytes.get_mut(second) {
+        if let Some(to) = ring.get_mut(second) {
             to.copy_from_slice(b);
         }
     }
@@ -57,7 +116,7 @@ impl Log {
             return [&[]; 2];
         }
         let (first, second) = self.parts(place, length);
-        [first, second].map(|part| self.bytes.get(part).unwrap_or_default())
+        [first, second].map(|part| self.bytes.all().get(part).unwrap_or_default())
     }
 
     /// Adds the bytes of a place to `out`. `None`: it has none there.
@@ -70,14 +129,17 @@ impl Log {
     }
 
     /// Forgets all; places start again.
-    pub fn clear(&mut self) {
+    pub fn clear(&mut self, names: Names) {
         self.head = 0;
+        if let Bytes::InFile(store) = &mut self.bytes {
+            store.rename(names);
+        }
     }
 
     /// Where in the ring `length` bytes are, no more than it has.
     fn parts(&self, place: u64, length: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
         let start = usize::try_from(place % self.capacity()).unwrap_or(0);
-        let first = length.min(self.bytes.len() - start);
+        let first = length.min(self.bytes.all().len() - start);
         (start..start + first, 0..length - first)
     }
 }

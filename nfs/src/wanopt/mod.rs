@@ -8,6 +8,8 @@
 //!                  name      how `nfv ctl` calls it
 //!                  address   its `local`
 //!                  prefixes  the networks behind it: packets to them are encoded; the longest prefix that fits
+//!                  store     none: `{ folder: PATH, size: 20GiB }`: what was seen is in files, over restarts, and
+//!                            `size` stands in place of `memory`
 //!        memory    256MiB    of each side of each peer: what was sent, and what came; 1MiB to 64GiB
 //!        exclude   none      one match or a list; packets that meet one go as they are
 //!        compress  auto      `auto`: zstd, and LZ4 while a worker is behind | `best`: zstd | `fast`: LZ4
@@ -60,6 +62,11 @@
 //! them. One in 16 messages is sent again at most, so that TCP still sees a link that is full. What goes as it is takes no
 //! part, and may overtake.
 //!
+//! With `store` a box that starts again goes on with what it had, if its peer has, too. Files are locked, read and compared
+//! at the start, some 2 s for a GiB in memory already, and packets go as they are until then. An eighth of `size` is
+//! needed in memory besides; what of the files does not fit there is read from the disk when it is referred to, and the
+//! worker waits. A file that is damaged, or open when the machine stopped, is begun anew, with a line in the log.
+//!
 //! Several workers share `memory`; each has an encoder of its own. What comes out of messages then is not spread over the
 //! workers by its own flows: functions that keep flows belong into another box, or with one worker into the same.
 
@@ -74,6 +81,7 @@ mod ends;
 mod flows;
 mod frame;
 mod header;
+mod keeper;
 mod log;
 mod order;
 mod outer;
@@ -83,6 +91,7 @@ pub mod seal;
 mod settings;
 #[cfg(test)]
 mod speed;
+mod store;
 mod talk;
 #[cfg(test)]
 mod testing;
@@ -223,6 +232,30 @@ const PEER: Table = Table {
             shape: Shape::OneOrMany(&Shape::Prefix),
             need: Need::Required,
             help: "the networks behind it",
+        },
+        Key {
+            name: "store",
+            shape: Shape::Record(&STORE),
+            need: Need::Optional,
+            help: "keeps what was seen in files, over restarts",
+        },
+    ]],
+};
+
+const STORE: Table = Table {
+    what: "a store",
+    groups: &[&[
+        Key {
+            name: "folder",
+            shape: Shape::Text,
+            need: Need::Required,
+            help: "that is there, for this function of this box",
+        },
+        Key {
+            name: "size",
+            shape: Shape::Size,
+            need: Need::Required,
+            help: "of each side: what was sent, and what came; 1MiB to 64GiB",
         },
     ]],
 };

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// A part of the log that came into it by one packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Record {
     /// Where it begins.
     pub place: u64,
@@ -16,6 +16,15 @@ pub struct Record {
     /// Of the flow.
     pub print: u32,
 }
+
+/// How many records there may be in so many bytes of log.
+pub fn room_for(capacity: usize) -> usize {
+    (capacity / RECORD).clamp(16, RECORDS_MAX)
+}
+
+/// Bytes of log for one record, and records at most: 24 bytes each.
+const RECORD: usize = 512;
+const RECORDS_MAX: usize = 1 << 26;
 
 /// The records that are known of; all memory is taken when they are made.
 #[derive(Debug)]

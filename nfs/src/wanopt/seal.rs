@@ -3,12 +3,13 @@
 //! Without a key they find what went wrong, by a quicker hash; with one, which both boxes read from a file, nobody else can
 //! make them.
 //!
-//! Source: Aumasson and Bernstein, SipHash: a fast short-input PRF, INDOCRYPT 2012
+//! Source: Aumasson and Bernstein, SipHash: a fast short-input PRF, INDOCRYPT 2012; Collet, XXH3 (xxhash.com)
 
 use std::hash::Hasher;
 
 use sha2::{Digest, Sha256};
-use siphasher::sip::{SipHasher13, SipHasher24};
+use siphasher::sip::SipHasher24;
+use twox_hash::XxHash3_64;
 
 use super::cipher::Cipher;
 use super::wire::{Hello, Keep};
@@ -83,18 +84,22 @@ impl Seal {
         let is_numbered = u64::from(number.is_some());
         let first = place << 8 | is_numbered << 4 | keep as u64;
         let second = u64::from(session) << 32 | u64::from(number.unwrap_or(0));
-        let write = |hasher: &mut dyn Hasher| {
-            hasher.write_u64(first);
-            hasher.write_u64(second);
-            hasher.write_u32(record);
-            hasher.write(headers);
-            hasher.write(payload);
-            hasher.finish()
-        };
         match self.key {
             // It is to find what went wrong, and nobody.
-            [0, 0] => write(&mut SipHasher13::new()),
-            [a, b] => write(&mut SipHasher24::new_with_keys(a, b)),
+            [0, 0] => {
+                let about = XxHash3_64::oneshot_with_seed(second, &first.to_le_bytes());
+                let about = XxHash3_64::oneshot_with_seed(about ^ u64::from(record), headers);
+                XxHash3_64::oneshot_with_seed(about, payload)
+            }
+            [a, b] => {
+                let mut hasher = SipHasher24::new_with_keys(a, b);
+                hasher.write_u64(first);
+                hasher.write_u64(second);
+                hasher.write_u32(record);
+                hasher.write(headers);
+                hasher.write(payload);
+                hasher.finish()
+            }
         }
     }
 

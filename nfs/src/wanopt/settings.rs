@@ -4,6 +4,7 @@ use siphasher::sip::SipHasher13;
 
 use super::cipher::Salt;
 use super::seal::Seal;
+use super::wire::Which;
 
 /// What both sides of a box are made with.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,14 @@ impl Settings {
         let [a, b] = self.secret;
         let number = (number as u64) << 8 | u64::from(self.instance);
         SipHasher13::new_with_keys(a, b).hash(&number.to_le_bytes()) as u32
+    }
+
+    /// Tells the log that an end of this epoch begins from all others.
+    pub fn log(&self, epoch: u32) -> Which {
+        let [a, b] = self.secret;
+        let own = [epoch, u32::from(self.instance)].map(u32::to_le_bytes);
+        // 0 stands for none.
+        SipHasher13::new_with_keys(!a, !b).hash(own.as_flattened()) | 1
     }
 
     /// What an encoder draws at its start, which has no other one's secret, number and epoch.

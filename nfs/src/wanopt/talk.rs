@@ -1,5 +1,6 @@
 //! What the boxes say to each other besides packets: hellos and their answers, what is wanted again, how much there was.
 
+use crossbeam_queue::ArrayQueue;
 use nfv_core::clock::Time;
 use nfv_core::dpdk::Packet;
 use nfv_core::nf::{Cx, PortIndex};
@@ -7,8 +8,9 @@ use nfv_core::nf::{Cx, PortIndex};
 use super::build::{Mail, WORKERS_MAX};
 use super::decoder::Decoder;
 use super::encoder::{Heard, Settings};
-use super::ends::{Decoding, Ends, Own, Site};
+use super::ends::{Decoding, Ends, Own, Ready, Site};
 use super::frame::{begin, finish, turned};
+use super::keeper::{Made, Side, Wanted};
 use super::outer::Path;
 use super::seal::Seal;
 use super::wire::{Ask, Hello, Report, Tail};
@@ -41,18 +43,37 @@ impl Site {
         if !self.shared.seal.is_closed(message, rest) {
             return None;
         }
-        let decoding = slot.get_or_insert_with(|| {
+        if slot.is_none() {
+            let of = usize::from(hello.of).clamp(1, WORKERS_MAX);
             let settings = Settings {
-                memory: self.shared.memory / usize::from(hello.of).clamp(1, WORKERS_MAX),
+                memory: self.shared.memory / of,
                 seal: self.shared.seal,
                 level: self.shared.level,
                 secret: self.shared.secret,
                 instance: hello.instance,
-                of: hello.of,
+                of: u8::try_from(of).unwrap_or(1),
             };
-            let decoder = Decoder::new(settings, settings.epoch(at ^ self.worker << 8 ^ 0x8000));
-            Box::new(Decoding::new(decoder, before.clone(), port))
-        });
+            let epoch = settings.epoch(at ^ self.worker << 8 ^ 0x8000);
+            let shelf = self.shared.peers.get(at).and_then(|peer| peer.shelf.as_ref());
+            let decoder = match self.shared.keeper.as_ref().filter(|_| shelf.is_some()) {
+                None => Decoder::new(settings, epoch),
+                Some(keeper) => {
+                    let ready = ends.ready.get_mut(usize::from(hello.instance))?;
+                    match std::mem::replace(ready, Ready::Asked) {
+                        Ready::Here(decoder) => *decoder,
+                        Ready::Asked => return Some(OfUse),
+                        Ready::No => {
+                            let of = (self.worker, at);
+                            keeper.ask(Wanted { side: Side::Came, settings, epoch, of });
+                            // The next hello comes soon.
+                            return Some(OfUse);
+                        }
+                    }
+                }
+            };
+            *slot = Some(Box::new(Decoding::new(decoder, before.clone(), port)));
+        }
+        let decoding = slot.as_mut()?;
         (decoding.before, decoding.port) = (before, port);
         cx.count(HELLOS, 1);
         let heard = decoding.decoder.hello(message);
@@ -111,9 +132,13 @@ impl Site {
         Some(OfUse)
     }
 
-    /// Reads what other workers received.
+    /// Reads what other workers received, and takes ends whose files are open.
     pub(super) fn read_mail(&mut self, cx: &mut Cx<'_>) {
         for (peer, ends) in self.shared.peers.iter().zip(&mut self.peers) {
+            let made = peer.shelf.as_ref().and_then(|shelf| shelf.made.get(self.worker));
+            while let Some(made) = made.and_then(ArrayQueue::pop) {
+                ends.take(made);
+            }
             let Some(mail) = peer.mail.get(self.worker).filter(|mail| !mail.is_empty()) else {
                 continue;
             };
@@ -128,6 +153,18 @@ impl Site {
 }
 
 impl Ends {
+    fn take(&mut self, made: Made) {
+        match made {
+            Made::Encoder(encoder) => self.encoder = Some(*encoder),
+            Made::Decoder(decoder) => {
+                let ready = self.ready.get_mut(usize::from(decoder.instance()));
+                if let Some(ready) = ready {
+                    *ready = Ready::Here(decoder);
+                }
+            }
+        }
+    }
+
     fn hear(&mut self, message: &[u8]) -> Option<OfUse> {
         let heard = self.encoder.as_mut()?.report(message);
         if heard == Heard::NotOurs {

@@ -1,11 +1,15 @@
 //! Two ends and a hostile link: what comes out is what went in, whatever the link does.
 
+use std::rc::Rc;
+
 use proptest::prelude::*;
+use tempfile::TempDir;
 
 use super::codec::Effort;
 use super::decoder::{Decoder, Undecodable};
 use super::encoder::{Encoded, Encoder, Heard, Settings};
 use super::seal::Encrypts;
+use super::store::{Found, Names, Store};
 use super::testing::{Datagram, Family, Upper};
 use super::wire::{Report, session};
 
@@ -15,12 +19,45 @@ struct Pair {
     decoder: Decoder,
     settings: Settings,
     epochs: u32,
+    /// Where they keep their logs, if anywhere.
+    folder: Option<Rc<TempDir>>,
 }
 
 impl Pair {
     fn new(settings: Settings) -> Self {
         let (encoder, decoder) = (Encoder::new(settings, 1), Decoder::new(settings, 2));
-        Self { encoder, decoder, settings, epochs: 2 }
+        Self { encoder, decoder, settings, epochs: 2, folder: None }
+    }
+
+    /// Whose logs are files of a folder.
+    fn stored(settings: Settings, folder: &Rc<TempDir>) -> Self {
+        let mut pair = Self { folder: Some(folder.clone()), ..Self::new(settings) };
+        pair.restart_encoder();
+        pair.restart_decoder();
+        pair
+    }
+
+    fn open(&self, name: &str, epoch: u32) -> Option<(Store, Found)> {
+        let path = self.folder.as_ref()?.path().join(name);
+        let (sent, came) = (self.settings.log(epoch), self.settings.log(!epoch));
+        let memory = self.settings.memory;
+        Some(Store::open(&path, memory, Names { sent, came }).expect("the disk has room"))
+    }
+
+    fn restart_encoder(&mut self) -> Option<Found> {
+        let epoch = self.epoch();
+        self.encoder = Encoder::new(self.settings, epoch);
+        let (store, found) = self.open("sent", epoch)?;
+        self.encoder = Encoder::stored(self.settings, epoch, store, found);
+        Some(found)
+    }
+
+    fn restart_decoder(&mut self) -> Option<Found> {
+        let epoch = self.epoch();
+        self.decoder = Decoder::new(self.settings, epoch);
+        let (store, found) = self.open("came", epoch)?;
+        self.decoder = Decoder::stored(self.settings, epoch, store, found);
+        Some(found)
     }
 
     fn opened(memory: usize) -> Self {
@@ -156,6 +193,7 @@ fn nothing_is_encoded_before_the_decoder_has_spoken_and_a_strangers_report_opens
     Report {
         encoder: 5,
         decoder: 1,
+        log: 1,
         instance: 0,
         capacity: 1 << 20,
         next: 0,
@@ -231,15 +269,19 @@ enum Reports {
 }
 
 fn talk(settings: Settings, packets: &[Vec<u8>], deeds: &[Deed], reports: Reports) -> Outcome {
-    let mut pair = Pair::new(settings);
+    talk_of(&mut Pair::new(settings), packets, deeds, reports)
+}
+
+fn talk_of(pair: &mut Pair, packets: &[Vec<u8>], deeds: &[Deed], reports: Reports) -> Outcome {
+    let settings = pair.settings;
     let mut outcome = Outcome::default();
     let mut late: Vec<(usize, Under)> = Vec::new();
     let mut lose_report = false;
     for (n, packet) in packets.iter().enumerate() {
         let deed = deeds[n % deeds.len()];
         match deed {
-            Deed::RestartEncoder => pair.encoder = Encoder::new(pair.settings, pair.epoch()),
-            Deed::RestartDecoder => pair.decoder = Decoder::new(pair.settings, pair.epoch()),
+            Deed::RestartEncoder => _ = pair.restart_encoder(),
+            Deed::RestartDecoder => _ = pair.restart_decoder(),
             Deed::LoseReport => lose_report = true,
             _ => {}
         }
@@ -386,8 +428,7 @@ fn a_restart_of_either_end_is_over_with_the_next_hello() {
     run(&mut pair);
     pair.report();
     let known = run(&mut pair);
-    let epoch = pair.epoch();
-    pair.decoder = Decoder::new(pair.settings, epoch);
+    pair.restart_decoder();
     let mut message = Vec::new();
     assert!(matches!(
         pair.encoder.encode(&segments[0], 1500, (Effort::Best, None), &mut message),
@@ -397,9 +438,122 @@ fn a_restart_of_either_end_is_over_with_the_next_hello() {
     pair.greet();
     let anew = run(&mut pair);
     assert!(anew > 5 * known, "the decoder has nothing: {anew} after {known}");
-    let epoch = pair.epoch();
-    pair.encoder = Encoder::new(pair.settings, epoch);
+    pair.restart_encoder();
     pair.greet();
     let anew = run(&mut pair);
     assert!(anew > 5 * known, "the encoder knows of nothing: {anew} after {known}");
+}
+
+/// A file of text, and how many bytes it takes over the link.
+fn fetch(pair: &mut Pair, flow: u16) -> usize {
+    let all = segments(&text(300_000, 11), flow);
+    let sent = all.iter().map(|segment| pair.pass(segment)).sum();
+    pair.report();
+    sent
+}
+
+#[test]
+fn ends_that_keep_their_logs_in_files_know_after_a_restart_what_they_knew() {
+    let folder = Rc::new(tempfile::tempdir().unwrap());
+    let mut pair = Pair::stored(Settings::for_tests(4 << 20), &folder);
+    pair.greet();
+    let first = fetch(&mut pair, 1);
+    let known = fetch(&mut pair, 2);
+    assert!(known * 5 < first, "{first}, then {known}");
+    for who in 0..6 {
+        let found = match who % 3 {
+            0 => vec![pair.restart_encoder()],
+            1 => vec![pair.restart_decoder()],
+            _ => vec![pair.restart_encoder(), pair.restart_decoder()],
+        };
+        assert!(found.iter().all(|f| matches!(f, Some(Found::Records { .. }))), "{found:?}");
+        pair.greet();
+        let again = fetch(&mut pair, 10 + who);
+        assert!(again < 2 * known, "{who}: {again}, {known} before");
+    }
+    // The controls: either file is lost, and all is as at first.
+    for name in ["sent", "came"] {
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+        let found = [pair.restart_encoder(), pair.restart_decoder()];
+        assert!(found.contains(&Some(Found::Nothing(super::store::Why::New))), "{found:?}");
+        pair.greet();
+        let anew = fetch(&mut pair, 20);
+        assert!(anew * 10 > first * 9, "{anew}, {first} at first");
+    }
+}
+
+/// What may become of a file while its box is down.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Kept,
+    Lost,
+    /// One byte changed by this.
+    Damaged(u32, u8),
+    Cut(u32),
+    /// It is what it was some time ago.
+    Restored,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        4 => Just(Fate::Kept),
+        1 => Just(Fate::Lost),
+        3 => (any::<u32>(), 1u8..=255).prop_map(|(at, by)| Fate::Damaged(at, by)),
+        1 => any::<u32>().prop_map(Fate::Cut),
+        2 => Just(Fate::Restored),
+    ]
+}
+
+fn suffer(folder: &TempDir, name: &str, fate: Fate) {
+    let (file, backup) = (folder.path().join(name), folder.path().join(format!("{name}.old")));
+    let mut bytes = std::fs::read(&file).unwrap();
+    match fate {
+        Fate::Kept => {}
+        Fate::Lost => bytes.clear(),
+        Fate::Damaged(at, by) => {
+            let at = at as usize % bytes.len();
+            bytes[at] ^= by;
+        }
+        Fate::Cut(at) => bytes.truncate(at as usize % bytes.len()),
+        Fate::Restored => bytes = std::fs::read(&backup).unwrap_or(bytes),
+    }
+    std::fs::write(&backup, std::fs::read(&file).unwrap()).unwrap();
+    std::fs::write(&file, bytes).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn with_logs_in_files_too_what_arrives_undamaged_comes_out_and_restarts_lose_what_was_under_way_only(
+        seed: u32, deeds in prop::collection::vec(deed_or_restart(), 1..300), small: bool,
+    ) {
+        let folder = Rc::new(tempfile::tempdir().unwrap());
+        let settings = Settings::for_tests(if small { 30_000 } else { 1 << 20 });
+        let mut pair = Pair::stored(settings, &folder);
+        let outcome = talk_of(&mut pair, &packets(600, seed), &deeds, Reports::Honest);
+        prop_assert_eq!((outcome.forged, small || outcome.lost_here == 0), (0, true), "{:?}", outcome);
+    }
+
+    #[test]
+    fn whatever_becomes_of_the_files_no_wrong_byte_comes_out(
+        seed: u32, deeds in prop::collection::vec(deed(), 1..100), fates in prop::collection::vec([fate(), fate()], 1..5), small: bool,
+    ) {
+        let folder = Rc::new(tempfile::tempdir().unwrap());
+        let settings = Settings::for_tests(if small { 30_000 } else { 1 << 20 });
+        let mut epochs = 2;
+        for (turn, [sent, came]) in (0u32..).zip(fates) {
+            let mut pair = Pair::new(settings);
+            (pair.folder, pair.epochs) = (Some(folder.clone()), epochs);
+            pair.restart_encoder();
+            pair.restart_decoder();
+            // Much of what was there before comes again.
+            let outcome = talk_of(&mut pair, &packets(200, seed ^ turn % 2), &deeds, Reports::Honest);
+            prop_assert_eq!(outcome.forged, 0);
+            epochs = pair.epochs;
+            drop(pair);
+            suffer(&folder, "sent", sent);
+            suffer(&folder, "came", came);
+        }
+    }
 }

@@ -124,15 +124,26 @@ pub struct Hello {
     pub stamp: u32,
     /// Drawn at its start, for encryption.
     pub salt: Salt,
+    /// Which log it has, and as far as it goes: the next record's number, and the next place.
+    pub log: Which,
+    /// See `log`.
+    pub next: u32,
+    /// See `log`.
+    pub head: u64,
 }
+
+/// Tells a log from all others; 0: there is none. Another one is drawn when all that is in it is forgotten.
+pub type Which = u64;
 
 /// What a decoder has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Of which encoder.
     pub encoder: u32,
-    /// Drawn anew each time the decoder forgets what it had.
+    /// Drawn anew each time the decoder forgets what it had, and when it starts.
     pub decoder: u32,
+    /// Which log it has: another one each time it forgets what it had, but not when it starts with what it kept.
+    pub log: Which,
     /// Which of the box's encoders it is for.
     pub instance: u8,
     /// How many bytes its log holds.
@@ -143,6 +154,17 @@ pub struct Report {
     pub came: [u64; 4],
     /// The stamp of the hello that it answers; 0: of none.
     pub echo: u32,
+}
+
+/// Whether a report was of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It was.
+    Ours,
+    /// It was the first of a decoder that has nothing.
+    Anew,
+    /// It is another encoder's, or nobody's.
+    NotOurs,
 }
 
 /// A decoder wants messages again.
@@ -330,6 +352,9 @@ impl Hello {
         out.extend(self.encoder.to_be_bytes());
         out.extend(self.stamp.to_be_bytes());
         out.extend(self.salt);
+        out.extend(self.log.to_be_bytes());
+        out.extend(self.next.to_be_bytes());
+        out.extend(self.head.to_be_bytes());
     }
 
     /// Reads it, and what follows.
@@ -338,7 +363,11 @@ impl Hello {
         let [kind, instance, of] = from.take()?;
         let encoder = u32::from_be_bytes(from.take()?);
         let stamp = u32::from_be_bytes(from.take()?);
-        let hello = Self { encoder, instance, of, stamp, salt: from.take()? };
+        let salt = from.take()?;
+        let log = u64::from_be_bytes(from.take()?);
+        let next = u32::from_be_bytes(from.take()?);
+        let head = u64::from_be_bytes(from.take()?);
+        let hello = Self { encoder, instance, of, stamp, salt, log, next, head };
         (kind == Message::Hello.byte()).then_some((hello, from.0))
     }
 }
@@ -349,6 +378,7 @@ impl Report {
         out.extend([Message::Report.byte(), self.instance]);
         out.extend(self.encoder.to_be_bytes());
         out.extend(self.decoder.to_be_bytes());
+        out.extend(self.log.to_be_bytes());
         out.extend(self.capacity.to_be_bytes());
         out.extend(self.next.to_be_bytes());
         self.came.iter().for_each(|word| out.extend(word.to_be_bytes()));
@@ -361,6 +391,7 @@ impl Report {
         let [kind, instance] = from.take()?;
         let encoder = u32::from_be_bytes(from.take()?);
         let decoder = u32::from_be_bytes(from.take()?);
+        let log = u64::from_be_bytes(from.take()?);
         let capacity = u64::from_be_bytes(from.take()?);
         let next = u32::from_be_bytes(from.take()?);
         let mut came = [0; 4];
@@ -368,7 +399,7 @@ impl Report {
             *word = u64::from_be_bytes(from.take()?);
         }
         let echo = u32::from_be_bytes(from.take()?);
-        let report = Self { encoder, decoder, instance, capacity, next, came, echo };
+        let report = Self { encoder, decoder, log, instance, capacity, next, came, echo };
         (kind == Message::Report.byte()).then_some((report, from.0))
     }
 }
@@ -497,12 +528,13 @@ mod tests {
 
         #[test]
         fn messages_of_the_boxes_are_read_again(a: u32, b: u32, instance: u8, capacity: u64, next: u32, came: [u64; 4]) {
-            let report = Report { encoder: a, decoder: b, instance, capacity, next, came, echo: !a };
+            let report = Report { encoder: a, decoder: b, log: !capacity, instance, capacity, next, came, echo: !a };
             let mut out = Vec::new();
             report.emit(&mut out);
             out.push(7);
             prop_assert_eq!(Report::read(&out), Some((report, &[7][..])));
-            let hello = Hello { encoder: a, instance, of: instance, stamp: b, salt: [instance; 16] };
+            let (log, head, salt) = (!capacity, capacity, [instance; 16]);
+            let hello = Hello { encoder: a, instance, of: instance, stamp: b, salt, log, next, head };
             let mut out = Vec::new();
             hello.emit(&mut out);
             prop_assert_eq!(Hello::read(&out), Some((hello, &[][..])));
