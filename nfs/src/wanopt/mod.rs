@@ -13,6 +13,9 @@
 //!        compress  auto      `auto`: zstd, and LZ4 while a worker is behind | `best`: zstd | `fast`: LZ4
 //!        level     3         zstd's, 1 to 9
 //!        recover   off       `off` | `tcp` | `all`: of what is encoded, what is sent again when the link loses it
+//!        coalesce  none      small messages wait for each other and go in one datagram
+//!                  delay     required  how long, at most; up to 100ms
+//!                  mtu       1280      bytes of it, at most: what the path carries; 576 to 1500
 //!        over      udp       `udp` | `ip`: in what messages travel
 //!        port      8047      UDP's, of both boxes
 //!        protocol  253       IP's protocol number
@@ -41,6 +44,7 @@
 //!        waited_packets      packets that waited for those before them
 //!        resent_messages     messages sent again
 //!        ask_messages        questions for messages that are missing
+//!        coalesced_packets   packets whose messages went with others' in one datagram
 //! ```
 //!
 //! A chain of a box leads from its site to the link, with `wanopt` in it; answers come by the same chain. The peer's
@@ -60,12 +64,19 @@
 //! them. One in 16 messages is sent again at most, so that TCP still sees a link that is full. What goes as it is takes no
 //! part, and may overtake.
 //!
+//! With `coalesce` a message waits for others up to `delay`, and those of one class that are between the same stations go
+//! in one datagram: what was seen before is sent in three bytes of a hundred, and TCP's acknowledgements are made shorter,
+//! too. A datagram is never longer than `mtu` nor than the packets that come out of it; what waits keeps the order.
+//!
 //! Several workers share `memory`; each has an encoder of its own. What comes out of messages then is not spread over the
 //! workers by its own flows: functions that keep flows belong into another box, or with one worker into the same.
 
 mod anchors;
+mod arrives;
 mod build;
+pub mod bundle;
 mod cipher;
+mod coalesce;
 pub mod codec;
 mod counts;
 pub mod decoder;
@@ -74,6 +85,7 @@ mod ends;
 mod flows;
 mod frame;
 mod header;
+mod leaves;
 mod log;
 mod order;
 mod outer;
@@ -148,6 +160,12 @@ pub const KIND: Kind = Kind {
             help: "of what is encoded, what is sent again when the link loses it",
         },
         Key {
+            name: "coalesce",
+            shape: Shape::Record(&COALESCE),
+            need: Need::Optional,
+            help: "small messages wait for each other and go in one datagram",
+        },
+        Key {
             name: "over",
             shape: Shape::Choice(&["udp", "ip"]),
             need: Need::Default("udp"),
@@ -203,9 +221,28 @@ pub const KIND: Kind = Kind {
         Named { name: "waited_packets", help: "packets that waited for those before them" },
         Named { name: "resent_messages", help: "messages sent again" },
         Named { name: "ask_messages", help: "questions for messages that are missing" },
+        Named { name: "coalesced_packets", help: "packets whose messages went with others'" },
     ],
     source: include_str!("mod.rs"),
     build: build::build,
+};
+
+const COALESCE: Table = Table {
+    what: "waiting for each other",
+    groups: &[&[
+        Key {
+            name: "delay",
+            shape: Shape::Duration,
+            need: Need::Required,
+            help: "how long messages wait, at most",
+        },
+        Key {
+            name: "mtu",
+            shape: Shape::Integer { min: 576, max: 1500 },
+            need: Need::Default("1280"),
+            help: "bytes of the datagram, at most: what the path carries",
+        },
+    ]],
 };
 
 const PEER: Table = Table {

@@ -4,10 +4,11 @@ use nfv_core::clock::Time;
 use nfv_core::dpdk::Packet;
 use nfv_core::nf::{Cx, PortIndex};
 
+use super::arrives::Decoding;
 use super::build::{Mail, WORKERS_MAX};
 use super::decoder::Decoder;
 use super::encoder::{Heard, Settings};
-use super::ends::{Decoding, Ends, Own, Site};
+use super::ends::{Ends, Own, Site};
 use super::frame::{begin, finish, turned};
 use super::outer::Path;
 use super::seal::Seal;

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::bundle::{self, Bundle};
 use super::codec::Effort;
 use super::decoder::{Decoder, Undecodable};
 use super::encoder::{Encoded, Encoder, Heard, Settings};
@@ -207,8 +208,8 @@ fn deed_or_restart() -> impl Strategy<Value = Deed> {
     prop_oneof![60 => deed(), 1 => Just(Deed::RestartEncoder), 1 => Just(Deed::RestartDecoder)]
 }
 
-/// A message under way: of which packet, its bytes, whether it was changed.
-type Under = (usize, Vec<u8>, bool);
+/// A datagram under way: of which packets, its bytes, whether it was changed.
+type Under = (Vec<usize>, Vec<u8>, bool);
 
 /// What a talk over a link came to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -230,11 +231,28 @@ enum Reports {
     Boastful,
 }
 
-fn talk(settings: Settings, packets: &[Vec<u8>], deeds: &[Deed], reports: Reports) -> Outcome {
+/// The messages of a datagram.
+fn opened(datagram: &[u8]) -> Vec<Vec<u8>> {
+    let Some(mut bundle) = Bundle::read(datagram) else { return vec![datagram.to_vec()] };
+    let mut messages = Vec::new();
+    let mut message = Vec::new();
+    while let Some(Ok(())) = bundle.next(&mut message) {
+        messages.push(std::mem::take(&mut message));
+    }
+    messages
+}
+
+/// `together`: so many messages go in one datagram.
+fn talk(
+    settings: Settings,
+    packets: &[Vec<u8>],
+    deeds: &[Deed],
+    (reports, together): (Reports, usize),
+) -> Outcome {
     let mut pair = Pair::new(settings);
     let mut outcome = Outcome::default();
     let mut late: Vec<(usize, Under)> = Vec::new();
-    let mut lose_report = false;
+    let (mut lose_report, mut of, mut waiting) = (false, vec![], vec![]);
     for (n, packet) in packets.iter().enumerate() {
         let deed = deeds[n % deeds.len()];
         match deed {
@@ -267,31 +285,61 @@ fn talk(settings: Settings, packets: &[Vec<u8>], deeds: &[Deed], reports: Report
         let encoded = pair.encoder.encode(packet, packet.len(), (Effort::Best, None), &mut message);
         assert!(message.len() <= packet.len());
         let mut arrive: Vec<Under> = Vec::new();
+        let mut datagram = None;
         if encoded != Encoded::AsItIs {
             outcome.encoded += 1;
+            if together == 1 {
+                datagram = Some((vec![n], message));
+            } else {
+                let session = message.get(2..6) == waiting.get(2..6);
+                if !session && !waiting.is_empty() {
+                    datagram = Some((std::mem::take(&mut of), std::mem::take(&mut waiting)));
+                }
+                if waiting.is_empty() {
+                    let session = message[2..6].try_into().unwrap();
+                    bundle::begin(u32::from_be_bytes(session), &mut waiting);
+                }
+                assert!(bundle::add(&message, 0, &mut waiting));
+                of.push(n);
+                if of.len() >= together && datagram.is_none() {
+                    datagram = Some((std::mem::take(&mut of), std::mem::take(&mut waiting)));
+                }
+            }
+        }
+        if let Some((of, mut datagram)) = datagram {
             match deed {
                 Deed::Lose => {}
-                Deed::Double => arrive.extend([(n, message.clone(), false), (n, message, false)]),
-                Deed::Delay(by) => late.push((n + usize::from(by), (n, message, false))),
-                Deed::Corrupt(at, by) => {
-                    let at = usize::from(at) % message.len();
-                    message[at] ^= by;
-                    arrive.push((n, message, true));
+                Deed::Double => {
+                    arrive.extend([(of.clone(), datagram.clone(), false), (of, datagram, false)]);
                 }
-                _ => arrive.push((n, message, false)),
+                Deed::Delay(by) => late.push((n + usize::from(by), (of, datagram, false))),
+                Deed::Corrupt(at, by) => {
+                    let at = usize::from(at) % datagram.len();
+                    datagram[at] ^= by;
+                    arrive.push((of, datagram, true));
+                }
+                _ => arrive.push((of, datagram, false)),
             }
         }
         let due = late.extract_if(.., |(when, _)| *when <= n).map(|(_, under)| under);
         arrive.extend(due);
-        for (which, message, was_changed) in arrive {
-            let mut out = Vec::new();
-            match pair.decoder.decode(&message, &mut out) {
-                Ok(_) if out == packets[which] => outcome.came_out += 1,
-                Ok(_) => outcome.forged += 1,
-                Err(why) => {
-                    outcome.undecodable += 1;
-                    let was_lost = !was_changed && why != Undecodable::Stale;
-                    outcome.lost_here += usize::from(was_lost);
+        for (of, datagram, was_changed) in arrive {
+            let messages = opened(&datagram);
+            assert!(was_changed || messages.len() == of.len());
+            for (at, message) in messages.iter().enumerate() {
+                let mut out = Vec::new();
+                match pair.decoder.decode(message, &mut out) {
+                    // One that was changed may be cut elsewhere; then it is another's, if anybody's.
+                    Ok(_) if was_changed && of.iter().any(|n| out == packets[*n]) => {
+                        outcome.came_out += 1;
+                    }
+                    Ok(_) if !was_changed && out == packets[of[at]] => outcome.came_out += 1,
+                    Ok(_) => outcome.forged += 1,
+                    Err(why) => {
+                        outcome.undecodable += 1;
+                        let was_lost = !was_changed && why != Undecodable::Stale;
+                        outcome.lost_here += usize::from(was_lost);
+                    }
                 }
             }
         }
@@ -320,7 +368,7 @@ proptest! {
 
     #[test]
     fn over_a_hostile_link_what_comes_out_is_what_went_in(
-        seed: u32, deeds in prop::collection::vec(deed_or_restart(), 1..300), small: bool, key: [u8; 16],
+        seed: u32, deeds in prop::collection::vec(deed_or_restart(), 1..300), small: bool, key: [u8; 16], together in 1usize..20,
     ) {
         let mut settings = Settings::for_tests(if small { 30_000 } else { 1 << 20 });
         settings.seal = match key[0] % 3 {
@@ -328,15 +376,16 @@ proptest! {
             1 => super::seal::Seal::of(key, "run", Encrypts::Nothing),
             _ => super::seal::Seal::of(key, "run", Encrypts::Messages),
         };
-        let outcome = talk(settings, &packets(600, seed), &deeds, Reports::Honest);
+        let outcome = talk(settings, &packets(600, seed), &deeds, (Reports::Honest, together));
         prop_assert_eq!(outcome.forged, 0);
     }
 
     #[test]
     fn what_arrives_undamaged_comes_out_as_long_as_both_ends_live(
-        seed: u32, deeds in prop::collection::vec(deed(), 1..300),
+        seed: u32, deeds in prop::collection::vec(deed(), 1..300), together in 1usize..20,
     ) {
-        let outcome = talk(Settings::for_tests(1 << 20), &packets(600, seed), &deeds, Reports::Honest);
+        let settings = Settings::for_tests(1 << 20);
+        let outcome = talk(settings, &packets(600, seed), &deeds, (Reports::Honest, together));
         prop_assert_eq!(outcome.lost_here, 0, "{:?}", outcome);
     }
 
@@ -368,13 +417,13 @@ fn digests_keep_wrong_bytes_back_and_confirmations_keep_packets_decodable() {
         .collect();
     let all = packets(3000, 5);
     let mut settings = Settings::for_tests(1 << 20);
-    let honest = talk(settings, &all, &deeds, Reports::Honest);
+    let honest = talk(settings, &all, &deeds, (Reports::Honest, 1));
     assert_eq!((honest.forged, honest.lost_here), (0, 0), "{honest:?}");
-    let boastful = talk(settings, &all, &deeds, Reports::Boastful);
+    let boastful = talk(settings, &all, &deeds, (Reports::Boastful, 1));
     assert_eq!(boastful.forged, 0);
     assert!(boastful.lost_here > 50, "{boastful:?}");
     settings.seal.is_blind = true;
-    let blind = talk(settings, &all, &deeds, Reports::Honest);
+    let blind = talk(settings, &all, &deeds, (Reports::Honest, 1));
     assert!(blind.forged > 50, "{blind:?}");
 }
 

@@ -19,6 +19,8 @@ pub enum Message {
     Ask,
     /// How many numbers there were.
     Tail,
+    /// Several packets of the hosts, each encoded.
+    Bundle,
 }
 
 impl Message {
@@ -31,11 +33,13 @@ impl Message {
             0x14 => Some(Self::Numbered),
             0x15 => Some(Self::Ask),
             0x16 => Some(Self::Tail),
+            0x17 => Some(Self::Bundle),
             _ => None,
         }
     }
 
-    const fn byte(self) -> u8 {
+    /// The first byte.
+    pub const fn byte(self) -> u8 {
         match self {
             Self::Data => 0x11,
             Self::Hello => 0x12,
@@ -43,6 +47,7 @@ impl Message {
             Self::Numbered => 0x14,
             Self::Ask => 0x15,
             Self::Tail => 0x16,
+            Self::Bundle => 0x17,
         }
     }
 }
@@ -436,7 +441,7 @@ impl<'b> Reader<'b> {
     }
 
     /// One byte below 128, or two bytes with the upper bit set.
-    fn number(&mut self) -> Option<u16> {
+    pub fn number(&mut self) -> Option<u16> {
         let [first] = self.take()?;
         if first < 0x80 {
             return Some(first.into());
@@ -452,7 +457,7 @@ fn put_place(place: u64, out: &mut Vec<u8>) {
 }
 
 /// Numbers up to [`NUMBER_MAX`].
-fn put_number(number: u16, out: &mut Vec<u8>) {
+pub fn put_number(number: u16, out: &mut Vec<u8>) {
     match u8::try_from(number) {
         Ok(byte) if byte < 0x80 => out.push(byte),
         _ => out.extend((number | 0x8000).to_be_bytes()),
