@@ -289,8 +289,10 @@ impl Decoding {
             tell(self, desk.path, desk.own, cx);
         }
         let number = decoded.map_err(|why| {
-            desk.counts.add(Count::Undecodable, 1);
+            let undecodable = usize::from(why != Undecodable::Repeated);
+            desk.counts.add(Count::Undecodable, undecodable);
             match why {
+                Undecodable::Repeated => REPEATED,
                 Undecodable::Malformed | Undecodable::Wrong => UNDECODABLE,
                 Undecodable::Stale => STALE,
                 Undecodable::Missing => MISSING,

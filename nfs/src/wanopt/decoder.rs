@@ -8,6 +8,7 @@ use super::codec::Decompressor;
 use super::encoder::{EPOCH_STEP, Heard, Settings};
 use super::header;
 use super::log::Log;
+use super::window::Window;
 use super::wire::{Copied, Data, Hello, Keep, Reader, Report, session};
 
 /// The receiving side from one peer.
@@ -36,6 +37,8 @@ pub struct Decoder {
     rest: Vec<u8>,
     /// The message at hand, decrypted.
     clear: Vec<u8>,
+    /// With a key: which messages of this session came.
+    window: Window,
 }
 
 /// Why a packet does not come out.
@@ -49,6 +52,8 @@ pub enum Undecodable {
     Missing,
     /// What came out is not what went in.
     Wrong,
+    /// It came before, or may have; there is a key.
+    Repeated,
 }
 
 impl Decoder {
@@ -68,6 +73,7 @@ impl Decoder {
             dictionary: (0, 0, Vec::new()),
             rest: Vec::new(),
             clear: Vec::new(),
+            window: Window::new(),
             settings,
         }
     }
@@ -98,13 +104,23 @@ impl Decoder {
         out: &mut Vec<u8>,
     ) -> Result<Option<u32>, Undecodable> {
         out.clear();
-        let result = match self.settings.seal.cipher {
-            None => self.decode_to(message, out),
+        let seal = self.settings.seal;
+        let count = seal.count_of(message, self.window.highest());
+        let count = count.ok_or(Undecodable::Malformed)?;
+        // Its digest is not looked at: who sends it again has it.
+        if seal.is_keyed() && self.is_of(message) && !self.window.is_new(count) {
+            return Err(Undecodable::Repeated);
+        }
+        let result = match seal.cipher {
+            None => {
+                let length = message.len() - seal.added();
+                self.decode_to(message.get(..length).unwrap_or_default(), count, out)
+            }
             Some(cipher) => {
                 let mut clear = std::mem::take(&mut self.clear);
                 let opened = cipher.open(self.salt, message, &mut clear);
                 let result = opened.ok_or(Undecodable::Malformed);
-                let result = result.and_then(|()| self.decode_to(&clear, out));
+                let result = result.and_then(|()| self.decode_to(&clear, count, out));
                 self.clear = clear;
                 result
             }
@@ -118,12 +134,17 @@ impl Decoder {
                     self.forget();
                 }
             }
-            Err(Undecodable::Malformed | Undecodable::Stale) => {}
+            Err(Undecodable::Malformed | Undecodable::Stale | Undecodable::Repeated) => {}
         }
         result
     }
 
-    fn decode_to(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<Option<u32>, Undecodable> {
+    fn decode_to(
+        &mut self,
+        message: &[u8],
+        count: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<u32>, Undecodable> {
         use Undecodable::{Malformed, Missing, Stale, Wrong};
         let head = self.log.head();
         let (data, rest) = Data::read(message, head).ok_or(Malformed)?;
@@ -147,9 +168,12 @@ impl Decoder {
         whole.copy_from_slice(headers);
         header::fill(whole, payload, data.sums).ok_or(Wrong)?;
         let kept = (data.keep, data.record, data.place);
-        let of = (data.session, data.number);
+        let of = (data.session, data.number, count);
         if self.settings.seal.packet(of, kept, whole, payload) != data.digest {
             return Err(Wrong);
+        }
+        if self.settings.seal.is_keyed() {
+            self.window.note(count);
         }
         self.keep(&data, headers, payload);
         headers.copy_from_slice(whole);
@@ -286,6 +310,7 @@ impl Decoder {
         self.epoch = self.epoch.wrapping_add(EPOCH_STEP);
         self.log.clear();
         (self.next, self.came, self.wrong) = (0, [0; 4], 0);
+        self.window.clear();
         self.dictionary = (0, 0, std::mem::take(&mut self.dictionary.2));
         self.dictionary.2.clear();
     }

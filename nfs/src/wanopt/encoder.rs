@@ -5,7 +5,7 @@
 //! the decoder's forgetting all, which its number in each report says.
 
 use super::anchors::{Anchor, Gear, Index, Known, SPACING, WINDOW};
-use super::cipher::{ADDED, Salt};
+use super::cipher::Salt;
 use super::codec::{Compressor, Effort, LEAST, Uses};
 use super::flows::{FLOWS, Flow, flow_of};
 use super::header::{self, Shape};
@@ -23,9 +23,9 @@ pub struct Encoder {
     /// Its own epoch, and its decoder's as far as it is known.
     epoch: u32,
     decoder: Option<Decoder>,
-    /// For encryption: what it drew at its start, and how many messages it has encrypted since.
+    /// For encryption, what it drew at its start; and how many messages it has made, since then or in this session.
     salt: Salt,
-    encrypted: u64,
+    made: u64,
     log: Log,
     gear: Gear,
     index: Index,
@@ -83,7 +83,7 @@ impl Encoder {
             epoch,
             decoder: None,
             salt: settings.salt(epoch),
-            encrypted: 0,
+            made: 0,
             log: Log::new(log),
             gear: Gear::new(settings.secret),
             index: Index::new(log / SPACING / 2),
@@ -136,13 +136,13 @@ impl Encoder {
     ) -> Encoded {
         let mut work = std::mem::take(&mut self.work);
         let start = out.len();
-        let cipher = self.settings.seal.cipher;
-        let most = most.saturating_sub(cipher.map_or(0, |_| ADDED));
+        let seal = self.settings.seal;
+        let most = most.saturating_sub(seal.added());
         let encoded = self.encode_with(&mut work, datagram, start + most, (effort, number), out);
         self.work = work;
         let encoded = encoded.filter(|_| {
-            self.encrypted += 1;
-            cipher.is_none_or(|c| c.close(self.salt, self.encrypted, start, out).is_some())
+            self.made += 1;
+            seal.complete(self.salt, self.made, start, out).is_some()
         });
         encoded.unwrap_or_else(|| {
             out.truncate(start);
@@ -187,7 +187,7 @@ impl Encoder {
         } else {
             (self.next, self.place(work.headers.len() + payload.len()))
         };
-        let of = (session, number);
+        let of = (session, number, self.made + 1);
         let digest = self.settings.seal.packet(of, (keep, record, place), original, payload);
         let dictionary = self.compressor.dictionary().filter(|_| uses == Uses::Dictionary);
         Data {
@@ -487,6 +487,10 @@ impl Encoder {
         self.compressor.forget();
         (self.confirmed, self.renew_at) = (0, 1);
         self.next = 0;
+        // No nonce comes twice, whatever the session.
+        if self.settings.seal.cipher.is_none() {
+            self.made = 0;
+        }
     }
 
     /// Whether the decoder has the bytes of a place still, if it ever had: with room for what overtakes.

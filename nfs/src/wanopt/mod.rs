@@ -28,7 +28,7 @@
 //!        cut                 a fragment of a message
 //!        no_room             what came out does not fit a buffer
 //!        congested           congestion was met by a packet whose sender does not know such marks
-//!        repeated            a message that came already, where what gets lost is sent again
+//!        repeated            a message that came already, where what gets lost is sent again or there is a key
 //! Handles encoding (rw)      `on` | `off`: packets go as they are; what comes is decoded
 //!         peers (r)          a line for each peer: bytes, what is left of a hundred, what did not come out
 //! Counts encoded_packets     packets that became messages
@@ -56,8 +56,9 @@
 //! UDP, always do. DSCP and ECN are carried, and "don't fragment".
 //!
 //! Without `key-file` a box believes whoever has the peer's address, the port and the epochs; with it only who has the
-//! key. With `encrypt` messages are encrypted besides, by XChaCha20-Poly1305; what goes as it is is not, and who must not be
-//! read should take a VPN. When a peer does not answer for three seconds packets go as they are until it does.
+//! key, and a packet that is recorded and sent again comes out once. With `encrypt` messages are encrypted besides, by
+//! XChaCha20-Poly1305; what goes as it is is not, and who must not be read should take a VPN. When a peer does not answer
+//! for three seconds packets go as they are until it does.
 //!
 //! With `recover` the link's loss is hidden from the hosts' TCP: what is missing is asked for, and what came behind it waits
 //! for a round trip and 10 ms at most, with up to 1,024 packets of a peer's worker: a port's `mempool-size` must have room for
@@ -100,6 +101,7 @@ mod talk;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod window;
 mod wire;
 
 use nfv_core::chain::key::{Key, Names, Need, Shape, Table};

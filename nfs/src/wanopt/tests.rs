@@ -6,7 +6,7 @@ use super::bundle::{self, Bundle};
 use super::codec::Effort;
 use super::decoder::{Decoder, Undecodable};
 use super::encoder::{Encoded, Encoder, Heard, Settings};
-use super::seal::Encrypts;
+use super::seal::{Encrypts, Seal};
 use super::testing::{Datagram, Family, Upper};
 use super::wire::{Report, session};
 
@@ -164,7 +164,7 @@ fn nothing_is_encoded_before_the_decoder_has_spoken_and_a_strangers_report_opens
         echo: 0,
     }
     .emit(&mut report);
-    settings.seal = super::seal::Seal::new([7; 16]);
+    settings.seal = Seal::new([7; 16]);
     let mut forged = report.clone();
     settings.seal.close(0, &mut forged);
     assert_eq!(encoder.report(&forged), Heard::NotOurs, "another key");
@@ -372,9 +372,9 @@ proptest! {
     ) {
         let mut settings = Settings::for_tests(if small { 30_000 } else { 1 << 20 });
         settings.seal = match key[0] % 3 {
-            0 => super::seal::Seal::new(key),
-            1 => super::seal::Seal::of(key, "run", Encrypts::Nothing),
-            _ => super::seal::Seal::of(key, "run", Encrypts::Messages),
+            0 => Seal::new(key),
+            1 => Seal::of(key, "run", Encrypts::Nothing),
+            _ => Seal::of(key, "run", Encrypts::Messages),
         };
         let outcome = talk(settings, &packets(600, seed), &deeds, (Reports::Honest, together));
         prop_assert_eq!(outcome.forged, 0);
@@ -401,6 +401,53 @@ proptest! {
             }
             prop_assert!(pair.decoder.decode(&message, &mut out).is_err());
             let _ = (pair.decoder.hello(&message), pair.encoder.report(&message));
+        }
+    }
+}
+
+/// The control: without a key they come out twice, as if the link had doubled them.
+#[test]
+fn what_is_recorded_and_sent_again_comes_out_once_where_there_is_a_key() {
+    let again = |seal: Seal| {
+        let mut pair = Pair::new(Settings { seal, ..Settings::for_tests(1 << 20) });
+        pair.greet();
+        let mut recorded = Vec::new();
+        for segment in segments(&text(300_000, 4), 9) {
+            let mut message = Vec::new();
+            let wanted = (Effort::Best, None);
+            pair.encoder.encode(&segment, segment.len(), wanted, &mut message);
+            recorded.push(message);
+        }
+        let mut out = Vec::new();
+        // Not in the order in which they were sent.
+        for some in recorded.chunks(16) {
+            for message in some.iter().rev() {
+                assert_eq!(pair.decoder.decode(message, &mut out), Ok(None));
+            }
+        }
+        let mut results = recorded.iter().map(|message| pair.decoder.decode(message, &mut out));
+        let first = results.next().unwrap();
+        assert!(results.all(|result| result == first));
+        first
+    };
+    assert_eq!(again(Seal::new([0; 16])), Ok(None));
+    for encrypts in [Encrypts::Nothing, Encrypts::Messages] {
+        assert_eq!(again(Seal::of([9; 16], "run", encrypts)), Err(Undecodable::Repeated));
+    }
+}
+
+#[test]
+fn an_encoder_that_made_many_messages_is_heard_by_a_decoder_that_begins_anew() {
+    for encrypts in [Encrypts::Nothing, Encrypts::Messages] {
+        let seal = Seal::of([9; 16], "run", encrypts);
+        let mut pair = Pair::new(Settings { seal, ..Settings::for_tests(1 << 20) });
+        for _ in 0..3 {
+            pair.greet();
+            for segment in segments(&text(100_000, 4), 9) {
+                pair.pass(&segment);
+            }
+            pair.decoder = Decoder::new(pair.settings, pair.epochs + 1);
+            pair.epochs += 1;
         }
     }
 }

@@ -451,7 +451,8 @@ impl<'b> Reader<'b> {
     }
 }
 
-fn put_place(place: u64, out: &mut Vec<u8>) {
+/// Writes the lower 40 bits of a number.
+pub fn put_place(place: u64, out: &mut Vec<u8>) {
     let [.., a, b, c, d, e] = place.to_be_bytes();
     out.extend([a, b, c, d, e]);
 }
