@@ -19,7 +19,7 @@ use super::frame::{Before, address, put, whole};
 use super::order::{Came, Order, Turn};
 use super::outer::{self, Class, Path};
 use super::talk::tell;
-use super::wire::Message;
+use super::wire::{Message, Number};
 
 /// One decoder, and where its reports go.
 #[derive(Debug)]
@@ -280,7 +280,7 @@ impl Decoding {
         class: Option<Class>,
         desk: &mut Desk<'_>,
         cx: &mut Cx<'_>,
-    ) -> Result<Option<u32>, Reason> {
+    ) -> Result<Option<Number>, Reason> {
         let decoded = self.decoder.decode(message, desk.datagram);
         if self.decoder.unreported() > 0 {
             cx.wake_at(*self.report_at.get_or_insert(Time(cx.now.0 + REPORT_AFTER)));
@@ -310,7 +310,7 @@ impl Decoding {
     /// Gives a packet back when it is its turn, and when it came before.
     fn in_order(
         &mut self,
-        number: u32,
+        number: Number,
         packet: (Packet, Place),
         patience: u64,
         cx: &mut Cx<'_>,

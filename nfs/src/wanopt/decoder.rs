@@ -9,7 +9,7 @@ use super::encoder::{EPOCH_STEP, Heard, Settings};
 use super::header;
 use super::log::Log;
 use super::window::Window;
-use super::wire::{Copied, Data, Hello, Keep, Reader, Report, session};
+use super::wire::{Copied, Data, Hello, Keep, Number, Reader, Report, session};
 
 /// The receiving side from one peer.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Decoder {
         &mut self,
         message: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<Option<u32>, Undecodable> {
+    ) -> Result<Option<Number>, Undecodable> {
         out.clear();
         let seal = self.settings.seal;
         let count = seal.count_of(message, self.window.highest());
@@ -144,7 +144,7 @@ impl Decoder {
         message: &[u8],
         count: u64,
         out: &mut Vec<u8>,
-    ) -> Result<Option<u32>, Undecodable> {
+    ) -> Result<Option<Number>, Undecodable> {
         use Undecodable::{Malformed, Missing, Stale, Wrong};
         let head = self.log.head();
         let (data, rest) = Data::read(message, head).ok_or(Malformed)?;

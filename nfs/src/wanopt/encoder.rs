@@ -13,7 +13,7 @@ use super::log::Log;
 use super::records::{Record, Records};
 pub use super::settings::Settings;
 use super::wire::{
-    Codec, Copied, DICTIONARY_UNIT, Data, Hello, Keep, NUMBER_MAX, Report, session, widened,
+    Codec, Copied, DICTIONARY_UNIT, Data, Hello, Keep, NUMBER_MAX, Number, Report, session, widened,
 };
 
 /// The sending side towards one peer.
@@ -131,7 +131,7 @@ impl Encoder {
         &mut self,
         datagram: &[u8],
         most: usize,
-        (effort, number): (Effort, Option<u32>),
+        (effort, number): (Effort, Option<Number>),
         out: &mut Vec<u8>,
     ) -> Encoded {
         let mut work = std::mem::take(&mut self.work);
@@ -155,7 +155,7 @@ impl Encoder {
         work: &mut Work,
         datagram: &[u8],
         most: usize,
-        (effort, number): (Effort, Option<u32>),
+        (effort, number): (Effort, Option<Number>),
         out: &mut Vec<u8>,
     ) -> Option<Encoded> {
         let decoder = self.decoder?;

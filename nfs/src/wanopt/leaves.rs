@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use nfv_core::dpdk::Packet;
 use nfv_core::nf::{Cx, Sifted};
-use nfv_core::packet::{Fragment, Headers, protocol};
+use nfv_core::packet::{Fragment, Headers, packet_hash, protocol};
 
 use super::build::Recover;
 use super::coalesce::{self, Way};
@@ -56,13 +56,15 @@ impl Site {
             Recover::All => true,
         };
         let mut resend = resend.as_mut().filter(|_| is_recovered && !is_tiny);
+        let hash = packet_hash(&packet, headers);
         let out = &mut self.datagram;
         out.clear();
         out.resize(own, 0);
         let encoded = encoder.zip(packet.data().get(range.clone())).map(|(encoder, datagram)| {
             let class = outer::class(datagram);
             let session = encoder.session();
-            let number = resend.as_mut().zip(session).map(|(resend, session)| resend.next(session));
+            let resend = resend.as_mut().zip(session);
+            let number = resend.map(|(resend, session)| resend.next(session, hash));
             (encoder.encode(datagram, most, (effort, number), out), class, session)
         });
         let mut way = Way { path: *path, own: &mut self.own, counts };

@@ -60,10 +60,10 @@
 //! XChaCha20-Poly1305; what goes as it is is not, and who must not be read should take a VPN. When a peer does not answer
 //! for three seconds packets go as they are until it does.
 //!
-//! With `recover` the link's loss is hidden from the hosts' TCP: what is missing is asked for, and what came behind it waits
-//! for a round trip and 10 ms at most, with up to 1,024 packets of a peer's worker: a port's `mempool-size` must have room for
-//! them. One in 16 messages is sent again at most, so that TCP still sees a link that is full. What goes as it is takes no
-//! part, and may overtake.
+//! With `recover` the link's loss is hidden from the hosts' TCP: what is missing is asked for, and what came behind it of the
+//! same flow waits for a round trip and 10 ms at most, with up to 1,024 packets of a peer's worker: a port's `mempool-size`
+//! must have room for them. One in 16 messages is sent again at most, so that TCP still sees a link that is full. What goes
+//! as it is takes no part, and may overtake.
 //!
 //! With `coalesce` a message waits for others up to `delay`, and those of one class that are between the same stations go
 //! in one datagram: what was seen before is sent in three bytes of a hundred, and TCP's acknowledgements are made shorter,

@@ -11,12 +11,12 @@ use sha2::{Digest, Sha256};
 use siphasher::sip::{SipHasher13, SipHasher24};
 
 use super::cipher::{self, ADDED, Cipher, Salt};
-use super::wire::{Hello, Keep, put_place, widened};
+use super::wire::{Hello, Keep, Number, put_place, widened};
 
 /// What the decoder writes down of a packet, under which number, and where.
 pub type Kept = (Keep, u32, u64);
 /// A session, the number of a message in it, if it has one, and its count where there is a key.
-pub type Numbered = (u32, Option<u32>, u64);
+pub type Numbered = (u32, Option<Number>, u64);
 
 /// A secret of the two boxes, or none.
 #[derive(Clone, Copy)]
@@ -81,8 +81,9 @@ impl Seal {
         // As 40 bits are sent of it.
         let place = place & 0xff_ffff_ffff;
         let is_numbered = u64::from(number.is_some());
-        let first = place << 8 | is_numbered << 4 | keep as u64;
-        let second = u64::from(session) << 32 | u64::from(number.unwrap_or(0));
+        let (number, back) = number.unwrap_or((0, 0));
+        let first = u64::from(back) << 48 | place << 8 | is_numbered << 4 | keep as u64;
+        let second = u64::from(session) << 32 | u64::from(number);
         let write = |hasher: &mut dyn Hasher| {
             hasher.write_u64(first);
             hasher.write_u64(second);

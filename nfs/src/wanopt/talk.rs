@@ -141,7 +141,7 @@ impl Ends {
     fn send_again(&mut self, ask: &Ask, cx: &mut Cx<'_>) -> Option<OfUse> {
         let session = self.encoder.as_ref()?.session().filter(|own| *own == ask.session)?;
         let resend = self.resend.as_mut()?;
-        resend.next(session);
+        resend.begin(session);
         let sent = resend.again((ask.first, ask.bits), |sent| {
             if let Some(packet) = cx.create(sent.bytes)
                 && let Err(packet) = cx.resume(sent.place, packet)

@@ -74,6 +74,9 @@ pub enum Keep {
     Whole,
 }
 
+/// A message's number, and how many numbers before it the last one of its flow is; 0: none, or too many.
+pub type Number = (u32, u16);
+
 /// The head of a data message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Data {
@@ -82,7 +85,7 @@ pub struct Data {
     /// Of the packet that comes out.
     pub digest: u64,
     /// By which it is asked for again, if it is.
-    pub number: Option<u32>,
+    pub number: Option<Number>,
     /// What is written down, under which number, and at which place of the log.
     pub keep: Keep,
     /// The record's number, when something is kept.
@@ -229,8 +232,9 @@ impl Data {
         out.extend([kind.byte(), flags]);
         out.extend(self.session.to_be_bytes());
         out.extend(self.digest.to_be_bytes());
-        if let Some(number) = self.number {
+        if let Some((number, back)) = self.number {
             out.extend(number.to_be_bytes());
+            put_number(back, out);
         }
         if self.keep != Keep::Nothing {
             out.extend(self.record.to_be_bytes());
@@ -278,7 +282,11 @@ impl Data {
         };
         let session = u32::from_be_bytes(from.take()?);
         let digest = u64::from_be_bytes(from.take()?);
-        let number = if is_numbered { Some(u32::from_be_bytes(from.take()?)) } else { None };
+        let number = if is_numbered {
+            Some((u32::from_be_bytes(from.take()?), from.number()?))
+        } else {
+            None
+        };
         let (record, place) = if keep == Keep::Nothing {
             (0, 0)
         } else {
@@ -479,7 +487,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_again(
-            session: u32, digest: u64, number: Option<u32>, record: u32, place in 0u64..1 << 50, keep in 0..3, codec in 0..3,
+            session: u32, digest: u64, number in prop::option::of((any::<u32>(), 0..NUMBER_MAX)), record: u32, place in 0u64..1 << 50, keep in 0..3, codec in 0..3,
             like in prop::option::of(0u64..1 << 20), dictionary in prop::option::of((0u64..1 << 20, 0u32..4096)),
             sums: [bool; 2], headers: u8, payload: u16, copies: u8, gap in 0..NUMBER_MAX, length in 0..NUMBER_MAX,
         ) {
