@@ -95,7 +95,7 @@ fn messages_that_wait_for_each_other_take_the_second_time_less_than_a_twenty_fif
     files(folder.path());
     let lines = || "    coalesce: { delay: 1ms, mtu: 1500 }\n".to_owned();
     let fetch = |lines: [String; 2]| {
-        let mut sites = Sites::start_with(&[("RECOVER", "tcp")], lines);
+        let mut sites = Sites::start_with(&[], lines);
         sites.serve("b1", folder.path());
         let [first, second] = ["a1", "a2"].map(|host| sites.fetch(host, "b1", "text"));
         println!("first {:.2} %: {first:?}", share(&first));
@@ -245,7 +245,7 @@ fn mistakes_in_the_section_are_shown_where_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("chain.yaml");
     let text = "ports: { lan: net_null0, wan: net_null1 }\nfunctions:\n  opt:\n    type: wanopt\n    local: 192.0.2.1\n    \
-                memory: 1KiB\n    protocol: 200\n    key-file: nowhere\n    peers:\n      - { name: a, address: \"fd00::1\", prefixes: 10.0.0.0/8 }\n      \
+                memory: 1KiB\n    protocol: 200\n    key-file: nowhere\n    coalesce: { delay: 1s }\n    peers:\n      - { name: a, address: \"fd00::1\", prefixes: 10.0.0.0/8 }\n      \
                 - { name: b, address: 192.0.2.1, prefixes: 10.0.0.0/8 }\nchains: { site: { from: lan, through: [ opt ], to: wan } }\n";
     std::fs::write(&file, text).unwrap();
     let run = Replayed::of(&file.display().to_string(), []);
@@ -255,6 +255,7 @@ fn mistakes_in_the_section_are_shown_where_they_are() {
         ":6:13: a side of a peer has 1MiB to 64GiB",
         ":7:5: `protocol` does not go with `over`",
         ":8:15: nowhere",
+        ":9:24: messages wait for each other up to 100ms",
         "not of one family",
         "behind another peer already",
         "another box's address already",

@@ -246,6 +246,22 @@ fn what_does_not_wait_has_those_that_do_go_first() {
 }
 
 #[test]
+fn acknowledgements_of_flows_that_nobody_knows_yet_are_shorter_together_too() {
+    let ack = |n: u32| segment(5, 400 + n, 0, b"");
+    for (acks, datagrams) in [(2, 2), (6, 1), (30, 1)] {
+        let mut own = Answered::open(COALESCE);
+        (0..acks).for_each(|n| own.send(0, ack(n)));
+        let left = own.leaves();
+        assert_eq!(left.len(), datagrams, "{acks}");
+        if datagrams == 1 {
+            let sent: Vec<_> = (0..acks).map(|n| ack(n)[START..].to_vec()).collect();
+            assert_eq!(left[0].packets, sent);
+            assert!(left[0].datagram.len() <= 52 * acks as usize);
+        }
+    }
+}
+
+#[test]
 fn acknowledgements_are_shorter_together_and_as_they_were_when_there_are_too_few() {
     let ack = |n: u32| segment(1, 400 + n, 0, b"");
     let leaves = |lines: &str, acks: u32| {

@@ -36,6 +36,8 @@ pub struct Coalescer {
     settings: Coalesce,
     /// By the stations that packets go between.
     waiting: [Waiting; STATIONS],
+    /// The number of the next bundle.
+    next: u32,
     /// Whether those of this burst go on behind others.
     turn: Turn,
 }
@@ -54,6 +56,8 @@ struct Waiting {
     class: Class,
     session: u32,
     place: Option<Place>,
+    /// By which messages are told that they go in it.
+    number: u32,
     due: Time,
 }
 
@@ -68,6 +72,8 @@ pub struct Message<'m> {
     pub session: u32,
     /// Bytes of its packet.
     pub all: usize,
+    /// The bundle that it has to go in, if it may refer to others there.
+    pub bundle: Option<u32>,
 }
 
 /// The way to the peer, and what is counted of it.
@@ -84,7 +90,8 @@ pub struct Way<'w> {
 impl Coalescer {
     /// In which nothing waits.
     pub fn new(settings: Coalesce) -> Self {
-        Self { settings, waiting: std::array::from_fn(|_| Waiting::new()), turn: Turn::Now }
+        let waiting = std::array::from_fn(|_| Waiting::new());
+        Self { settings, waiting, next: 0, turn: Turn::Now }
     }
 
     /// Another burst begins.
@@ -95,6 +102,22 @@ impl Coalescer {
     /// Whether a message is so small that others go with it.
     pub fn is_small(&self, message: usize, path: &Path) -> bool {
         path.length() + HEAD + added(message) + LEAST <= self.settings.mtu
+    }
+
+    /// The number of the bundle that a packet of up to [`TINY`] bytes goes in.
+    pub fn bundle(
+        &self,
+        before: &[u8],
+        class: Class,
+        session: Option<u32>,
+        place: Place,
+    ) -> Option<u32> {
+        let stations = stations(before)?;
+        let waiting = self.waiting.iter().find(|w| w.is_between(stations)).filter(|w| {
+            let is_same = (w.class, Some(w.session), w.place) == (class, session, Some(place));
+            is_same && w.bytes.len() + added(TINY + EXCESS) <= self.settings.mtu
+        });
+        Some(waiting.map_or(self.next, |waiting| waiting.number))
     }
 
     /// A packet that does not wait goes on, behind those of its stations that do. It comes back, if it may do so where it is.
@@ -131,17 +154,21 @@ impl Coalescer {
         };
         let place = Some(cx.place());
         let own = way.path.length();
-        let Self { settings, waiting, turn } = self;
+        let Self { settings, waiting, next: number, turn } = self;
         let known = waiting.iter().position(|w| w.is_between(stations));
-        let next = || {
+        let first = || {
             let order = |w: &Waiting| if w.messages == 0 { Time(0) } else { w.due };
             (0..STATIONS).min_by_key(|at| waiting.get(*at).map(order))
         };
-        let at = known.or_else(next).unwrap_or(0);
+        let at = known.or_else(first).unwrap_or(0);
         let Some(waiting) = waiting.get_mut(at) else { return Sifted::Dropped(packet, NO_ROOM) };
-        let fits = waiting.bytes.len() + added(message.bytes.len()) <= settings.mtu;
+        let length = waiting.bytes.len() + added(message.bytes.len());
+        // Whose packets are gone cannot go as they came any more.
+        let is_gain = waiting.has_all() || length <= waiting.offered + message.all;
+        let fits = length <= settings.mtu && is_gain;
         let is_same = (waiting.class, waiting.session, waiting.place)
-            == (message.class, message.session, place);
+            == (message.class, message.session, place)
+            && message.bundle.is_none_or(|bundle| bundle == waiting.number);
         if waiting.messages > 0 && (known.is_none() || !fits || !is_same) {
             waiting.send(way, cx);
             *turn = Turn::Later;
@@ -149,6 +176,8 @@ impl Coalescer {
         if waiting.messages == 0 {
             waiting.before.clone_from(before);
             (waiting.class, waiting.session) = (message.class, message.session);
+            waiting.number = *number;
+            *number = number.wrapping_add(1);
             (waiting.place, waiting.due) = (place, Time(cx.now.0.saturating_add(settings.delay)));
             waiting.bytes.resize(own, 0);
             bundle::begin(message.session, &mut waiting.bytes);
@@ -198,6 +227,7 @@ impl Waiting {
             class: Class { traffic: 0, dont_fragment: true },
             session: 0,
             place: None,
+            number: 0,
             due: Time(u64::MAX),
         }
     }
@@ -209,6 +239,11 @@ impl Waiting {
     /// Whether the messages together are not longer than the packets.
     fn is_gain(&self) -> bool {
         self.bytes.len() <= self.offered
+    }
+
+    /// Whether the packets can go as they came.
+    fn has_all(&self) -> bool {
+        self.packets.len() == self.messages
     }
 
     /// Keeps a packet as long as that is needed: the datagram needs one for itself.
@@ -226,7 +261,7 @@ impl Waiting {
     fn send(&mut self, way: &mut Way<'_>, cx: &mut Cx<'_>) {
         let Way { path, own, counts } = way;
         let Own { frame, number } = &mut **own;
-        let room = path.length();
+        let (room, has_all) = (path.length(), self.has_all());
         // One alone needs no bundle.
         let datagram = if self.messages == 1 {
             frame.clear();
@@ -237,7 +272,7 @@ impl Waiting {
             &mut self.bytes
         };
         let (length, offered) = (datagram.len(), self.offered);
-        if length <= offered {
+        if length <= offered || !has_all {
             *number = number.wrapping_add(1);
             path.fill(self.class, *number, datagram);
             let rest = self.packets.drain(1..);
@@ -280,6 +315,11 @@ fn stations(before: &[u8]) -> Option<&[u8]> {
     before.split_last_chunk::<2>().map(|(stations, _)| stations)
 }
 
+/// Bytes of packets, at most, that are encoded though they gain by going with others only: TCP's acknowledgements, and what
+/// is as short. They have no number.
+pub const TINY: usize = 100;
+/// Bytes by which the message of such a packet may be longer than it is: those behind it in the bundle refer to it.
+pub const EXCESS: usize = 40;
 /// Pairs of stations of which messages wait at a time.
 const STATIONS: usize = 4;
 /// Packets that are kept at most, until their messages are worth it.

@@ -190,10 +190,10 @@ impl Decoder {
     ) -> Result<(), Undecodable> {
         use Undecodable::{Malformed, Missing, Wrong};
         // The copies are read twice: first for how much is not copied.
-        let mut copies = Reader(body);
-        let mut copied = 0;
+        let (mut copies, mut before, mut copied) = (Reader(body), None, 0);
         for _ in 0..data.copies {
-            copied += usize::from(Copied::read(&mut copies, head).ok_or(Malformed)?.length);
+            let one = Copied::read(&mut copies, head, before).ok_or(Malformed)?;
+            (before, copied) = (Some(one.end()), copied + usize::from(one.length));
         }
         let all = usize::from(data.payload);
         let bare = all.checked_sub(copied).ok_or(Malformed)?;
@@ -204,9 +204,10 @@ impl Decoder {
         self.decompressor
             .decompress(data.codec, copies.0, dictionary, bare, &mut self.rest)
             .ok_or(Wrong)?;
-        let (mut copies, mut rest) = (Reader(body), Reader(&self.rest));
+        let (mut copies, mut before, mut rest) = (Reader(body), None, Reader(&self.rest));
         for _ in 0..data.copies {
-            let copied = Copied::read(&mut copies, head).ok_or(Malformed)?;
+            let copied = Copied::read(&mut copies, head, before).ok_or(Malformed)?;
+            before = Some(copied.end());
             out.extend_from_slice(rest.slice(copied.gap.into()).ok_or(Malformed)?);
             self.log.read_to(copied.place, copied.length.into(), out).ok_or(Missing)?;
         }

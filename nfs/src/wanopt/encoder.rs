@@ -26,6 +26,8 @@ pub struct Encoder {
     /// For encryption, what it drew at its start; and how many messages it has made, since then or in this session.
     salt: Salt,
     made: u64,
+    /// The bundle that the packet at hand goes in, if that is known.
+    bundle: Option<u32>,
     log: Log,
     gear: Gear,
     index: Index,
@@ -84,6 +86,7 @@ impl Encoder {
             decoder: None,
             salt: settings.salt(epoch),
             made: 0,
+            bundle: None,
             log: Log::new(log),
             gear: Gear::new(settings.secret),
             index: Index::new(log / SPACING / 2),
@@ -121,6 +124,11 @@ impl Encoder {
         let Settings { instance, of, seal, .. } = self.settings;
         Hello { encoder: self.epoch, instance, of, stamp, salt: self.salt }.emit(out);
         seal.close(start, out);
+    }
+
+    /// What is encoded next goes in the bundle of this number, behind what was encoded for it before.
+    pub fn join(&mut self, bundle: Option<u32>) {
+        self.bundle = bundle;
     }
 
     /// Encodes a datagram at `out`'s end, if that takes fewer than `most` bytes; under a number, if it has one.
@@ -207,7 +215,11 @@ impl Encoder {
         }
         .emit(out);
         out.extend_from_slice(if like.is_some() { &work.differences } else { &work.headers });
-        work.copies.iter().for_each(|copied| copied.emit(out));
+        let mut before = None;
+        for copied in &work.copies {
+            copied.emit(before, out);
+            before = Some(copied.end());
+        }
         out.extend_from_slice(&work.small);
         if out.len() >= most {
             return None;
@@ -228,11 +240,13 @@ impl Encoder {
         work.like.clear();
         work.differences.clear();
         let flow = self.flows.get(flow_at).filter(|flow| flow.print == print)?;
-        let (place, length) = flow.like?;
+        let fits = |(place, length): &(u64, u8)| {
+            usize::from(*length) == work.headers.len() && self.is_safe(*place)
+        };
+        let fresh = flow.fresh.filter(|(bundle, _)| self.bundle == Some(*bundle));
+        let like = flow.like.filter(fits).or(fresh.map(|(_, like)| like).filter(fits));
+        let (place, length) = like?;
         let length = usize::from(length);
-        if length != work.headers.len() || !self.is_safe(place) {
-            return None;
-        }
         self.log.read_to(place, length, &mut work.like)?;
         Some(place)
     }
@@ -399,6 +413,10 @@ impl Encoder {
         let record = Record { place, length, headers: own, is_confirmed: false, print };
         self.records.push(record);
         self.next = self.next.wrapping_add(1);
+        let flow = self.flows.get_mut(print as usize % FLOWS).filter(|flow| flow.print == print);
+        if let Some((flow, bundle)) = flow.zip(self.bundle) {
+            flow.fresh = Some((bundle, (place, own)));
+        }
         if payload.is_empty() {
             return;
         }

@@ -7,7 +7,7 @@ use nfv_core::nf::{Cx, Sifted};
 use nfv_core::packet::{Fragment, Headers, packet_hash, protocol};
 
 use super::build::Recover;
-use super::coalesce::{self, Way};
+use super::coalesce::{self, EXCESS, TINY, Way};
 use super::codec::Effort;
 use super::counts::Count;
 use super::encoder::Encoded;
@@ -48,7 +48,7 @@ impl Site {
         // Its message is longer with headers of its own; with others' it need not be.
         let waits = coalescer.is_some() && range.start <= BEFORE_MAX;
         let is_tiny = waits && all <= TINY;
-        let most = if is_tiny { all } else { all.saturating_sub(own) };
+        let most = if is_tiny { all + EXCESS } else { all.saturating_sub(own) };
         let encoder = encoder.as_mut().filter(|e| encodes && whole_one && e.is_open() && most > 0);
         let is_recovered = match self.shared.recover {
             Recover::Off => false,
@@ -60,15 +60,20 @@ impl Site {
         let out = &mut self.datagram;
         out.clear();
         out.resize(own, 0);
-        let encoded = encoder.zip(packet.data().get(range.clone())).map(|(encoder, datagram)| {
-            let class = outer::class(datagram);
-            let session = encoder.session();
+        let before = packet.data().get(..range.start).unwrap_or_default();
+        let datagram = packet.data().get(range.clone());
+        let encoded = encoder.zip(datagram).and_then(|(encoder, datagram)| {
+            let (class, session) = (outer::class(datagram)?, encoder.session());
             let resend = resend.as_mut().zip(session);
             let number = resend.map(|(resend, session)| resend.next(session, hash));
-            (encoder.encode(datagram, most, (effort, number), out), class, session)
+            let coalescer = coalescer.as_ref().filter(|_| is_tiny);
+            let bundle = coalescer.and_then(|c| c.bundle(before, class, session, cx.place()));
+            encoder.join(bundle);
+            let encoded = encoder.encode(datagram, most, (effort, number), out);
+            Some((encoded, class, session, bundle))
         });
         let mut way = Way { path: *path, own: &mut self.own, counts };
-        let Some((Encoded::Shorter { copied }, Some(class), Some(session))) = encoded else {
+        let Some((Encoded::Shorter { copied }, class, Some(session), bundle)) = encoded else {
             cx.count(PLAIN_PACKETS, 1);
             cx.count(PLAIN_BYTES, all as u64);
             counts.add(Count::Sent, all);
@@ -91,7 +96,7 @@ impl Site {
                 cx.wake_at(tail_at);
             }
             let bytes = out.get(own..).unwrap_or_default();
-            let message = coalesce::Message { bytes, class, session, all };
+            let message = coalesce::Message { bytes, class, session, all, bundle };
             return coalescer.wait(packet, range.start, message, &mut way, cx);
         }
         // It is shorter than what is there.
@@ -111,7 +116,3 @@ impl Site {
         passed.map_or(Sifted::Taken, Sifted::Becomes)
     }
 }
-
-/// Bytes of packets, at most, that are encoded though they gain by going with others only: TCP's acknowledgements, and what
-/// is as short. They have no number.
-const TINY: usize = 100;

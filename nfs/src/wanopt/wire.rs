@@ -323,16 +323,43 @@ impl Data {
 }
 
 impl Copied {
-    /// Writes it at `out`'s end.
-    pub fn emit(&self, out: &mut Vec<u8>) {
+    /// Where the bytes behind it are.
+    pub fn end(&self) -> u64 {
+        self.place.saturating_add(self.length.into())
+    }
+
+    /// Writes it at `out`'s end. `before`: where the copy before it in the packet ends; they are often of one place.
+    pub fn emit(&self, before: Option<u64>, out: &mut Vec<u8>) {
         put_number(self.gap, out);
         put_number(self.length, out);
-        put_place(self.place, out);
+        let Some(before) = before else { return put_place(self.place, out) };
+        let ahead = self.place.checked_sub(before).and_then(|ahead| u16::try_from(ahead).ok());
+        match ahead.filter(|ahead| *ahead <= NUMBER_MAX) {
+            Some(ahead) if ahead == u16::from(ELSEWHERE) => {
+                out.extend((ahead | 0x8000).to_be_bytes())
+            }
+            Some(ahead) => put_number(ahead, out),
+            None => {
+                out.push(ELSEWHERE);
+                put_place(self.place, out);
+            }
+        }
     }
 
     /// Reads it.
-    pub fn read(from: &mut Reader<'_>, head: u64) -> Option<Self> {
-        Some(Self { gap: from.number()?, length: from.number()?, place: from.place(head)? })
+    pub fn read(from: &mut Reader<'_>, head: u64, before: Option<u64>) -> Option<Self> {
+        let (gap, length) = (from.number()?, from.number()?);
+        let place = match before {
+            Some(before) if from.0.first()? != &ELSEWHERE => {
+                before.saturating_add(from.number()?.into())
+            }
+            Some(_) => {
+                let [_] = from.take()?;
+                from.place(head)?
+            }
+            None => from.place(head)?,
+        };
+        Some(Self { gap, length, place })
     }
 }
 
@@ -473,6 +500,8 @@ pub fn put_number(number: u16, out: &mut Vec<u8>) {
     }
 }
 
+/// In place of how far a copy is behind the one before it: it is elsewhere.
+const ELSEWHERE: u8 = 0x7f;
 /// The greatest gap and length of a copy.
 pub const NUMBER_MAX: u16 = 0x7fff;
 /// A dictionary's length is a multiple of this.
@@ -490,6 +519,7 @@ mod tests {
             session: u32, digest: u64, number in prop::option::of((any::<u32>(), 0..NUMBER_MAX)), record: u32, place in 0u64..1 << 50, keep in 0..3, codec in 0..3,
             like in prop::option::of(0u64..1 << 20), dictionary in prop::option::of((0u64..1 << 20, 0u32..4096)),
             sums: [bool; 2], headers: u8, payload: u16, copies: u8, gap in 0..NUMBER_MAX, length in 0..NUMBER_MAX,
+            ahead in prop_oneof![-300i64..300, -100_000i64..100_000], like_that: bool,
         ) {
             let keep = [Keep::Nothing, Keep::Headers, Keep::Whole][keep as usize];
             let (record, kept) = if keep == Keep::Nothing { (0, 0) } else { (record, place) };
@@ -503,10 +533,13 @@ mod tests {
             let copied = Copied { gap, length, place };
             let mut out = Vec::new();
             data.emit(&mut out);
-            copied.emit(&mut out);
+            let before = like_that.then(|| place.saturating_add_signed(-ahead));
+            copied.emit(before, &mut out);
             let (read, rest) = Data::read(&out, place).unwrap();
             prop_assert_eq!(read, data);
-            prop_assert_eq!(Copied::read(&mut Reader(rest), place), Some(copied));
+            let mut from = Reader(rest);
+            prop_assert_eq!(Copied::read(&mut from, place, before), Some(copied));
+            prop_assert!(from.0.is_empty());
         }
 
         #[test]
