@@ -1,8 +1,8 @@
 //! The sending side towards one peer: what was seen before becomes references to it.
 //!
-//! It refers to nothing but what the peer's decoder has said it has. All that it learns comes by reports, and a report
-//! that is lost, late or doubled only makes it learn less: a record is confirmed or not, and never unconfirmed but by
-//! the decoder's forgetting all, which its number in each report says.
+//! It refers to nothing but what the peer's decoder has said it has, or has before it in the same datagram. All that it
+//! learns comes by reports, and a report that is lost, late or doubled only makes it learn less: a record is confirmed or
+//! not, and never unconfirmed but by the decoder's forgetting all, which its number in each report says.
 
 use super::anchors::{Anchor, Gear, Index, Known, SPACING, WINDOW};
 use super::cipher::Salt;
