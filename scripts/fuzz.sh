@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Feeds the parsers of bytes from outside with whatever a fuzzer thinks of: each target for a time, from its corpus on.
 #   scripts/fuzz.sh [--seconds N] [TARGET ...]
-# TARGET is one or more of rules, stream, http, dns, tls; all of them without one, each for 600 seconds. An input that
+# TARGET is one or more of rules, stream, http, dns, tls, wanopt; all of them without one, each for 600 seconds. An input that
 # fails is left in fuzz/artifacts, and the exit is 1. `cargo fuzz run TARGET` does the same with a nightly compiler and its
 # sanitizers; here the coverage of the pinned one is enough, as the parsers have no unsafe code.
 set -euo pipefail
@@ -12,12 +12,12 @@ seconds=600 targets=()
 while [ $# -gt 0 ]; do
   case $1 in
   --seconds) seconds=$2 && shift ;;
-  rules | stream | http | dns | tls) targets+=("$1") ;;
+  rules | stream | http | dns | tls | wanopt) targets+=("$1") ;;
   *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" >&2 && exit 2 ;;
   esac
   shift
 done
-[ ${#targets[@]} -gt 0 ] || targets=(rules stream http dns tls)
+[ ${#targets[@]} -gt 0 ] || targets=(rules stream http dns tls wanopt)
 install_missing dpdk libdpdk-dev "$LITERALS" clang libclang-dev pkg-config
 need_cargo
 

@@ -1,5 +1,7 @@
 //! chains/wanopt-a.yaml and chains/wanopt-b.yaml: two sites with two hosts each, a box at each end of a slow link.
 
+#[path = "wanopt/coalesced.rs"]
+mod coalesced;
 #[path = "wanopt/sites.rs"]
 mod sites;
 mod testkit;
@@ -85,14 +87,53 @@ fn a_file_of_text_takes_half_the_bytes_and_the_second_time_a_twelfth_and_is_the_
 }
 
 #[test]
+fn messages_that_wait_for_each_other_take_the_second_time_less_than_a_twenty_fifth() {
+    if !is_root() {
+        return skip("wanopt", "making namespaces needs root");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    files(folder.path());
+    let lines = || "    coalesce: { delay: 1ms, mtu: 1500 }\n".to_owned();
+    let fetch = |lines: [String; 2]| {
+        let mut sites = Sites::start_with(&[], lines);
+        sites.serve("b1", folder.path());
+        let [first, second] = ["a1", "a2"].map(|host| sites.fetch(host, "b1", "text"));
+        println!("first {:.2} %: {first:?}", share(&first));
+        println!("second {:.2} %: {second:?}", share(&second));
+        println!("{}", sites.ask("b", &["get", "opt.peers"]));
+        sites.finish();
+        (share(&first), share(&second))
+    };
+    let (first, second) = fetch([lines(), lines()]);
+    let (_, control) = fetch(Default::default());
+    assert!(first <= 45.0 * 1.038, "with frames' headers: {first:.1} %");
+    assert!(second <= 4.0, "{second:.2} %");
+    assert!(control > 4.0, "control: {control:.2} %");
+}
+
+#[test]
 fn over_a_link_that_loses_doubles_and_reorders_the_file_is_the_same_and_hardly_longer() {
+    over_a_bad_link(&[], "");
+}
+
+#[test]
+fn messages_that_wait_for_each_other_survive_such_a_link_too_with_and_without_recovery() {
+    for recover in ["off", "all"] {
+        over_a_bad_link(&[("RECOVER", recover)], "    coalesce: { delay: 1ms }\n");
+    }
+}
+
+/// Fetches a file twice over a link that loses, doubles and reorders.
+fn over_a_bad_link(environment: &[(&str, &str)], line: &str) {
     if !is_root() {
         return skip("wanopt", "making namespaces needs root");
     }
     let folder = tempfile::tempdir().unwrap();
     files(folder.path());
     must(&format!("truncate -s 10000000 {0}/text", folder.path().display()));
-    let mut sites = Sites::start(&[("LOSS", "1%"), ("DUPLICATE", "0.5%"), ("REORDER", "0.5%")]);
+    let bad = [("LOSS", "1%"), ("DUPLICATE", "0.5%"), ("REORDER", "0.5%")];
+    let lines = [line.to_owned(), line.to_owned()];
+    let mut sites = Sites::start_with(&[bad.as_slice(), environment].concat(), lines);
     sites.serve("b2", folder.path());
     let first = sites.fetch("a1", "b2", "text");
     let second = sites.fetch("a2", "b2", "text");
@@ -204,7 +245,7 @@ fn mistakes_in_the_section_are_shown_where_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("chain.yaml");
     let text = "ports: { lan: net_null0, wan: net_null1 }\nfunctions:\n  opt:\n    type: wanopt\n    local: 192.0.2.1\n    \
-                memory: 1KiB\n    protocol: 200\n    key-file: nowhere\n    peers:\n      - { name: a, address: \"fd00::1\", prefixes: 10.0.0.0/8, store: { folder: /nowhere, size: 1KiB } }\n      \
+                memory: 1KiB\n    protocol: 200\n    key-file: nowhere\n    coalesce: { delay: 1s }\n    peers:\n      - { name: a, address: \"fd00::1\", prefixes: 10.0.0.0/8, store: { folder: /nowhere, size: 1KiB } }\n      \
                 - { name: b, address: 192.0.2.1, prefixes: 10.0.0.0/8 }\nchains: { site: { from: lan, through: [ opt ], to: wan } }\n";
     std::fs::write(&file, text).unwrap();
     let run = Replayed::of(&file.display().to_string(), []);
@@ -214,8 +255,9 @@ fn mistakes_in_the_section_are_shown_where_they_are() {
         ":6:13: a side of a peer has 1MiB to 64GiB",
         ":7:5: `protocol` does not go with `over`",
         ":8:15: nowhere",
-        ":10:79: /nowhere is no folder",
-        ":10:95: a side of a peer has 1MiB to 64GiB",
+        ":9:24: messages wait for each other up to 100ms",
+        ":11:79: /nowhere is no folder",
+        ":11:95: a side of a peer has 1MiB to 64GiB",
         "not of one family",
         "behind another peer already",
         "another box's address already",

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use ipnet::IpNet;
@@ -13,6 +14,7 @@ use nfv_core::chain::value::{Prefix, Size};
 use nfv_core::dispatch::Selection;
 use nfv_core::nf::{Built, Handle, Named, Purpose, Shard, Surroundings};
 
+use super::coalesce::Coalesce;
 use super::counts::{self, Counts};
 use super::ends::Site;
 use super::keeper::{Keeper, Kept, Shelf};
@@ -44,6 +46,8 @@ pub struct Shared {
     pub secret: [u64; 2],
     /// What is sent again when it gets lost.
     pub recover: Recover,
+    /// How small messages wait for each other, if they do.
+    pub coalesce: Option<Coalesce>,
     /// Whether packets are encoded.
     pub encodes: AtomicBool,
     /// Who opens files, where a peer has some.
@@ -190,6 +194,14 @@ pub fn build(
         "all" => Recover::All,
         _ => Recover::Off,
     };
+    let coalesce = section.record("coalesce").and_then(|one| {
+        let delay = one.value::<Duration>("delay")?;
+        if delay.is_zero() || delay > DELAY_MAX {
+            report.error(one.span_of("delay"), "messages wait for each other up to 100ms");
+        }
+        let delay = u64::try_from(delay.as_nanos()).ok()?;
+        Some(Coalesce { delay, mtu: usize::try_from(one.integer("mtu")?).ok()? })
+    });
     let level = i32::try_from(small("level")?).ok()?;
     let encrypts = match section.choice("encrypt")? {
         "yes" => Encrypts::Messages,
@@ -244,6 +256,7 @@ pub fn build(
         seal: key.map_or(Seal::new([0; 16]), |key| Seal::of(key, realm, encrypts)),
         secret,
         recover,
+        coalesce,
         encodes: AtomicBool::new(true),
     });
     let handles = handles(&shared);
@@ -318,5 +331,7 @@ fn random(section: &Section<'_>, report: &mut Report) -> Option<[u64; 2]> {
     all.next().zip(all.next()).map(|(a, b)| [a, b])
 }
 
+/// That messages wait for each other.
+const DELAY_MAX: Duration = Duration::from_millis(100);
 const MEMORY_MIN: u64 = 1 << 20;
 const MEMORY_MAX: u64 = 64 << 30;

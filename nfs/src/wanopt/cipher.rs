@@ -42,16 +42,21 @@ impl Cipher {
     /// Decrypts a message into `out`, which is emptied before. `None`: nobody who has the secret has made it.
     pub fn open(&self, salt: Salt, message: &[u8], out: &mut Vec<u8>) -> Option<()> {
         out.clear();
-        let (message, count) = message.split_last_chunk::<6>()?;
+        let count = count_of(message)?;
+        let (message, _) = message.split_last_chunk::<6>()?;
         let (message, tag) = message.split_last_chunk::<16>()?;
-        let [a, b, c, d, e, f] = *count;
-        let count = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
         out.extend_from_slice(message);
         let (clear, rest) = out.split_at_mut_checked(CLEAR)?;
         let aead = XChaCha20Poly1305::new(&self.0.into());
         let tag = Tag::from(*tag);
         aead.decrypt_inout_detached(&nonce(salt, count), clear, rest.into(), &tag).ok()
     }
+}
+
+/// The count of an encrypted message. `None`: it is too short.
+pub fn count_of(message: &[u8]) -> Option<u64> {
+    let [a, b, c, d, e, f] = *message.last_chunk::<6>()?;
+    Some(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
 }
 
 fn nonce(salt: Salt, count: u64) -> XNonce {

@@ -10,7 +10,8 @@ use super::header;
 use super::log::Log;
 use super::records::Record;
 use super::store::{Found, Names, Store};
-use super::wire::{Copied, Data, Hello, Keep, Reader, Report, session};
+use super::window::Window;
+use super::wire::{Copied, Data, Hello, Keep, Number, Reader, Report, session};
 
 /// The receiving side from one peer.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub struct Decoder {
     rest: Vec<u8>,
     /// The message at hand, decrypted.
     clear: Vec<u8>,
+    /// With a key: which messages of this session came.
+    window: Window,
 }
 
 /// Why a packet does not come out.
@@ -53,6 +56,8 @@ pub enum Undecodable {
     Missing,
     /// What came out is not what went in.
     Wrong,
+    /// It came before, or may have; there is a key.
+    Repeated,
 }
 
 impl Decoder {
@@ -97,6 +102,7 @@ impl Decoder {
             dictionary: (0, 0, Vec::new()),
             rest: Vec::new(),
             clear: Vec::new(),
+            window: Window::new(),
             settings,
         }
     }
@@ -133,15 +139,25 @@ impl Decoder {
         &mut self,
         message: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<Option<u32>, Undecodable> {
+    ) -> Result<Option<Number>, Undecodable> {
         out.clear();
-        let result = match self.settings.seal.cipher {
-            None => self.decode_to(message, out),
+        let seal = self.settings.seal;
+        let count = seal.count_of(message, self.window.highest());
+        let count = count.ok_or(Undecodable::Malformed)?;
+        // Its digest is not looked at: who sends it again has it.
+        if seal.is_keyed() && self.is_of(message) && !self.window.is_new(count) {
+            return Err(Undecodable::Repeated);
+        }
+        let result = match seal.cipher {
+            None => {
+                let length = message.len() - seal.added();
+                self.decode_to(message.get(..length).unwrap_or_default(), count, out)
+            }
             Some(cipher) => {
                 let mut clear = std::mem::take(&mut self.clear);
                 let opened = cipher.open(self.salt, message, &mut clear);
                 let result = opened.ok_or(Undecodable::Malformed);
-                let result = result.and_then(|()| self.decode_to(&clear, out));
+                let result = result.and_then(|()| self.decode_to(&clear, count, out));
                 self.clear = clear;
                 result
             }
@@ -155,12 +171,17 @@ impl Decoder {
                     self.forget();
                 }
             }
-            Err(Undecodable::Malformed | Undecodable::Stale) => {}
+            Err(Undecodable::Malformed | Undecodable::Stale | Undecodable::Repeated) => {}
         }
         result
     }
 
-    fn decode_to(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<Option<u32>, Undecodable> {
+    fn decode_to(
+        &mut self,
+        message: &[u8],
+        count: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Number>, Undecodable> {
         use Undecodable::{Malformed, Missing, Stale, Wrong};
         let head = self.log.head();
         let (data, rest) = Data::read(message, head).ok_or(Malformed)?;
@@ -184,9 +205,12 @@ impl Decoder {
         whole.copy_from_slice(headers);
         header::fill(whole, payload, data.sums).ok_or(Wrong)?;
         let kept = (data.keep, data.record, data.place);
-        let of = (data.session, data.number);
+        let of = (data.session, data.number, count);
         if self.settings.seal.packet(of, kept, whole, payload) != data.digest {
             return Err(Wrong);
+        }
+        if self.settings.seal.is_keyed() {
+            self.window.note(count);
         }
         self.keep(&data, headers, payload);
         headers.copy_from_slice(whole);
@@ -203,10 +227,10 @@ impl Decoder {
     ) -> Result<(), Undecodable> {
         use Undecodable::{Malformed, Missing, Wrong};
         // The copies are read twice: first for how much is not copied.
-        let mut copies = Reader(body);
-        let mut copied = 0;
+        let (mut copies, mut before, mut copied) = (Reader(body), None, 0);
         for _ in 0..data.copies {
-            copied += usize::from(Copied::read(&mut copies, head).ok_or(Malformed)?.length);
+            let one = Copied::read(&mut copies, head, before).ok_or(Malformed)?;
+            (before, copied) = (Some(one.end()), copied + usize::from(one.length));
         }
         let all = usize::from(data.payload);
         let bare = all.checked_sub(copied).ok_or(Malformed)?;
@@ -217,9 +241,10 @@ impl Decoder {
         self.decompressor
             .decompress(data.codec, copies.0, dictionary, bare, &mut self.rest)
             .ok_or(Wrong)?;
-        let (mut copies, mut rest) = (Reader(body), Reader(&self.rest));
+        let (mut copies, mut before, mut rest) = (Reader(body), None, Reader(&self.rest));
         for _ in 0..data.copies {
-            let copied = Copied::read(&mut copies, head).ok_or(Malformed)?;
+            let copied = Copied::read(&mut copies, head, before).ok_or(Malformed)?;
+            before = Some(copied.end());
             out.extend_from_slice(rest.slice(copied.gap.into()).ok_or(Malformed)?);
             self.log.read_to(copied.place, copied.length.into(), out).ok_or(Missing)?;
         }
@@ -337,6 +362,7 @@ impl Decoder {
     fn renew(&mut self) {
         self.epoch = self.epoch.wrapping_add(EPOCH_STEP);
         self.wrong = 0;
+        self.window.clear();
         self.dictionary = (0, 0, std::mem::take(&mut self.dictionary.2));
         self.dictionary.2.clear();
     }

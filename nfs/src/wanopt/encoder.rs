@@ -1,11 +1,11 @@
 //! The sending side towards one peer: what was seen before becomes references to it.
 //!
-//! It refers to nothing but what the peer's decoder has said it has. All that it learns comes by reports, and a report
-//! that is lost, late or doubled only makes it learn less: a record is confirmed or not, and never unconfirmed but by
-//! the decoder's forgetting all, which its number in each report says.
+//! It refers to nothing but what the peer's decoder has said it has, or has before it in the same datagram. All that it
+//! learns comes by reports, and a report that is lost, late or doubled only makes it learn less: a record is confirmed or
+//! not, and never unconfirmed but by the decoder's forgetting all, which its number in each report says.
 
 use super::anchors::{Anchor, Finder, Index, Known, WINDOW, common_end, common_start};
-use super::cipher::{ADDED, Salt};
+use super::cipher::Salt;
 use super::codec::{Compressor, Effort, LEAST, Uses};
 use super::flows::{FLOWS, Flow, flow_of};
 use super::header::{self, Shape};
@@ -15,7 +15,7 @@ pub use super::settings::Settings;
 use super::store::{Found, Names, Store};
 pub use super::wire::Heard;
 use super::wire::{
-    Codec, Copied, DICTIONARY_UNIT, Data, Hello, Keep, NUMBER_MAX, Report, session, widened,
+    Codec, Copied, DICTIONARY_UNIT, Data, Hello, Keep, NUMBER_MAX, Number, Report, session, widened,
 };
 
 /// The sending side towards one peer.
@@ -29,9 +29,11 @@ pub struct Encoder {
     is_quiet: bool,
     /// Its own log, and that of the decoder which confirmed what is confirmed.
     names: Names,
-    /// For encryption: what it drew at its start, and how many messages it has encrypted since.
+    /// For encryption, what it drew at its start; and how many messages it has made, since then or in this session.
     salt: Salt,
-    encrypted: u64,
+    made: u64,
+    /// The bundle that the packet at hand goes in, if that is known.
+    bundle: Option<u32>,
     log: Log,
     finder: Finder,
     index: Index,
@@ -123,7 +125,8 @@ impl Encoder {
             is_quiet: false,
             names,
             salt: settings.salt(epoch),
-            encrypted: 0,
+            made: 0,
+            bundle: None,
             log,
             finder: Finder::new(settings.secret),
             index: Index::new(capacity / INDEXED),
@@ -172,6 +175,11 @@ impl Encoder {
         seal.close(start, out);
     }
 
+    /// What is encoded next goes in the bundle of this number, behind what was encoded for it before.
+    pub fn join(&mut self, bundle: Option<u32>) {
+        self.bundle = bundle;
+    }
+
     /// Encodes a datagram at `out`'s end, if that takes fewer than `most` bytes; under a number, if it has one.
     ///
     /// # Cost
@@ -180,18 +188,18 @@ impl Encoder {
         &mut self,
         datagram: &[u8],
         most: usize,
-        (effort, number): (Effort, Option<u32>),
+        (effort, number): (Effort, Option<Number>),
         out: &mut Vec<u8>,
     ) -> Encoded {
         let mut work = std::mem::take(&mut self.work);
         let start = out.len();
-        let cipher = self.settings.seal.cipher;
-        let most = most.saturating_sub(cipher.map_or(0, |_| ADDED));
+        let seal = self.settings.seal;
+        let most = most.saturating_sub(seal.added());
         let encoded = self.encode_with(&mut work, datagram, start + most, (effort, number), out);
         self.work = work;
         let encoded = encoded.filter(|_| {
-            self.encrypted += 1;
-            cipher.is_none_or(|c| c.close(self.salt, self.encrypted, start, out).is_some())
+            self.made += 1;
+            seal.complete(self.salt, self.made, start, out).is_some()
         });
         encoded.unwrap_or_else(|| {
             out.truncate(start);
@@ -204,7 +212,7 @@ impl Encoder {
         work: &mut Work,
         datagram: &[u8],
         most: usize,
-        (effort, number): (Effort, Option<u32>),
+        (effort, number): (Effort, Option<Number>),
         out: &mut Vec<u8>,
     ) -> Option<Encoded> {
         let decoder = self.decoder.filter(|_| !self.is_quiet)?;
@@ -239,7 +247,7 @@ impl Encoder {
         } else {
             (self.next, self.place(work.headers.len() + payload.len()))
         };
-        let of = (session, number);
+        let of = (session, number, self.made + 1);
         let digest = self.settings.seal.packet(of, (keep, record, place), original, payload);
         let dictionary = self.compressor.dictionary().filter(|_| uses == Uses::Dictionary);
         Data {
@@ -259,7 +267,11 @@ impl Encoder {
         }
         .emit(out);
         out.extend_from_slice(if like.is_some() { &work.differences } else { &work.headers });
-        work.copies.iter().for_each(|copied| copied.emit(out));
+        let mut before = None;
+        for copied in &work.copies {
+            copied.emit(before, out);
+            before = Some(copied.end());
+        }
         out.extend_from_slice(&work.small);
         if out.len() >= most {
             return None;
@@ -280,11 +292,13 @@ impl Encoder {
         work.like.clear();
         work.differences.clear();
         let flow = self.flows.get(flow_at).filter(|flow| flow.print == print)?;
-        let (place, length) = flow.like?;
+        let fits = |(place, length): &(u64, u8)| {
+            usize::from(*length) == work.headers.len() && self.is_safe(*place)
+        };
+        let fresh = flow.fresh.filter(|(bundle, _)| self.bundle == Some(*bundle));
+        let like = flow.like.filter(fits).or(fresh.map(|(_, like)| like).filter(fits));
+        let (place, length) = like?;
         let length = usize::from(length);
-        if length != work.headers.len() || !self.is_safe(place) {
-            return None;
-        }
         self.log.read_to(place, length, &mut work.like)?;
         Some(place)
     }
@@ -455,6 +469,10 @@ impl Encoder {
         self.log.note(self.next, &record, [&work.headers, payload]);
         self.records.push(record);
         self.next = self.next.wrapping_add(1);
+        let flow = self.flows.get_mut(print as usize % FLOWS).filter(|flow| flow.print == print);
+        if let Some((flow, bundle)) = flow.zip(self.bundle) {
+            flow.fresh = Some((bundle, (place, own)));
+        }
         if payload.is_empty() {
             return;
         }
@@ -480,6 +498,7 @@ impl Encoder {
             }
             // It started again with what it had.
             self.decoder = Some(decoder);
+            self.count_anew();
         } else if !is_known {
             self.names.came = report.log;
             self.forget();
@@ -559,6 +578,14 @@ impl Encoder {
         self.compressor.forget();
         (self.confirmed, self.renew_at) = (0, 1);
         self.next = 0;
+        self.count_anew();
+    }
+
+    /// Another session begins. No nonce comes twice, whatever the session.
+    fn count_anew(&mut self) {
+        if self.settings.seal.cipher.is_none() {
+            self.made = 0;
+        }
     }
 
     /// Whether the decoder has the bytes of a place still, if it ever had: with room for what overtakes.

@@ -7,6 +7,8 @@ pub struct Flow {
     pub print: u32,
     /// Where headers of it are that the decoder has, and how long they are.
     pub like: Option<(u64, u8)>,
+    /// Where headers of it are that the decoder has once it has the bundle of this number: for those behind in it.
+    pub fresh: Option<(u32, (u64, u8))>,
     /// Where the next payload is, if the flow goes on as another did.
     pub next: Option<u64>,
     /// Packets in a row of which compression gained nothing.

@@ -11,7 +11,9 @@ use super::ends::Own;
 use super::outer::{Class, Path};
 
 /// Ethernet's header with tags.
-pub type Before = ArrayVec<u8, 22>;
+pub type Before = ArrayVec<u8, BEFORE_MAX>;
+/// Bytes of that, at most.
+pub const BEFORE_MAX: usize = 22;
 
 /// Begins a frame of this box's own, with room for the outer headers.
 pub fn begin(frame: &mut Vec<u8>, before: &[u8], path: &Path) {
@@ -33,6 +35,21 @@ pub fn finish(own: &mut Own, start: usize, path: &Path, cx: &Cx<'_>) -> Option<P
         frame.resize(SHORTEST, 0);
     }
     cx.create(frame)
+}
+
+/// Makes a frame of what stands before a packet's own datagram and another one. False: that is no datagram.
+pub fn whole(packet: &Packet, start: usize, datagram: &[u8], frame: &mut Vec<u8>) -> bool {
+    frame.clear();
+    frame.extend_from_slice(packet.data().get(..start).unwrap_or_default());
+    let (Some(kind), Some(before)) = (ether_type(datagram), frame.last_chunk_mut::<2>()) else {
+        return false;
+    };
+    *before = kind;
+    frame.extend_from_slice(datagram);
+    if frame.len() < SHORTEST {
+        frame.resize(SHORTEST, 0);
+    }
+    true
 }
 
 /// Puts another datagram in the place of a packet's own. False: there is no room.

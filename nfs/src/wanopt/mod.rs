@@ -15,6 +15,9 @@
 //!        compress  auto      `auto`: zstd, and LZ4 while a worker is behind | `best`: zstd | `fast`: LZ4
 //!        level     3         zstd's, 1 to 9
 //!        recover   off       `off` | `tcp` | `all`: of what is encoded, what is sent again when the link loses it
+//!        coalesce  none      small messages wait for each other and go in one datagram
+//!                  delay     required  how long, at most; up to 100ms
+//!                  mtu       1280      bytes of it, at most: what the path carries; 576 to 1500
 //!        over      udp       `udp` | `ip`: in what messages travel
 //!        port      8047      UDP's, of both boxes
 //!        protocol  253       IP's protocol number
@@ -27,7 +30,7 @@
 //!        cut                 a fragment of a message
 //!        no_room             what came out does not fit a buffer
 //!        congested           congestion was met by a packet whose sender does not know such marks
-//!        repeated            a message that came already, where what gets lost is sent again
+//!        repeated            a message that came already, where what gets lost is sent again or there is a key
 //! Handles encoding (rw)      `on` | `off`: packets go as they are; what comes is decoded
 //!         peers (r)          a line for each peer: bytes, what is left of a hundred, what did not come out
 //! Counts encoded_packets     packets that became messages
@@ -43,6 +46,7 @@
 //!        waited_packets      packets that waited for those before them
 //!        resent_messages     messages sent again
 //!        ask_messages        questions for messages that are missing
+//!        coalesced_packets   packets whose messages went with others' in one datagram
 //! ```
 //!
 //! A chain of a box leads from its site to the link, with `wanopt` in it; answers come by the same chain. The peer's
@@ -54,13 +58,18 @@
 //! UDP, always do. DSCP and ECN are carried, and "don't fragment".
 //!
 //! Without `key-file` a box believes whoever has the peer's address, the port and the epochs; with it only who has the
-//! key. With `encrypt` messages are encrypted besides, by XChaCha20-Poly1305; what goes as it is is not, and who must not be
-//! read should take a VPN. When a peer does not answer for three seconds packets go as they are until it does.
+//! key, and a packet that is recorded and sent again comes out once. With `encrypt` messages are encrypted besides, by
+//! XChaCha20-Poly1305; what goes as it is is not, and who must not be read should take a VPN. When a peer does not answer
+//! for three seconds packets go as they are until it does.
 //!
-//! With `recover` the link's loss is hidden from the hosts' TCP: what is missing is asked for, and what came behind it waits
-//! for a round trip and 10 ms at most, with up to 1,024 packets of a peer's worker: a port's `mempool-size` must have room for
-//! them. One in 16 messages is sent again at most, so that TCP still sees a link that is full. What goes as it is takes no
-//! part, and may overtake.
+//! With `recover` the link's loss is hidden from the hosts' TCP: what is missing is asked for, and what came behind it of the
+//! same flow waits for a round trip and 10 ms at most, with up to 1,024 packets of a peer's worker: a port's `mempool-size`
+//! must have room for them. One in 16 messages is sent again at most, so that TCP still sees a link that is full. What goes
+//! as it is takes no part, and may overtake.
+//!
+//! With `coalesce` a message waits for others up to `delay`, and those of one class that are between the same stations go
+//! in one datagram: what was seen before is sent in three bytes of a hundred, and TCP's acknowledgements are made shorter,
+//! too. A datagram is never longer than `mtu` nor than the packets that come out of it; what waits keeps the order.
 //!
 //! With `store` a box that starts again goes on with what it had, if its peer has, too. Files are locked, read and compared
 //! at the start, some 2 s for a GiB in memory already, and packets go as they are until then. An eighth of `size` is
@@ -71,8 +80,11 @@
 //! workers by its own flows: functions that keep flows belong into another box, or with one worker into the same.
 
 mod anchors;
+mod arrives;
 mod build;
+pub mod bundle;
 mod cipher;
+mod coalesce;
 pub mod codec;
 mod counts;
 pub mod decoder;
@@ -82,6 +94,7 @@ mod flows;
 mod frame;
 mod header;
 mod keeper;
+mod leaves;
 mod log;
 mod order;
 mod outer;
@@ -97,6 +110,7 @@ mod talk;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod window;
 mod wire;
 
 use nfv_core::chain::key::{Key, Names, Need, Shape, Table};
@@ -157,6 +171,12 @@ pub const KIND: Kind = Kind {
             help: "of what is encoded, what is sent again when the link loses it",
         },
         Key {
+            name: "coalesce",
+            shape: Shape::Record(&COALESCE),
+            need: Need::Optional,
+            help: "small messages wait for each other and go in one datagram",
+        },
+        Key {
             name: "over",
             shape: Shape::Choice(&["udp", "ip"]),
             need: Need::Default("udp"),
@@ -212,9 +232,28 @@ pub const KIND: Kind = Kind {
         Named { name: "waited_packets", help: "packets that waited for those before them" },
         Named { name: "resent_messages", help: "messages sent again" },
         Named { name: "ask_messages", help: "questions for messages that are missing" },
+        Named { name: "coalesced_packets", help: "packets whose messages went with others'" },
     ],
     source: include_str!("mod.rs"),
     build: build::build,
+};
+
+const COALESCE: Table = Table {
+    what: "waiting for each other",
+    groups: &[&[
+        Key {
+            name: "delay",
+            shape: Shape::Duration,
+            need: Need::Required,
+            help: "how long messages wait, at most",
+        },
+        Key {
+            name: "mtu",
+            shape: Shape::Integer { min: 576, max: 1500 },
+            need: Need::Default("1280"),
+            help: "bytes of the datagram, at most: what the path carries",
+        },
+    ]],
 };
 
 const PEER: Table = Table {

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use nfv_core::clock::Time;
 use nfv_core::nf::Place;
 
-use super::order::Wanted;
+use super::order::{WINDOW, Wanted};
+use super::wire::Number;
 
 /// Frames of one encoder; all memory is taken when it is made.
 #[derive(Debug)]
@@ -19,8 +20,11 @@ pub struct Resend {
     head: u64,
     frames: VecDeque<Frame>,
     session: u32,
-    /// The number of the next frame.
+    /// The number of the next frame, and the lane that it is in.
     next: u32,
+    lane: usize,
+    /// By lane: the number of the last frame.
+    last: [Option<u32>; LANES],
     /// Frames that may be sent again, in parts of [`SHARE`].
     budget: u32,
     tail: Option<Tail>,
@@ -62,19 +66,30 @@ impl Resend {
             frames: VecDeque::with_capacity(FRAMES),
             session: 0,
             next: 0,
+            lane: 0,
+            last: [None; LANES],
             budget: BUDGET_MAX,
             tail: None,
         }
     }
 
-    /// The next frame's number in a session: each begins with 0.
+    /// The next frame's number in a session: each begins with 0. Flows of one hash are in one lane, and wait for each other.
     #[inline]
-    pub fn next(&mut self, session: u32) -> u32 {
+    pub fn next(&mut self, session: u32, hash: u32) -> Number {
+        self.begin(session);
+        self.lane = hash as usize % LANES;
+        let last = self.last.get(self.lane).copied().flatten();
+        let back = last.map_or(0, |last| self.next.wrapping_sub(last));
+        (self.next, u16::try_from(back).ok().filter(|back| *back <= BACK_MAX).unwrap_or(0))
+    }
+
+    /// What is kept is of that session.
+    pub fn begin(&mut self, session: u32) {
         if self.session != session {
             self.frames.clear();
             (self.session, self.next, self.tail) = (session, 0, None);
+            self.last = [None; LANES];
         }
-        self.next
     }
 
     /// Keeps a frame that is sent on from `place` under the number that is next. `behind`: where its Ethernet header ends.
@@ -99,6 +114,9 @@ impl Resend {
             }
             // Such a long frame cannot be sent again, and its number has none.
             _ => self.frames.push_back(Frame { start, length: 0, behind: 0, place }),
+        }
+        if let Some(last) = self.last.get_mut(self.lane) {
+            *last = Some(self.next);
         }
         self.next = self.next.wrapping_add(1);
         self.budget = (self.budget + 1).min(BUDGET_MAX);
@@ -149,6 +167,10 @@ impl Resend {
     }
 }
 
+/// Flows fall into so many lanes.
+const LANES: usize = 64;
+/// Of a number further back nobody remembers whether it came.
+const BACK_MAX: u16 = WINDOW as u16 - 1;
 /// Bytes that are kept.
 const ROOM: usize = 4 << 20;
 /// Frames that are kept.

@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 use siphasher::sip::SipHasher24;
 use twox_hash::XxHash3_64;
 
-use super::cipher::Cipher;
-use super::wire::{Hello, Keep};
+use super::cipher::{self, ADDED, Cipher, Salt};
+use super::wire::{Hello, Keep, Number, put_place, widened};
 
 /// What the decoder writes down of a packet, under which number, and where.
 pub type Kept = (Keep, u32, u64);
-/// A session, and the number of a message in it, if it has one.
-pub type Numbered = (u32, Option<u32>);
+/// A session, the number of a message in it, if it has one, and its count where there is a key.
+pub type Numbered = (u32, Option<Number>, u64);
 
 /// A secret of the two boxes, or none.
 #[derive(Clone, Copy)]
@@ -78,12 +78,13 @@ impl Seal {
         if self.is_blind {
             return 0;
         }
-        let ((session, number), (keep, record, place)) = (of, kept);
+        let ((session, number, count), (keep, record, place)) = (of, kept);
         // As 40 bits are sent of it.
         let place = place & 0xff_ffff_ffff;
         let is_numbered = u64::from(number.is_some());
-        let first = place << 8 | is_numbered << 4 | keep as u64;
-        let second = u64::from(session) << 32 | u64::from(number.unwrap_or(0));
+        let (number, back) = number.unwrap_or((0, 0));
+        let first = u64::from(back) << 48 | place << 8 | is_numbered << 4 | keep as u64;
+        let second = u64::from(session) << 32 | u64::from(number);
         match self.key {
             // It is to find what went wrong, and nobody.
             [0, 0] => {
@@ -93,6 +94,7 @@ impl Seal {
             }
             [a, b] => {
                 let mut hasher = SipHasher24::new_with_keys(a, b);
+                hasher.write_u64(count);
                 hasher.write_u64(first);
                 hasher.write_u64(second);
                 hasher.write_u32(record);
@@ -101,6 +103,43 @@ impl Seal {
                 hasher.finish()
             }
         }
+    }
+
+    /// Whether there is a key: messages are counted then, so that none is taken twice.
+    pub fn is_keyed(&self) -> bool {
+        self.key != [0, 0]
+    }
+
+    /// How many bytes a message has behind what the encoder writes.
+    pub fn added(&self) -> usize {
+        match self.cipher {
+            Some(_) => ADDED,
+            None if self.is_keyed() => COUNT,
+            None => 0,
+        }
+    }
+
+    /// Completes a message that begins at `start`, as the one of that count. `None`: it cannot be encrypted.
+    pub fn complete(&self, salt: Salt, count: u64, start: usize, out: &mut Vec<u8>) -> Option<()> {
+        match self.cipher {
+            Some(cipher) => cipher.close(salt, count, start, out)?,
+            None if self.is_keyed() => put_place(count, out),
+            None => {}
+        }
+        Some(())
+    }
+
+    /// The count of a message that was completed, if there is one: of those that are written so, the one nearest to
+    /// `highest`. `None`: it is too short.
+    pub fn count_of(&self, message: &[u8], highest: u64) -> Option<u64> {
+        if self.cipher.is_some() {
+            return cipher::count_of(message);
+        }
+        if !self.is_keyed() {
+            return Some(0);
+        }
+        let [a, b, c, d, e] = *message.last_chunk::<COUNT>()?;
+        Some(widened(u64::from_be_bytes([0, 0, 0, a, b, c, d, e]), highest))
     }
 
     /// Adds the seal to a message that begins at `start`.
@@ -125,3 +164,6 @@ impl Seal {
         SipHasher24::new_with_keys(a, !b).hash(message)
     }
 }
+
+/// Bytes of a message's count, where it is not encrypted.
+pub const COUNT: usize = 5;

@@ -5,10 +5,11 @@ use nfv_core::clock::Time;
 use nfv_core::dpdk::Packet;
 use nfv_core::nf::{Cx, PortIndex};
 
+use super::arrives::Decoding;
 use super::build::{Mail, WORKERS_MAX};
 use super::decoder::Decoder;
 use super::encoder::{Heard, Settings};
-use super::ends::{Decoding, Ends, Own, Ready, Site};
+use super::ends::{Ends, Own, Ready, Site};
 use super::frame::{begin, finish, turned};
 use super::keeper::{Made, Side, Wanted};
 use super::outer::Path;
@@ -177,7 +178,7 @@ impl Ends {
     fn send_again(&mut self, ask: &Ask, cx: &mut Cx<'_>) -> Option<OfUse> {
         let session = self.encoder.as_ref()?.session().filter(|own| *own == ask.session)?;
         let resend = self.resend.as_mut()?;
-        resend.next(session);
+        resend.begin(session);
         let sent = resend.again((ask.first, ask.bits), |sent| {
             if let Some(packet) = cx.create(sent.bytes)
                 && let Err(packet) = cx.resume(sent.place, packet)

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::bundle::{self, Bundle};
 use super::codec::Effort;
 use super::decoder::{Decoder, Undecodable};
 use super::encoder::{Encoded, Encoder, Heard, Settings};
-use super::seal::Encrypts;
+use super::seal::{Encrypts, Seal};
 use super::store::{Found, Names, Store};
 use super::testing::{Datagram, Family, Upper};
 use super::wire::{Report, session};
@@ -201,7 +202,7 @@ fn nothing_is_encoded_before_the_decoder_has_spoken_and_a_strangers_report_opens
         echo: 0,
     }
     .emit(&mut report);
-    settings.seal = super::seal::Seal::new([7; 16]);
+    settings.seal = Seal::new([7; 16]);
     let mut forged = report.clone();
     settings.seal.close(0, &mut forged);
     assert_eq!(encoder.report(&forged), Heard::NotOurs, "another key");
@@ -245,8 +246,8 @@ fn deed_or_restart() -> impl Strategy<Value = Deed> {
     prop_oneof![60 => deed(), 1 => Just(Deed::RestartEncoder), 1 => Just(Deed::RestartDecoder)]
 }
 
-/// A message under way: of which packet, its bytes, whether it was changed.
-type Under = (usize, Vec<u8>, bool);
+/// A datagram under way: of which packets, its bytes, whether it was changed.
+type Under = (Vec<usize>, Vec<u8>, bool);
 
 /// What a talk over a link came to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -268,15 +269,32 @@ enum Reports {
     Boastful,
 }
 
-fn talk(settings: Settings, packets: &[Vec<u8>], deeds: &[Deed], reports: Reports) -> Outcome {
-    talk_of(&mut Pair::new(settings), packets, deeds, reports)
+fn talk(settings: Settings, packets: &[Vec<u8>], deeds: &[Deed], how: (Reports, usize)) -> Outcome {
+    talk_of(&mut Pair::new(settings), packets, deeds, how)
 }
 
-fn talk_of(pair: &mut Pair, packets: &[Vec<u8>], deeds: &[Deed], reports: Reports) -> Outcome {
+/// The messages of a datagram.
+fn opened(datagram: &[u8]) -> Vec<Vec<u8>> {
+    let Some(mut bundle) = Bundle::read(datagram) else { return vec![datagram.to_vec()] };
+    let mut messages = Vec::new();
+    let mut message = Vec::new();
+    while let Some(Ok(())) = bundle.next(&mut message) {
+        messages.push(std::mem::take(&mut message));
+    }
+    messages
+}
+
+/// `together`: so many messages go in one datagram.
+fn talk_of(
+    pair: &mut Pair,
+    packets: &[Vec<u8>],
+    deeds: &[Deed],
+    (reports, together): (Reports, usize),
+) -> Outcome {
     let settings = pair.settings;
     let mut outcome = Outcome::default();
     let mut late: Vec<(usize, Under)> = Vec::new();
-    let mut lose_report = false;
+    let (mut lose_report, mut of, mut waiting) = (false, vec![], vec![]);
     for (n, packet) in packets.iter().enumerate() {
         let deed = deeds[n % deeds.len()];
         match deed {
@@ -309,31 +327,61 @@ fn talk_of(pair: &mut Pair, packets: &[Vec<u8>], deeds: &[Deed], reports: Report
         let encoded = pair.encoder.encode(packet, packet.len(), (Effort::Best, None), &mut message);
         assert!(message.len() <= packet.len());
         let mut arrive: Vec<Under> = Vec::new();
+        let mut datagram = None;
         if encoded != Encoded::AsItIs {
             outcome.encoded += 1;
+            if together == 1 {
+                datagram = Some((vec![n], message));
+            } else {
+                let session = message.get(2..6) == waiting.get(2..6);
+                if !session && !waiting.is_empty() {
+                    datagram = Some((std::mem::take(&mut of), std::mem::take(&mut waiting)));
+                }
+                if waiting.is_empty() {
+                    let session = message[2..6].try_into().unwrap();
+                    bundle::begin(u32::from_be_bytes(session), &mut waiting);
+                }
+                assert!(bundle::add(&message, 0, &mut waiting));
+                of.push(n);
+                if of.len() >= together && datagram.is_none() {
+                    datagram = Some((std::mem::take(&mut of), std::mem::take(&mut waiting)));
+                }
+            }
+        }
+        if let Some((of, mut datagram)) = datagram {
             match deed {
                 Deed::Lose => {}
-                Deed::Double => arrive.extend([(n, message.clone(), false), (n, message, false)]),
-                Deed::Delay(by) => late.push((n + usize::from(by), (n, message, false))),
-                Deed::Corrupt(at, by) => {
-                    let at = usize::from(at) % message.len();
-                    message[at] ^= by;
-                    arrive.push((n, message, true));
+                Deed::Double => {
+                    arrive.extend([(of.clone(), datagram.clone(), false), (of, datagram, false)]);
                 }
-                _ => arrive.push((n, message, false)),
+                Deed::Delay(by) => late.push((n + usize::from(by), (of, datagram, false))),
+                Deed::Corrupt(at, by) => {
+                    let at = usize::from(at) % datagram.len();
+                    datagram[at] ^= by;
+                    arrive.push((of, datagram, true));
+                }
+                _ => arrive.push((of, datagram, false)),
             }
         }
         let due = late.extract_if(.., |(when, _)| *when <= n).map(|(_, under)| under);
         arrive.extend(due);
-        for (which, message, was_changed) in arrive {
-            let mut out = Vec::new();
-            match pair.decoder.decode(&message, &mut out) {
-                Ok(_) if out == packets[which] => outcome.came_out += 1,
-                Ok(_) => outcome.forged += 1,
-                Err(why) => {
-                    outcome.undecodable += 1;
-                    let was_lost = !was_changed && why != Undecodable::Stale;
-                    outcome.lost_here += usize::from(was_lost);
+        for (of, datagram, was_changed) in arrive {
+            let messages = opened(&datagram);
+            assert!(was_changed || messages.len() == of.len());
+            for (at, message) in messages.iter().enumerate() {
+                let mut out = Vec::new();
+                match pair.decoder.decode(message, &mut out) {
+                    // One that was changed may be cut elsewhere; then it is another's, if anybody's.
+                    Ok(_) if was_changed && of.iter().any(|n| out == packets[*n]) => {
+                        outcome.came_out += 1;
+                    }
+                    Ok(_) if !was_changed && out == packets[of[at]] => outcome.came_out += 1,
+                    Ok(_) => outcome.forged += 1,
+                    Err(why) => {
+                        outcome.undecodable += 1;
+                        let was_lost = !was_changed && why != Undecodable::Stale;
+                        outcome.lost_here += usize::from(was_lost);
+                    }
                 }
             }
         }
@@ -362,23 +410,24 @@ proptest! {
 
     #[test]
     fn over_a_hostile_link_what_comes_out_is_what_went_in(
-        seed: u32, deeds in prop::collection::vec(deed_or_restart(), 1..300), small: bool, key: [u8; 16],
+        seed: u32, deeds in prop::collection::vec(deed_or_restart(), 1..300), small: bool, key: [u8; 16], together in 1usize..20,
     ) {
         let mut settings = Settings::for_tests(if small { 30_000 } else { 1 << 20 });
         settings.seal = match key[0] % 3 {
-            0 => super::seal::Seal::new(key),
-            1 => super::seal::Seal::of(key, "run", Encrypts::Nothing),
-            _ => super::seal::Seal::of(key, "run", Encrypts::Messages),
+            0 => Seal::new(key),
+            1 => Seal::of(key, "run", Encrypts::Nothing),
+            _ => Seal::of(key, "run", Encrypts::Messages),
         };
-        let outcome = talk(settings, &packets(600, seed), &deeds, Reports::Honest);
+        let outcome = talk(settings, &packets(600, seed), &deeds, (Reports::Honest, together));
         prop_assert_eq!(outcome.forged, 0);
     }
 
     #[test]
     fn what_arrives_undamaged_comes_out_as_long_as_both_ends_live(
-        seed: u32, deeds in prop::collection::vec(deed(), 1..300),
+        seed: u32, deeds in prop::collection::vec(deed(), 1..300), together in 1usize..20,
     ) {
-        let outcome = talk(Settings::for_tests(1 << 20), &packets(600, seed), &deeds, Reports::Honest);
+        let settings = Settings::for_tests(1 << 20);
+        let outcome = talk(settings, &packets(600, seed), &deeds, (Reports::Honest, together));
         prop_assert_eq!(outcome.lost_here, 0, "{:?}", outcome);
     }
 
@@ -398,6 +447,53 @@ proptest! {
     }
 }
 
+/// The control: without a key they come out twice, as if the link had doubled them.
+#[test]
+fn what_is_recorded_and_sent_again_comes_out_once_where_there_is_a_key() {
+    let again = |seal: Seal| {
+        let mut pair = Pair::new(Settings { seal, ..Settings::for_tests(1 << 20) });
+        pair.greet();
+        let mut recorded = Vec::new();
+        for segment in segments(&text(300_000, 4), 9) {
+            let mut message = Vec::new();
+            let wanted = (Effort::Best, None);
+            pair.encoder.encode(&segment, segment.len(), wanted, &mut message);
+            recorded.push(message);
+        }
+        let mut out = Vec::new();
+        // Not in the order in which they were sent.
+        for some in recorded.chunks(16) {
+            for message in some.iter().rev() {
+                assert_eq!(pair.decoder.decode(message, &mut out), Ok(None));
+            }
+        }
+        let mut results = recorded.iter().map(|message| pair.decoder.decode(message, &mut out));
+        let first = results.next().unwrap();
+        assert!(results.all(|result| result == first));
+        first
+    };
+    assert_eq!(again(Seal::new([0; 16])), Ok(None));
+    for encrypts in [Encrypts::Nothing, Encrypts::Messages] {
+        assert_eq!(again(Seal::of([9; 16], "run", encrypts)), Err(Undecodable::Repeated));
+    }
+}
+
+#[test]
+fn an_encoder_that_made_many_messages_is_heard_by_a_decoder_that_begins_anew() {
+    for encrypts in [Encrypts::Nothing, Encrypts::Messages] {
+        let seal = Seal::of([9; 16], "run", encrypts);
+        let mut pair = Pair::new(Settings { seal, ..Settings::for_tests(1 << 20) });
+        for _ in 0..3 {
+            pair.greet();
+            for segment in segments(&text(100_000, 4), 9) {
+                pair.pass(&segment);
+            }
+            pair.decoder = Decoder::new(pair.settings, pair.epochs + 1);
+            pair.epochs += 1;
+        }
+    }
+}
+
 /// The controls: without the digests wrong bytes come out, and without confirmations packets do not.
 #[test]
 fn digests_keep_wrong_bytes_back_and_confirmations_keep_packets_decodable() {
@@ -410,13 +506,13 @@ fn digests_keep_wrong_bytes_back_and_confirmations_keep_packets_decodable() {
         .collect();
     let all = packets(3000, 5);
     let mut settings = Settings::for_tests(1 << 20);
-    let honest = talk(settings, &all, &deeds, Reports::Honest);
+    let honest = talk(settings, &all, &deeds, (Reports::Honest, 1));
     assert_eq!((honest.forged, honest.lost_here), (0, 0), "{honest:?}");
-    let boastful = talk(settings, &all, &deeds, Reports::Boastful);
+    let boastful = talk(settings, &all, &deeds, (Reports::Boastful, 1));
     assert_eq!(boastful.forged, 0);
     assert!(boastful.lost_here > 50, "{boastful:?}");
     settings.seal.is_blind = true;
-    let blind = talk(settings, &all, &deeds, Reports::Honest);
+    let blind = talk(settings, &all, &deeds, (Reports::Honest, 1));
     assert!(blind.forged > 50, "{blind:?}");
 }
 
@@ -527,11 +623,12 @@ proptest! {
     #[test]
     fn with_logs_in_files_too_what_arrives_undamaged_comes_out_and_restarts_lose_what_was_under_way_only(
         seed: u32, deeds in prop::collection::vec(deed_or_restart(), 1..300), small: bool,
+        together in prop::sample::select(vec![1_usize, 4]),
     ) {
         let folder = Rc::new(tempfile::tempdir().unwrap());
         let settings = Settings::for_tests(if small { 30_000 } else { 1 << 20 });
         let mut pair = Pair::stored(settings, &folder);
-        let outcome = talk_of(&mut pair, &packets(600, seed), &deeds, Reports::Honest);
+        let outcome = talk_of(&mut pair, &packets(600, seed), &deeds, (Reports::Honest, together));
         prop_assert_eq!((outcome.forged, small || outcome.lost_here == 0), (0, true), "{:?}", outcome);
     }
 
@@ -548,7 +645,7 @@ proptest! {
             pair.restart_encoder();
             pair.restart_decoder();
             // Much of what was there before comes again.
-            let outcome = talk_of(&mut pair, &packets(200, seed ^ turn % 2), &deeds, Reports::Honest);
+            let outcome = talk_of(&mut pair, &packets(200, seed ^ turn % 2), &deeds, (Reports::Honest, 1));
             prop_assert_eq!(outcome.forged, 0);
             epochs = pair.epochs;
             drop(pair);

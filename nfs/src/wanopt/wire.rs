@@ -19,6 +19,8 @@ pub enum Message {
     Ask,
     /// How many numbers there were.
     Tail,
+    /// Several packets of the hosts, each encoded.
+    Bundle,
 }
 
 impl Message {
@@ -31,11 +33,13 @@ impl Message {
             0x14 => Some(Self::Numbered),
             0x15 => Some(Self::Ask),
             0x16 => Some(Self::Tail),
+            0x17 => Some(Self::Bundle),
             _ => None,
         }
     }
 
-    const fn byte(self) -> u8 {
+    /// The first byte.
+    pub const fn byte(self) -> u8 {
         match self {
             Self::Data => 0x11,
             Self::Hello => 0x12,
@@ -43,6 +47,7 @@ impl Message {
             Self::Numbered => 0x14,
             Self::Ask => 0x15,
             Self::Tail => 0x16,
+            Self::Bundle => 0x17,
         }
     }
 }
@@ -69,6 +74,9 @@ pub enum Keep {
     Whole,
 }
 
+/// A message's number, and how many numbers before it the last one of its flow is; 0: none, or too many.
+pub type Number = (u32, u16);
+
 /// The head of a data message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Data {
@@ -77,7 +85,7 @@ pub struct Data {
     /// Of the packet that comes out.
     pub digest: u64,
     /// By which it is asked for again, if it is.
-    pub number: Option<u32>,
+    pub number: Option<Number>,
     /// What is written down, under which number, and at which place of the log.
     pub keep: Keep,
     /// The record's number, when something is kept.
@@ -246,8 +254,9 @@ impl Data {
         out.extend([kind.byte(), flags]);
         out.extend(self.session.to_be_bytes());
         out.extend(self.digest.to_be_bytes());
-        if let Some(number) = self.number {
+        if let Some((number, back)) = self.number {
             out.extend(number.to_be_bytes());
+            put_number(back, out);
         }
         if self.keep != Keep::Nothing {
             out.extend(self.record.to_be_bytes());
@@ -295,7 +304,11 @@ impl Data {
         };
         let session = u32::from_be_bytes(from.take()?);
         let digest = u64::from_be_bytes(from.take()?);
-        let number = if is_numbered { Some(u32::from_be_bytes(from.take()?)) } else { None };
+        let number = if is_numbered {
+            Some((u32::from_be_bytes(from.take()?), from.number()?))
+        } else {
+            None
+        };
         let (record, place) = if keep == Keep::Nothing {
             (0, 0)
         } else {
@@ -332,16 +345,43 @@ impl Data {
 }
 
 impl Copied {
-    /// Writes it at `out`'s end.
-    pub fn emit(&self, out: &mut Vec<u8>) {
+    /// Where the bytes behind it are.
+    pub fn end(&self) -> u64 {
+        self.place.saturating_add(self.length.into())
+    }
+
+    /// Writes it at `out`'s end. `before`: where the copy before it in the packet ends; they are often of one place.
+    pub fn emit(&self, before: Option<u64>, out: &mut Vec<u8>) {
         put_number(self.gap, out);
         put_number(self.length, out);
-        put_place(self.place, out);
+        let Some(before) = before else { return put_place(self.place, out) };
+        let ahead = self.place.checked_sub(before).and_then(|ahead| u16::try_from(ahead).ok());
+        match ahead.filter(|ahead| *ahead <= NUMBER_MAX) {
+            Some(ahead) if ahead == u16::from(ELSEWHERE) => {
+                out.extend((ahead | 0x8000).to_be_bytes())
+            }
+            Some(ahead) => put_number(ahead, out),
+            None => {
+                out.push(ELSEWHERE);
+                put_place(self.place, out);
+            }
+        }
     }
 
     /// Reads it.
-    pub fn read(from: &mut Reader<'_>, head: u64) -> Option<Self> {
-        Some(Self { gap: from.number()?, length: from.number()?, place: from.place(head)? })
+    pub fn read(from: &mut Reader<'_>, head: u64, before: Option<u64>) -> Option<Self> {
+        let (gap, length) = (from.number()?, from.number()?);
+        let place = match before {
+            Some(before) if from.0.first()? != &ELSEWHERE => {
+                before.saturating_add(from.number()?.into())
+            }
+            Some(_) => {
+                let [_] = from.take()?;
+                from.place(head)?
+            }
+            None => from.place(head)?,
+        };
+        Some(Self { gap, length, place })
     }
 }
 
@@ -467,7 +507,7 @@ impl<'b> Reader<'b> {
     }
 
     /// One byte below 128, or two bytes with the upper bit set.
-    fn number(&mut self) -> Option<u16> {
+    pub fn number(&mut self) -> Option<u16> {
         let [first] = self.take()?;
         if first < 0x80 {
             return Some(first.into());
@@ -477,19 +517,22 @@ impl<'b> Reader<'b> {
     }
 }
 
-fn put_place(place: u64, out: &mut Vec<u8>) {
+/// Writes the lower 40 bits of a number.
+pub fn put_place(place: u64, out: &mut Vec<u8>) {
     let [.., a, b, c, d, e] = place.to_be_bytes();
     out.extend([a, b, c, d, e]);
 }
 
 /// Numbers up to [`NUMBER_MAX`].
-fn put_number(number: u16, out: &mut Vec<u8>) {
+pub fn put_number(number: u16, out: &mut Vec<u8>) {
     match u8::try_from(number) {
         Ok(byte) if byte < 0x80 => out.push(byte),
         _ => out.extend((number | 0x8000).to_be_bytes()),
     }
 }
 
+/// In place of how far a copy is behind the one before it: it is elsewhere.
+const ELSEWHERE: u8 = 0x7f;
 /// The greatest gap and length of a copy.
 pub const NUMBER_MAX: u16 = 0x7fff;
 /// A dictionary's length is a multiple of this.
@@ -504,9 +547,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_again(
-            session: u32, digest: u64, number: Option<u32>, record: u32, place in 0u64..1 << 50, keep in 0..3, codec in 0..3,
+            session: u32, digest: u64, number in prop::option::of((any::<u32>(), 0..NUMBER_MAX)), record: u32, place in 0u64..1 << 50, keep in 0..3, codec in 0..3,
             like in prop::option::of(0u64..1 << 20), dictionary in prop::option::of((0u64..1 << 20, 0u32..4096)),
             sums: [bool; 2], headers: u8, payload: u16, copies: u8, gap in 0..NUMBER_MAX, length in 0..NUMBER_MAX,
+            ahead in prop_oneof![-300i64..300, -100_000i64..100_000], like_that: bool,
         ) {
             let keep = [Keep::Nothing, Keep::Headers, Keep::Whole][keep as usize];
             let (record, kept) = if keep == Keep::Nothing { (0, 0) } else { (record, place) };
@@ -520,10 +564,13 @@ mod tests {
             let copied = Copied { gap, length, place };
             let mut out = Vec::new();
             data.emit(&mut out);
-            copied.emit(&mut out);
+            let before = like_that.then(|| place.saturating_add_signed(-ahead));
+            copied.emit(before, &mut out);
             let (read, rest) = Data::read(&out, place).unwrap();
             prop_assert_eq!(read, data);
-            prop_assert_eq!(Copied::read(&mut Reader(rest), place), Some(copied));
+            let mut from = Reader(rest);
+            prop_assert_eq!(Copied::read(&mut from, place, before), Some(copied));
+            prop_assert!(from.0.is_empty());
         }
 
         #[test]
