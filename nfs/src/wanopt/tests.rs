@@ -645,7 +645,7 @@ proptest! {
             pair.restart_encoder();
             pair.restart_decoder();
             // Much of what was there before comes again.
-            let outcome = talk_of(&mut pair, &packets(200, seed ^ turn % 2), &deeds, (Reports::Honest, 1));
+            let outcome = talk_of(&mut pair, &packets(200, seed ^ (turn % 2)), &deeds, (Reports::Honest, 1));
             prop_assert_eq!(outcome.forged, 0);
             epochs = pair.epochs;
             drop(pair);
