@@ -1,5 +1,7 @@
 //! Two sites in namespaces: hosts on a bridge, a box beside it, and a cable between the boxes.
 
+#![allow(dead_code, reason = "each of the tests that share this uses its own part")]
+
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -53,7 +55,6 @@ impl Sites {
     }
 
     /// As [`Sites::start`], with logs in files of these folders.
-    #[allow(dead_code, reason = "one of the tests that share this keeps logs in files")]
     pub fn start_stored(folders: [&Path; 2]) -> Self {
         let store = |f: &Path| format!(", store: {{ folder: {}, size: 256MiB }}", f.display());
         Self::start_all(&[], Default::default(), folders.map(store))
@@ -149,21 +150,18 @@ impl Sites {
     }
 
     /// Ends both boxes.
-    #[allow(dead_code, reason = "one of the tests that share this stops both at once")]
     pub fn stop(&mut self) {
         self.end("a");
         self.end("b");
     }
 
     /// Starts both boxes again.
-    #[allow(dead_code, reason = "as above")]
     pub fn go_on(&mut self) {
         self.run("a");
         self.run("b");
     }
 
     /// Has the boxes hear of each other: hellos are sent while there is traffic.
-    #[allow(dead_code, reason = "as above")]
     pub fn greet(&self) {
         let ns = self.namespace("a1");
         let ping = format!("ip netns exec {ns} ping -c 8 -i 0.3 -W 1 10.99.0.129");
