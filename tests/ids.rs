@@ -407,7 +407,7 @@ fn a_threshold_file_limits_what_is_told_and_drops_what_is_too_much() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && said.contains("2 limits loaded, 1 broken"), "{said}");
     for line in
-        [format!("broken {}:2:1: ", limits.display()), format!("unused {}:3:1: ", limits.display())]
+        [format!("broken {}:2:9: ", limits.display()), format!("unused {}:3:1: ", limits.display())]
     {
         assert!(said.contains(&line), "{line}: {said}");
     }
