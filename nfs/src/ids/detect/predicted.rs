@@ -9,7 +9,6 @@ use super::groups::Group;
 use super::header::TCP;
 use super::inspect::Detector;
 use super::ruleset::{BufferPatterns, Ruleset};
-use super::scene::application_of;
 use super::transactions::is_at_rest;
 use crate::ids::app::{App, Expected, Protocol};
 use crate::ids::rules::{App as Application, Side};
@@ -104,9 +103,7 @@ fn body_is_in_stream(ruleset: &Ruleset, group: &Group, app: &App, side: Side) ->
     if app.protocol() != Some(Protocol::Http) {
         return false;
     }
-    let Some(http) = application_of(Protocol::Http) else { return false };
-    debug_assert_eq!(http, Application::Http);
-    let rules = ruleset.of_transactions(http, side);
+    let rules = ruleset.of_transactions(Application::Http, side);
     let has_events = app.transactions().iter().any(|tx| !tx.events().is_empty());
     let asks_body = |set: &&BufferPatterns| set.buffer.is_body();
     let are_raw = rules.sets.iter().filter(asks_body).all(|set| set.is_raw);

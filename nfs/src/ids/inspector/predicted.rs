@@ -32,7 +32,7 @@ pub(super) struct Predicted {
     pub plan: Option<Plan>,
     /// Whether its last bytes are kept for the application.
     pub keeps: bool,
-    /// What is passed to the application below so many bytes need not be known to it at once.
+    /// Fewer bytes than these need not be known to the application at once.
     pub left: u32,
     /// Bytes that it does not know of.
     pub passed: u32,
