@@ -65,7 +65,7 @@ pub(crate) const WORKERS: Table = Table {
             name: "idle",
             shape: Shape::Choice(&["poll", "pause", "interrupt"]),
             need: Need::Default("pause"),
-            help: "what a worker does when nothing has come for a millisecond: poll on, look every 50 us, or sleep until a device wakes it",
+            help: "what a worker does when nothing has come for a millisecond: poll on, look every 60 us, or sleep until a device wakes it",
         },
         Key {
             name: "check-tags",

@@ -4,7 +4,7 @@
 //! length, so that what follows costs packets under load nothing, neither time nor room in a ring. Then
 //!
 //! - `poll` goes on as before;
-//! - `pause` gives the CPU away for at most 50 us at a time: a ring of 1,024 descriptors holds what 10 Gbit/s bring of the
+//! - `pause` gives the CPU away for at most 60 us at a time: a ring of 1,024 descriptors holds what 10 Gbit/s bring of the
 //!   shortest packets meanwhile;
 //! - `interrupt` has the devices wake it. Other workers, orders and the kernel's twin ring a [`super::Bell`]; timers
 //!   wait at most [`SLEEP`].
@@ -122,7 +122,7 @@ impl Worker {
 const AWAKE: u64 = 1_000_000;
 const FIRST_PAUSE: Duration = Duration::from_micros(10);
 /// The longest pause: with what the kernel needs to wake a thread it is less than 100 us.
-const PAUSE: Duration = Duration::from_micros(50);
+const PAUSE: Duration = Duration::from_micros(60);
 /// The longest sleep: flows and fragments that have come to their end wait for a tick of 17 ms anyway.
 const SLEEP: Duration = Duration::from_millis(10);
 /// The shortest sleep: interrupts are waited for in milliseconds.
