@@ -43,6 +43,8 @@ const TO_FIRST: f64 = 0.8;
 /// What a worker spends on a packet beside the chain, and packets a second to both: one alone has too much to do.
 const WORK: Duration = Duration::from_micros(4);
 const RATE: f64 = 240_000.0;
+/// Of all packets, those that wait for a worker at most.
+const RING: u16 = 512;
 
 /// A flow's frame, in which each packet has its number.
 struct Flow {
@@ -87,6 +89,8 @@ impl Io for Wire {
         }
         // Every queue draws the flows of all packets, and has those that the table sends to it.
         let due = (self.start.elapsed().as_secs_f64() * self.rate) as u64;
+        // What finds no room in a ring was never received.
+        self.drawn = self.drawn.max(due.saturating_sub(RING.into()));
         for _ in self.drawn..due.min(self.drawn + 64) {
             self.drawn += 1;
             let Traffic { flows, until, table, pool, .. } = &*self.traffic;
@@ -244,7 +248,7 @@ fn run(chain: &str, pool: Mempool, table: Table, seconds: u64) -> Shown {
         }
     };
     let nic = Box::new(TableNic::new(WORKERS, read, write));
-    let port = TablePort { port: PortIndex(0), name: "lan".to_owned(), ring: 64, nic };
+    let port = TablePort { port: PortIndex(0), name: "lan".to_owned(), ring: RING, nic };
     let ports = if table == Table::Follows { vec![port] } else { Vec::new() };
     let tables = Tables::start(ports, &mates, WORKERS);
     let workers = Workers::with_tables(running, desks.clone(), mates.clone(), tables, clock);
@@ -319,6 +323,8 @@ fn run(chain: &str, pool: Mempool, table: Table, seconds: u64) -> Shown {
     let (came, wrong) = (came.load(Ordering::Relaxed), wrong.load(Ordering::Relaxed));
     let dropped = totals.side(&plan.ledger, Side::Dropped);
     println!("{sent} packets, {} lost, {wrong} out of order, {dropped} dropped", sent - came);
+    let counted = totals.iter(&plan.ledger).filter(|(c, n)| c.side == Side::Dropped && *n > 0);
+    counted.for_each(|(counter, n)| println!("dropped: {n} {:?}", counter.labels));
     assert_eq!((sent - came, wrong, dropped), (0, 0, 0));
     assert_eq!(pool.in_use(), 0, "all mbufs came back");
     Shown { even, spread, handed, packets: sent, lost: sent - came, out_of_order: wrong, cpu }

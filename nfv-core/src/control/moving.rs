@@ -1,6 +1,7 @@
 //! Shards' move from one worker to another, order by order: [`crate::worker`]'s `moves` says what each does.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::tables::Tables;
 use crate::flow::{SHARDS, ShardSet};
@@ -14,6 +15,8 @@ pub struct Move {
     from: u16,
     to: u16,
     stage: Stage,
+    /// When the last orders were given.
+    since: Instant,
     /// Workers that have not reported yet.
     awaited: Vec<u16>,
     /// Workers whose queues may still have what NICs send elsewhere by now.
@@ -45,6 +48,7 @@ impl Move {
             from,
             to,
             stage: Stage::Begin,
+            since: Instant::now(),
             awaited: Vec::new(),
             draining: Vec::new(),
             parcel: Some(Box::new(Parcel::of(shards))),
@@ -54,6 +58,11 @@ impl Move {
     /// Those that move.
     pub fn shards(&self) -> ShardSet {
         self.shards
+    }
+
+    /// For how long nothing need be done.
+    pub fn rest(&self) -> Duration {
+        rest(self.since)
     }
 
     /// Goes on as far as it can without waiting. True: the shards have moved.
@@ -84,6 +93,7 @@ impl Move {
                 return Ok(self.stage == Stage::Done);
             }
             self.next(desks, mates, tables)?;
+            self.since = Instant::now();
         }
     }
 
@@ -153,6 +163,12 @@ impl Move {
         self.awaited.push(worker);
         Ok(())
     }
+}
+
+/// For how long to sleep where workers were asked at `since`: a quarter more than the answer takes. A thread that wakes more
+/// often takes much of a CPU that it may share with the worker that it waits for.
+pub(super) fn rest(since: Instant) -> Duration {
+    (since.elapsed() / 4).clamp(Duration::from_micros(20), Duration::from_millis(1))
 }
 
 /// Cuts a list of moves into sets that go together, from one worker to another: with one writing of tables each, and with so

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::moving::{Move, together};
+use super::moving::{Move, rest, together};
 use super::tables::Tables;
 use super::watch::Watch;
 use crate::account::{Cells, Totals};
@@ -214,7 +214,7 @@ impl Workers {
                 if start.elapsed() > PATIENCE {
                     return Err(format!("moving shards to worker {to}: a worker does not answer"));
                 }
-                std::thread::sleep(Duration::from_micros(20));
+                std::thread::sleep(under_way.rest());
             }
             moved += under_way.shards().len() as usize;
         }
@@ -314,7 +314,7 @@ fn wait(desk: &Desk) -> Result<Order, String> {
         if ended {
             return Err(ENDS.to_owned());
         }
-        std::thread::sleep(Duration::from_micros(20));
+        std::thread::sleep(rest(start));
     }
     Err("a worker does not answer".to_owned())
 }
