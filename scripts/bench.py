@@ -15,6 +15,7 @@ import tempfile
 import time
 
 import ids_load
+import wanopt_boxes
 
 NFV = os.environ.get("NFV", "target/release/nfv")
 ROUNDS = 5
@@ -401,13 +402,14 @@ def balance_promises(runs):
 
 
 def wanopt(folder, memory):
-    """Source text once and again through an encoder and its decoder, without packets' way in and out: nfs/src/wanopt."""
+    """Source text once and again through an encoder and its decoder, without packets' way in and out (nfs/src/wanopt); two boxes."""
     text = f"{folder}/text"
     home = os.environ.get("CARGO_HOME", os.path.expanduser("~/.cargo"))
     find = f"(find {home}/registry/src -name '*.rs' | sort; find /usr/include -name '*.h' | sort)"
     make = f"{find} | xargs -d '\\n' cat 2>/dev/null | head -c 50000000 > {text}"
     subprocess.run(["sh", "-c", make], check=True)
-    return {"text": lambda: encoded(text)}
+    wanopt_boxes.capture(text, f"{folder}/text.pcap")
+    return {"text": lambda: encoded(text), "boxes": lambda: wanopt_boxes.measure(NFV, folder, memory)}
 
 
 def encoded(text):
@@ -428,6 +430,9 @@ def wanopt_promises(runs):
     yield least("decode what was seen before", median(list_, "decode_seen_gbps"), 5, unit="Gb")
     yield most("new text, zstd: bytes left", 100 * median(list_, "new_best_share"), 45, unit="%")
     yield most("seen before: bytes left", 100 * median(list_, "seen_share"), 8, unit="%")
+    for box in "encoder", "decoder":
+        name = f"{box}, memory: {wanopt_boxes.MEMORY}MiB, all in all"
+        yield most(name, median(runs["boxes"], f"{box}_mib"), wanopt_boxes.MEMORY + wanopt_boxes.BESIDES, unit="MiB")
     others = ", ".join(f"{key} {median(list_, key):.2f}" for key in list_[0])
     yield note(f"medians: {others}")
 

@@ -84,9 +84,9 @@ pub enum Encoded {
 impl Encoder {
     /// Of an epoch that no encoder of this box had before.
     pub fn new(settings: Settings, epoch: u32) -> Self {
-        // A ninth of the memory is the index: 8 bytes an anchor.
+        // Of 600 bytes 512 are the log's, 64 the index's and 24 a record's.
         let names = Names { sent: settings.log(epoch), came: 0 };
-        Self::with(settings, epoch, Log::new(settings.memory / 9 * 8), names)
+        Self::with(settings, epoch, Log::new(settings.memory / 600 * 512), names)
     }
 
     /// With what a file has of a log: records, and where their anchors are. Some 2 s for a GiB.
