@@ -9,13 +9,19 @@ pub struct Sum(u64);
 impl Sum {
     /// The sum of bytes in network order; an odd last one counts as the high half of a word.
     ///
-    /// Cost: four bytes a clock, and three times as many of a whole payload.
+    /// Cost: four bytes a clock, and 16 to 32 of a whole payload.
     #[inline]
     pub fn of(bytes: &[u8]) -> Self {
         let (front, bytes) =
             if bytes.len() < LONG { (Self(0), bytes) } else { Self::of_blocks(bytes) };
-        let (words, rest) = bytes.as_chunks::<4>();
-        let mut sum: u64 = words.iter().map(|w| u64::from(u32::from_be_bytes(*w))).sum();
+        let (pairs, rest) = bytes.as_chunks::<8>();
+        let (words, rest) = rest.as_chunks::<4>();
+        let pair = |pair: &[u8; 8]| {
+            let pair = u64::from_be_bytes(*pair);
+            (pair >> 32) + (pair & 0xffff_ffff)
+        };
+        let mut sum: u64 = pairs.iter().map(pair).sum();
+        sum += words.iter().map(|w| u64::from(u32::from_be_bytes(*w))).sum::<u64>();
         let mut last = [0; 4];
         for (to, from) in last.iter_mut().zip(rest) {
             *to = *from;
@@ -24,20 +30,10 @@ impl Sum {
         Self(sum).plus(front)
     }
 
-    /// The sum of whole blocks, and what is behind them. The order of bytes matters at the end only (RFC 1071, section 2),
-    /// so that the processor adds several words at once.
+    /// The sum of whole blocks, and what is behind them. The order of bytes matters at the end only (RFC 1071, section 2).
     fn of_blocks(bytes: &[u8]) -> (Self, &[u8]) {
-        let (blocks, rest) = bytes.as_chunks::<32>();
-        let mut lanes = [0_u64; 4];
-        for block in blocks {
-            let (words, _) = block.as_chunks::<8>();
-            for (lane, word) in lanes.iter_mut().zip(words) {
-                let (sum, has_carry) = lane.overflowing_add(u64::from_ne_bytes(*word));
-                *lane = sum + u64::from(has_carry);
-            }
-        }
-        let halves = lanes.iter().map(|lane| (lane & 0xffff_ffff) + (lane >> 32));
-        let sum = Self(halves.sum()).fold();
+        let (blocks, rest) = bytes.as_chunks::<BLOCK>();
+        let sum = Self(sum_of(blocks)).fold();
         (Self(u64::from(u16::from_be_bytes(sum.to_ne_bytes()))), rest)
     }
 
@@ -95,6 +91,21 @@ impl Sum {
     }
 }
 
+/// The sum of 32-bit words in this machine's order, as many at once as the processor has room for.
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn sum_of(blocks: &[[u8; BLOCK]]) -> u64 {
+    let mut lanes = [0; BLOCK / 4];
+    for block in blocks {
+        let (words, _) = block.as_chunks::<4>();
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane += u64::from(u32::from_ne_bytes(*word));
+        }
+    }
+    lanes.iter().sum()
+}
+
+/// Bytes that are added at once.
+const BLOCK: usize = 64;
 /// From so many bytes on, blocks are worth it.
 const LONG: usize = 128;
 
