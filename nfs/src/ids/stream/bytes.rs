@@ -350,13 +350,45 @@ impl Bytes {
     /// them. `None`: that cannot be, and nothing was done.
     #[inline]
     pub(super) fn append(&mut self, store: &mut Store, bytes: &[u8], reach: usize) -> Option<Run> {
+        let (last, reach) = self.reached(store, reach)?;
+        let run = match store.grow(self.tree.last(), bytes) {
+            Some(at) => {
+                Run { block: last.block, from: at - reach as u16, end: at + bytes.len() as u16 }
+            }
+            None => self.append_piece(store, &last, bytes, reach)?,
+        };
+        self.held += bytes.len() as u32;
+        self.pass(bytes.len() as u32, bytes.len() as u32, Watch::Yes);
+        Some(run)
+    }
+
+    /// The last `reach` bytes that were told, or all, if they are in one piece, right before the next ones.
+    #[inline]
+    pub(super) fn last<'s>(&self, store: &'s Store, reach: usize) -> Option<&'s [u8]> {
+        let (last, reach) = self.reached(store, reach)?;
+        let bytes = store.bytes(&last);
+        bytes.get(bytes.len().checked_sub(reach)?..)
+    }
+
+    /// That piece, and how many of its last bytes.
+    #[inline]
+    fn reached(&self, store: &Store, reach: usize) -> Option<(Piece, usize)> {
         let last = store.piece(self.tree.last());
         let length = usize::from(last.length);
         let has_reach = length >= reach || length as u64 == self.told;
-        if last.block == NO_BYTES || last.end() != self.next || !has_reach {
-            return None;
-        }
-        let (block, from, at) = store.put_behind(&last, reach.min(length), bytes)?;
+        let is_next = last.block != NO_BYTES && last.end() == self.next;
+        (is_next && has_reach).then_some((last, reach.min(length)))
+    }
+
+    /// [`Bytes::append`] as a piece of its own.
+    fn append_piece(
+        &mut self,
+        store: &mut Store,
+        last: &Piece,
+        bytes: &[u8],
+        reach: usize,
+    ) -> Option<Run> {
+        let (block, from, at) = store.put_behind(last, reach, bytes)?;
         let length = bytes.len() as u16;
         let piece = Piece { seq: self.next, length, at, block, ..Piece::default() };
         let Some(number) = store.add_piece(piece) else {
@@ -364,9 +396,8 @@ impl Bytes {
             return None;
         };
         self.tail = block;
-        self.held += PIECE + bytes.len() as u32;
+        self.held += PIECE;
         self.tree.insert(store, number);
-        self.pass(bytes.len() as u32, bytes.len() as u32, Watch::Yes);
         Some(Run { block, from, end: at + length })
     }
 

@@ -1,14 +1,15 @@
-//! Where bytes wait: blocks of two sizes, and pieces that say which bytes of a block are where in a direction.
+//! Where bytes wait: blocks of three sizes, and pieces that say which bytes of a block are where in a direction.
 //!
 //! ```text
 //!   piece: number of the first byte, length, block and place in it, links of the tree       24 bytes
-//!   block: 2,040 or 248 bytes, filled from the front by one direction, freed with its last piece
+//!   block: 8,184, 2,040 or 248 bytes, filled from the front by one direction, freed with its last piece
 //! ```
 //!
 //! A segment is copied once, into the block that its direction fills, and handed out from there. Small segments share
-//! blocks, so that a flood of single bytes costs its pieces and not a block each. Of the budget six eighths are for
-//! large blocks, one for small ones and one for pieces: a flood of tiny segments runs out of pieces and leaves whole
-//! segments their room.
+//! blocks, so that a flood of single bytes costs its pieces and not a block each. What comes in order and is looked at at
+//! once grows in place, in a huge block while there are some: several segments are one piece. Of the budget four eighths
+//! are for large blocks, two for huge ones, one for small ones and one for pieces: a flood of tiny segments runs out of
+//! pieces and leaves whole segments their room.
 
 use super::key::Secret;
 use super::pool::{Pool, Slot};
@@ -37,7 +38,7 @@ pub(super) struct Run {
     pub(super) end: u16,
 }
 
-/// A block by its size and number; 0 is none.
+/// A block by its size, in the two lowest bits, and its number; 0 is none.
 pub(super) type BlockId = u32;
 
 /// The block of bytes that there are none of.
@@ -45,6 +46,7 @@ pub(super) const NO_BYTES: BlockId = 0;
 
 const _: () = assert!(size_of::<Piece>() == 24);
 const _: () = assert!(size_of::<Block<LARGE>>() == 2048 && size_of::<Block<SMALL>>() == 256);
+const _: () = assert!(size_of::<Block<HUGE>>() == 8192);
 
 #[derive(Debug)]
 struct Block<const N: usize> {
@@ -91,6 +93,7 @@ impl Piece {
 /// The bytes of all connections of a worker.
 #[derive(Debug)]
 pub(super) struct Store {
+    huge: Pool<Block<HUGE>>,
     large: Pool<Block<LARGE>>,
     small: Pool<Block<SMALL>>,
     pieces: Pool<Piece>,
@@ -101,17 +104,22 @@ impl Store {
     pub(super) fn new(bytes: usize, secret: Secret) -> Self {
         let eighth = bytes / 8;
         let (small, pieces) = (Pool::new(eighth), Pool::new(eighth));
-        Self { large: Pool::new(bytes - 2 * eighth), small, pieces, secret }
+        let (huge, large) = (Pool::new(2 * eighth), Pool::new(bytes - 4 * eighth));
+        Self { huge, large, small, pieces, secret }
     }
 
     /// Bytes that it holds of the allocator's.
     pub(super) fn reserved(&self) -> usize {
-        self.large.reserved() + self.small.reserved() + self.pieces.reserved()
+        self.huge.reserved()
+            + self.large.reserved()
+            + self.small.reserved()
+            + self.pieces.reserved()
     }
 
     /// Bytes of blocks and pieces that are taken.
     pub(super) fn in_use(&self) -> usize {
-        self.large.taken() as usize * size_of::<Block<LARGE>>()
+        self.huge.taken() as usize * size_of::<Block<HUGE>>()
+            + self.large.taken() as usize * size_of::<Block<LARGE>>()
             + self.small.taken() as usize * size_of::<Block<SMALL>>()
             + self.pieces.taken() as usize * size_of::<Piece>()
     }
@@ -120,7 +128,8 @@ impl Store {
     #[inline]
     pub(super) fn has_room_for(&self, length: usize) -> bool {
         let pieces = length / LARGE + PIECES_SPARE;
-        let (large, small) = (self.large.left() as usize, self.small.left() as usize);
+        let large = (self.large.left() + self.huge.left()) as usize;
+        let small = self.small.left() as usize;
         let blocks = length / LARGE + 1;
         let fits = large >= blocks || (length <= SMALL && small > 0);
         fits && self.pieces.left() as usize >= pieces
@@ -143,15 +152,24 @@ impl Store {
         let fresh = match size {
             Size::Small => self.take_small().or_else(|| self.take_large())?,
             Size::Large if bytes.len() <= SMALL => {
-                self.take_large().or_else(|| self.take_small())?
+                self.take_large().or_else(|| self.take_small()).or_else(|| self.take_huge())?
             }
-            Size::Large => self.take_large()?,
+            Size::Large => self.take_large().or_else(|| self.take_huge())?,
         };
         self.append(fresh, bytes).map(|at| (fresh, at))
     }
 
-    /// Copies bytes behind those of a piece, or to a new block behind a copy of that piece's last `lead` ones: both lie in a row
-    /// there. Returns the block, where the `lead` bytes are, and where the bytes are.
+    /// Copies bytes behind those of a piece, which has them from then on, if there is room behind it. Returns where they are.
+    #[inline]
+    pub(super) fn grow(&mut self, number: u32, bytes: &[u8]) -> Option<u16> {
+        let piece = self.piece(number);
+        let at = self.append_at(piece.block, piece.at + piece.length, bytes)?;
+        self.piece_mut(number)?.length += bytes.len() as u16;
+        Some(at)
+    }
+
+    /// Copies bytes to a new block, behind a copy of a piece's last `lead` ones: both lie in a row there. Returns the block, where
+    /// the `lead` bytes are, and where the bytes are.
     #[inline]
     pub(super) fn put_behind(
         &mut self,
@@ -159,12 +177,6 @@ impl Store {
         lead: usize,
         bytes: &[u8],
     ) -> Option<(BlockId, u16, u16)> {
-        let end = piece.at + piece.length;
-        if self.used(piece.block) == end
-            && let Some(at) = self.append(piece.block, bytes)
-        {
-            return Some((piece.block, at - lead as u16, at));
-        }
         let length = usize::from(piece.length);
         let (mut kept, mut room) = ([0; LEAD_MAX], 0);
         if let Some(to) = kept.get_mut(..lead)
@@ -176,7 +188,7 @@ impl Store {
         if room != lead || lead + bytes.len() > LARGE {
             return None;
         }
-        let fresh = self.take_large()?;
+        let fresh = self.take_huge().or_else(|| self.take_large())?;
         let at = self.append(fresh, kept.get(..lead)?).and_then(|_| self.append(fresh, bytes));
         at.map(|at| (fresh, at - lead as u16, at))
     }
@@ -188,12 +200,11 @@ impl Store {
     }
 
     #[inline]
-    fn used(&self, id: BlockId) -> u16 {
-        if id & 1 == 0 {
-            self.large.get(id >> 1).map_or(0, |b| b.used)
-        } else {
-            self.small.get(id >> 1).map_or(0, |b| b.used)
-        }
+    fn take_huge(&mut self) -> Option<BlockId> {
+        let number = self.huge.take()?;
+        let block = self.huge.get_mut(number)?;
+        (block.pieces, block.used) = (0, 0);
+        Some(number << 2 | OF_HUGE)
     }
 
     #[inline]
@@ -201,7 +212,7 @@ impl Store {
         let number = self.large.take()?;
         let block = self.large.get_mut(number)?;
         (block.pieces, block.used) = (0, 0);
-        Some(number << 1)
+        Some(number << 2 | OF_LARGE)
     }
 
     #[inline]
@@ -209,15 +220,25 @@ impl Store {
         let number = self.small.take()?;
         let block = self.small.get_mut(number)?;
         (block.pieces, block.used) = (0, 0);
-        Some(number << 1 | 1)
+        Some(number << 2 | OF_SMALL)
     }
 
     #[inline]
     fn append(&mut self, id: BlockId, bytes: &[u8]) -> Option<u16> {
-        if id & 1 == 0 {
-            self.large.get_mut(id >> 1)?.append(bytes)
-        } else {
-            self.small.get_mut(id >> 1)?.append(bytes)
+        match id & SIZES {
+            OF_LARGE => self.large.get_mut(id >> 2)?.append(bytes),
+            OF_SMALL => self.small.get_mut(id >> 2)?.append(bytes),
+            _ => self.huge.get_mut(id >> 2)?.append(bytes),
+        }
+    }
+
+    /// The same, if that is at `place`.
+    #[inline]
+    fn append_at(&mut self, id: BlockId, place: u16, bytes: &[u8]) -> Option<u16> {
+        match id & SIZES {
+            OF_LARGE => self.large.get_mut(id >> 2)?.append_at(place, bytes),
+            OF_SMALL => self.small.get_mut(id >> 2)?.append_at(place, bytes),
+            _ => self.huge.get_mut(id >> 2)?.append_at(place, bytes),
         }
     }
 
@@ -231,10 +252,10 @@ impl Store {
 
     #[inline]
     fn block(&self, id: BlockId) -> &[u8] {
-        if id & 1 == 0 {
-            self.large.get(id >> 1).map_or(&[], |b| &b.bytes)
-        } else {
-            self.small.get(id >> 1).map_or(&[], |b| &b.bytes)
+        match id & SIZES {
+            OF_LARGE => self.large.get(id >> 2).map_or(&[], |b| &b.bytes),
+            OF_SMALL => self.small.get(id >> 2).map_or(&[], |b| &b.bytes),
+            _ => self.huge.get(id >> 2).map_or(&[], |b| &b.bytes),
         }
     }
 
@@ -273,15 +294,19 @@ impl Store {
 
     #[inline]
     fn free_block(&mut self, block: BlockId) {
-        if block & 1 == 0 { self.large.give(block >> 1) } else { self.small.give(block >> 1) }
+        match block & SIZES {
+            OF_LARGE => self.large.give(block >> 2),
+            OF_SMALL => self.small.give(block >> 2),
+            _ => self.huge.give(block >> 2),
+        }
     }
 
     #[inline]
     fn pieces_of(&mut self, block: BlockId) -> Option<&mut u16> {
-        if block & 1 == 0 {
-            self.large.get_mut(block >> 1).map(|b| &mut b.pieces)
-        } else {
-            self.small.get_mut(block >> 1).map(|b| &mut b.pieces)
+        match block & SIZES {
+            OF_LARGE => self.large.get_mut(block >> 2).map(|b| &mut b.pieces),
+            OF_SMALL => self.small.get_mut(block >> 2).map(|b| &mut b.pieces),
+            _ => self.huge.get_mut(block >> 2).map(|b| &mut b.pieces),
         }
     }
 
@@ -318,6 +343,11 @@ impl<const N: usize> Block<N> {
         self.used = end as u16;
         Some(at)
     }
+
+    #[inline]
+    fn append_at(&mut self, place: u16, bytes: &[u8]) -> Option<u16> {
+        if self.used == place { self.append(bytes) } else { None }
+    }
 }
 
 /// Size of a block.
@@ -329,6 +359,13 @@ pub(super) enum Size {
     Large,
 }
 
+/// Of a block's number.
+const SIZES: u32 = 3;
+const OF_LARGE: u32 = 0;
+const OF_SMALL: u32 = 1;
+const OF_HUGE: u32 = 2;
+/// Bytes of a huge block: several segments.
+const HUGE: usize = 8184;
 /// Bytes of a large block: more than a segment on Ethernet has.
 pub(super) const LARGE: usize = 2040;
 /// Bytes of a small block.

@@ -3,7 +3,7 @@
 use super::event::Names;
 use crate::ids::app::Limits;
 use crate::ids::app::event::Events;
-use crate::ids::app::text::{Span, chomp, is_space, number, place_in, trim};
+use crate::ids::app::text::{Span, chomp, number, place_in, trim};
 
 /// The headers of a message, as they were sent and as servers read them: folded lines joined, values of one name joined by
 /// `, ` at the place of the first.
@@ -211,8 +211,23 @@ impl Value {
 
 /// RFC 9110, section 5.6.2, as libhtp sees it.
 fn is_token(byte: u8) -> bool {
-    matches!(byte, 0x21..=0x7e) && !b"()<>@,;:\\\"/[]?={}".contains(&byte) && !is_space(byte)
+    TOKENS.get(usize::from(byte)).is_some_and(|is_token| *is_token)
 }
+
+const TOKENS: [bool; 256] = {
+    let (mut tokens, mut byte) = ([false; 256], 0x21);
+    while byte <= 0x7e {
+        tokens[byte] = true;
+        byte += 1;
+    }
+    let separators = b"()<>@,;:\\\"/[]?={}";
+    let mut at = 0;
+    while at < separators.len() {
+        tokens[separators[at] as usize] = false;
+        at += 1;
+    }
+    tokens
+};
 
 /// Of the headers of a message.
 const USUAL_BYTES: usize = 1 << 10;

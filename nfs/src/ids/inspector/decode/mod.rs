@@ -119,7 +119,13 @@ impl<'p> Decoded<'p> {
             has_nsh: false,
         };
         let length = (length as usize).max(bytes.len());
-        decoded.link(start, bytes, length, tunnels);
+        // What most frames are.
+        match (start, bytes) {
+            (Start::Ethernet, [_, _, _, _, _, _, _, _, _, _, _, _, 0x08, 0x00, packet @ ..]) => {
+                decoded.ipv4(packet, length - 14, tunnels);
+            }
+            _ => decoded.link(start, bytes, length, tunnels),
+        }
         decoded
     }
 
