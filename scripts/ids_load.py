@@ -9,9 +9,13 @@ import struct
 import sys
 
 RULES = 3_000
-CONNECTIONS = 32
+CONNECTIONS = 8
+# Pages of a connection, and bytes of each.
+PAGES = 4
 RESPONSE = 64 << 10
 SEGMENT = 1_460
+# Segments that are sent at once.
+WINDOW = 10
 HEADERS = 54
 # Where a segment's flags are, of which the lowest two are FIN and SYN.
 FLAGS = 47
@@ -105,31 +109,38 @@ def sni(word):
 
 
 def connection(number):
-    """The frames of a connection, by turns of the two ends: it is opened, one page is fetched, and it is closed."""
+    """A connection, by turns of the two ends: it is opened, pages are fetched, and it is closed. What an end sends at once comes as
+    a train, as hosts send it (RFC 6928: ten segments)."""
     client = (bytes([2, 0, 0, 0, 0, 1]), bytes([192, 168, 0, 1 + number]), 20_000 + number)
     server = (bytes([2, 0, 0, 0, 0, 2]), bytes([203, 0, 113, 1 + number % 8]), 80)
     up, down = 1_000 + number, 900_000 + number
-    request = (f"GET /{random.choice(WORDS)}/{random.choice(WORDS)}.html?page={number} HTTP/1.1\r\nHost: www.{random.choice(WORDS)}.example\r\n"
-               "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n"
-               "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\nAccept-Language: en-US,en;q=0.5\r\n"
-               f"Connection: close\r\nCookie: session={number:032x}\r\n\r\n").encode()
-    body = page(RESPONSE)
-    response = (f"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n"
-                "Connection: close\r\n\r\n").encode() + body
-    yield frame(client, server, up, 0, "S")
-    yield frame(server, client, down, up + 1, "SA")
-    yield frame(client, server, up + 1, down + 1, "A")
-    yield frame(client, server, up + 1, down + 1, "PA", request)
-    up, down = up + 1 + len(request), down + 1
-    for at in range(0, len(response), SEGMENT):
-        part = response[at:at + SEGMENT]
-        yield frame(server, client, down, up, "A", part)
-        down += len(part)
-        if at // SEGMENT % 2:
-            yield frame(client, server, up, down, "A")
-    yield frame(server, client, down, up, "FA")
-    yield frame(client, server, up, down + 1, "FA")
-    yield frame(server, client, down + 1, up + 1, "A")
+    yield [frame(client, server, up, 0, "S")]
+    yield [frame(server, client, down, up + 1, "SA")]
+    up, down = up + 1, down + 1
+    answers = [frame(client, server, up, down, "A")]
+    for _ in range(PAGES):
+        request = (f"GET /{random.choice(WORDS)}/{random.choice(WORDS)}.html?page={number} HTTP/1.1\r\nHost: www.{random.choice(WORDS)}.example\r\n"
+                   "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n"
+                   "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\nAccept-Language: en-US,en;q=0.5\r\n"
+                   f"Cookie: session={number:032x}\r\n\r\n").encode()
+        body = page(RESPONSE)
+        response = f"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        yield [*answers, frame(client, server, up, down, "PA", request)]
+        up += len(request)
+        parts = [response[at:at + SEGMENT] for at in range(0, len(response), SEGMENT)]
+        for first in range(0, len(parts), WINDOW):
+            segments, answers = [], []
+            for place, part in enumerate(parts[first:first + WINDOW]):
+                segments.append(frame(server, client, down, up, "A", part))
+                down += len(part)
+                if place % 2:
+                    answers.append(frame(client, server, up, down, "A"))
+            yield segments
+            if first + WINDOW < len(parts):
+                yield answers
+    yield [*answers, frame(client, server, up, down, "FA")]
+    yield [frame(server, client, down, up + 1, "FA")]
+    yield [frame(client, server, up + 1, down + 1, "A")]
 
 
 def page(length):
@@ -162,15 +173,15 @@ def checksum(data):
 
 
 def interleaved(makers):
-    """A frame of each, by turns, until all are done."""
+    """What each sends at once, by turns, until all are done."""
     makers = list(makers)
     while makers:
         for maker in list(makers):
-            one = next(maker, None)
-            if one is None:
+            frames = next(maker, None)
+            if frames is None:
                 makers.remove(maker)
             else:
-                yield one
+                yield from frames
 
 
 def main(folder):

@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use nfv_core::chain::report::Report;
 use nfv_core::chain::section::Section;
 use nfv_core::clock::Time;
-use nfv_core::dpdk::Packet;
+use nfv_core::dpdk::{BURST_MAX, Packet};
 use nfv_core::nf::{Built, Burst, Cx, PacketNf, PortIndex, Purpose, Slot, Surroundings};
 
 use super::beside::{Beside, Lease};
 use super::blocklist::Blocklists;
 use super::config::{Config, Mode};
 use super::detect::{Compile, Detector, Ruleset};
-use super::inspector::{Answer, Inspector, Seen, Settings};
+use super::inspector::{Answer, Inspector, Seen, Settings, train_of};
 use super::output::Output;
 use super::passive::{Analyser, AnalyserLease, Tap};
 use super::reasons;
@@ -228,6 +229,19 @@ impl Inline {
         }
     }
 
+    /// Has the first packets inspected together, if they are a train. Returns how many of them pass, and how many behind those are
+    /// to be inspected by themselves; one of both at least.
+    #[inline]
+    fn train(&mut self, port: u8, slots: &[(usize, Slot<'_>)], cx: &Cx<'_>) -> (usize, usize) {
+        let whole = |packet: &Packet| packet.data().len() == packet.len() as usize;
+        let frames = slots.iter().map(|(_, slot)| &*slot.packet);
+        let train = train_of(frames.take_while(|packet| whole(packet)).map(Packet::data));
+        let Some((_, first)) = slots.first().filter(|_| train.len() > 1) else { return (0, 1) };
+        let inspector = self.inspector.get_or_insert_with(|| self.shared.inspector());
+        let seen = seen(first.packet, port, cx.now, self.shared.purpose);
+        inspector.train(&seen, &train, &mut self.output)
+    }
+
     /// Has a packet inspected, and does what is answered. Whether its flow is let go.
     #[inline]
     fn packet(&mut self, port: u8, slot: &mut Slot<'_>, cx: &Cx<'_>) -> bool {
@@ -269,10 +283,17 @@ impl Inline {
 impl PacketNf for Inline {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
         let port = burst.in_port.0;
-        let mut let_go = 0;
-        for (place, mut slot) in burst.watched() {
-            let_go |= u32::from(self.packet(port, &mut slot, cx)) << place;
+        let mut slots: ArrayVec<(usize, Slot<'_>), BURST_MAX> = ArrayVec::new();
+        slots.extend(burst.watched());
+        let (mut let_go, mut at) = (0, 0);
+        while let Some(rest) = slots.get_mut(at..).filter(|rest| !rest.is_empty()) {
+            let (passed, alone) = self.train(port, rest, cx);
+            for (place, slot) in rest.iter_mut().skip(passed).take(alone) {
+                let_go |= u32::from(self.packet(port, slot, cx)) << *place;
+            }
+            at += passed + alone;
         }
+        drop(slots);
         burst.let_go(let_go);
     }
 

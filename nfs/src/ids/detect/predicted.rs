@@ -75,9 +75,20 @@ impl Detector {
     /// Looks for a plan's patterns. `payload`: that of the segment; `window`: the same behind the last bytes of the stream before
     /// it, as many as [`Detector::reach`] said. Whether there are none.
     pub fn glance(&mut self, side: Side, plan: Plan, payload: &[u8], window: &[u8]) -> bool {
+        self.sees_nothing(side, plan, std::iter::once(payload), window)
+    }
+
+    /// The same of several payloads, which are in the window one behind the other.
+    pub fn sees_nothing<'p>(
+        &mut self,
+        side: Side,
+        plan: Plan,
+        payloads: impl Iterator<Item = &'p [u8]>,
+        window: &[u8],
+    ) -> bool {
         let (ruleset, work) = self.parts();
         let Some(group) = ruleset.groups.get(plan.group) else { return false };
-        group.packet.look(payload, &mut work.scratch, &mut work.candidates);
+        payloads.for_each(|p| group.packet.look(p, &mut work.scratch, &mut work.candidates));
         group.of_plan(side, plan).look(window, &mut work.scratch, &mut work.candidates);
         if work.candidates.is_empty() {
             return true;

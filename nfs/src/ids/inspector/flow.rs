@@ -159,12 +159,18 @@ impl Flow {
     /// Counts a packet.
     #[inline]
     pub fn count(&mut self, side: Side, length: u32, now: Time) {
+        self.count_some(side, (1, length.into()), now);
+    }
+
+    /// Counts packets of a side, and their bytes.
+    #[inline]
+    pub fn count_some(&mut self, side: Side, (more, length): (u64, u64), now: Time) {
         let [to_server, to_client] = &mut self.counts.packets;
         let [up, down] = &mut self.counts.bytes;
         let (packets, bytes) =
             if side == Side::ToServer { (to_server, up) } else { (to_client, down) };
-        *packets += 1;
-        *bytes += u64::from(length);
+        *packets += more;
+        *bytes += length;
         self.last = self.last.max(now);
     }
 

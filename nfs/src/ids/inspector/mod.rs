@@ -47,6 +47,7 @@ mod shed;
 mod table;
 mod tcp;
 mod tell;
+mod train;
 mod worker;
 
 use nfv_core::clock::Time;
@@ -57,6 +58,7 @@ pub use decode::Tunnels;
 pub use events::HEADER_EVENTS;
 pub use rewrite::Rewrite;
 pub use settings::{Budget, Bypass, Checksums, Invalid, PerProtocol, Settings, Timeouts, Vlans};
+pub use train::train_of;
 pub use worker::Inspector;
 
 use super::eve::Record;

@@ -10,6 +10,8 @@
 //! The application of a flow is not asked meanwhile: it is in the middle of something that the patterns of the stream cover. What
 //! went by is made up for before the long way is gone again, with the last bytes that the stream has kept for that.
 
+use nfv_core::clock::Time;
+
 use super::counters::Counter;
 use super::decode::Upper;
 use super::flow::FlowPhase;
@@ -21,7 +23,7 @@ use super::{Inspector, Recorder, Verdict};
 use crate::ids::app::Expected;
 use crate::ids::buffer::Side;
 use crate::ids::detect::Plan;
-use crate::ids::stream::{Ahead, End, Segment, TcpState};
+use crate::ids::stream::{Ahead, End, TcpState};
 
 /// What is known of the next segments of a side.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +64,7 @@ impl Inspector {
             if !self.streams.expect_ack(id, stream_side(side), segment, now) {
                 return None;
             }
-            self.count_predicted(number, side, 0, level, segment);
+            self.count_predicted(number, side, (1, 0, level.length.into()), now, segment.flags.0);
             return Some(PASS);
         }
         let plan = predicted.plan.filter(|_| length < predicted.left)?;
@@ -73,7 +75,8 @@ impl Inspector {
         let ahead = Ahead { reach, kept };
         let was_seen =
             self.streams.expect_data(id, stream_side(side), segment, now, ahead, glance)?;
-        self.count_predicted(number, side, length, level, segment);
+        let counts = (1, length, level.length.into());
+        self.count_predicted(number, side, counts, now, segment.flags.0);
         if was_seen {
             return Some(PASS);
         }
@@ -99,25 +102,26 @@ impl Inspector {
             || level.decoded.ip.as_ref().is_some_and(is_right)
     }
 
-    fn count_predicted(
+    /// So many packets, bytes of payload and bytes on the wire, and all their flags.
+    pub(super) fn count_predicted(
         &mut self,
         number: u32,
         side: Side,
-        length: u32,
-        level: &Level<'_>,
-        segment: &Segment<'_>,
+        (packets, length, wire): (u32, u32, u64),
+        now: Time,
+        flags: u8,
     ) {
         let Some(flow) = self.flows.get_mut(number) else { return };
-        flow.count(side, level.length, level.seen.time);
-        if let Some(flags) = flow.tcp_flags.get_mut(side.index()) {
-            *flags |= segment.flags.0;
+        flow.count_some(side, (packets.into(), wire), now);
+        if let Some(all) = flow.tcp_flags.get_mut(side.index()) {
+            *all |= flags;
         }
         if let Some(predicted) = flow.predicted.get_mut(side.index()) {
             predicted.left -= length.min(predicted.left);
             predicted.passed += length;
         }
         self.flows.touch(number);
-        self.counters.add(Counter::Predicted, 1);
+        self.counters.add(Counter::Predicted, packets.into());
     }
 
     /// Notes what the next segments of a flow will need, behind one that was looked at.
@@ -185,14 +189,14 @@ impl Inspector {
     }
 
     /// Bytes of a direction that are kept for what its application may ask for; `None`: it may ask for too many.
-    fn kept_for_bodies(&self) -> Option<u16> {
+    pub(super) fn kept_for_bodies(&self) -> Option<u16> {
         u16::try_from(self.settings.apps.body_window + SEGMENT_MAX).ok()
     }
 }
 
 /// Whose bytes go that way, of a flow whose client is the stream's.
 #[inline]
-fn stream_side(side: Side) -> crate::ids::stream::Side {
+pub(super) fn stream_side(side: Side) -> crate::ids::stream::Side {
     match side {
         Side::ToServer => crate::ids::stream::Side::Client,
         Side::ToClient => crate::ids::stream::Side::Server,

@@ -10,7 +10,7 @@ use super::flow::{self, Flow, FlowPhase};
 use super::look::Look;
 use super::rewrite::Rewrite;
 use super::settings::{Bypass, Checksums, Invalid};
-use super::worker::{Level, address};
+use super::worker::Level;
 use super::{Answer, Inspector, Recorder, Verdict};
 use crate::ids::app::{App, Input, Limits, Pickup, Ports, Protocol};
 use crate::ids::buffer::Side;
@@ -326,8 +326,16 @@ pub(super) fn is_sum_right(ip: &Ip<'_>) -> bool {
     if ip.rest.len() as u64 != u64::from(ip.rest_length) {
         return true;
     }
-    let (src, dst) = (address(ip.kind, ip.src), address(ip.kind, ip.dst));
-    Sum::of_pseudo_header(src, dst, protocol::TCP, ip.rest_length).plus(Sum::of(ip.rest)).is_right()
+    sum_of_pseudo_header(ip, ip.rest_length).plus(Sum::of(ip.rest)).is_right()
+}
+
+/// The sum of what TCP's checksum covers before the segment (RFC 9293, section 3.1; RFC 8200, section 8.1).
+pub(super) fn sum_of_pseudo_header(ip: &Ip<'_>, length: u32) -> Sum {
+    let ends = match ip.kind {
+        L3::Ipv6 => Sum::of(&ip.src.v6()).plus(Sum::of(&ip.dst.v6())),
+        _ => Sum::of(&ip.src.v4()).plus(Sum::of(&ip.dst.v4())),
+    };
+    ends.plus(Sum::of(&length.to_be_bytes())).plus(Sum::of_words(&[protocol::TCP.into()]))
 }
 
 /// Notes of which sides bytes are missing.

@@ -104,14 +104,14 @@ impl Site {
     fn sees(&mut self, frame: &[u8]) -> Verdict {
         self.place += 1;
         self.now.0 += 1_000_000;
-        let seen = Seen {
-            time: self.now,
-            frame,
-            wire_length: frame.len() as u32,
-            port: 0,
-            place: Some(self.place),
-        };
+        let seen = self.seen(frame);
         self.inspector.packet(&seen, &mut self.told)
+    }
+
+    /// A frame that comes now.
+    fn seen<'f>(&self, frame: &'f [u8]) -> Seen<'f> {
+        let (time, place) = (self.now, Some(self.place));
+        Seen { time, frame, wire_length: frame.len() as u32, port: 0, place }
     }
 
     /// Lets time pass, and the IDS know.

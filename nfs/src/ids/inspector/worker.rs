@@ -49,6 +49,8 @@ pub struct Inspector {
     pub(super) lists: Arc<Blocklists>,
     /// Turns whenever they are others: flows have it as a mark when they were looked up.
     pub(super) lists_turn: bool,
+    /// Of a train, its bytes behind the last ones of its stream.
+    pub(super) window: Vec<u8>,
     /// Of rules and lists: what was predicted by others does not count.
     pub(super) generation: u32,
 }
@@ -95,6 +97,7 @@ impl Inspector {
             dropped: None,
             lists: Arc::default(),
             lists_turn: false,
+            window: Vec::with_capacity(WINDOW_USUAL),
             generation: 1,
             settings,
         }
@@ -128,8 +131,7 @@ impl Inspector {
     /// # Cost
     /// About 0.4 us for a segment of 1,460 bytes without rules; see the test `cost_of_packets`.
     pub fn packet(&mut self, seen: &Seen<'_>, recorder: &mut impl Recorder) -> Verdict {
-        self.now = self.now.max(seen.time);
-        self.expire_some(recorder);
+        self.begin(seen.time, recorder);
         self.counters.add(Counter::Bytes, u64::from(seen.wire_length));
         self.counters.add(Counter::Ethernet, 1);
         let tunnels = &self.settings.tunnels;
@@ -164,8 +166,7 @@ impl Inspector {
 
     /// Ends what was idle for too long. To be called when no packet comes, too.
     pub fn tick(&mut self, now: Time, recorder: &mut impl Recorder) {
-        self.now = self.now.max(now);
-        self.expire_some(recorder);
+        self.begin(now, recorder);
     }
 
     /// What was counted, besides [`Inspector::streams`].
@@ -192,9 +193,16 @@ impl Inspector {
             + self.news.bytes()
     }
 
+    /// It is that time.
+    #[inline]
+    pub(super) fn begin(&mut self, now: Time, recorder: &mut impl Recorder) {
+        self.now = self.now.max(now);
+        self.expire_some(recorder);
+    }
+
     /// Inspects one packet: a frame, or one that another carries.
     pub(super) fn level(&mut self, level: &Level<'_>, recorder: &mut impl Recorder) -> Verdict {
-        self.count(level);
+        self.count(level, 1);
         let decoded = level.decoded;
         let is_broken = decoded.remarks.is_invalid();
         let mut verdict = match (&decoded.ip, &decoded.upper) {
@@ -253,24 +261,25 @@ impl Inspector {
         }
     }
 
-    fn count(&mut self, level: &Level<'_>) {
+    /// Counts so many packets like this one.
+    pub(super) fn count(&mut self, level: &Level<'_>, packets: u64) {
         let decoded = level.decoded;
         let counters = &mut self.counters;
-        counters.add(Counter::Packets, 1);
-        counters.add(Counter::Tunnelled, u64::from(level.depth > 0));
-        counters.add(Counter::Invalid, u64::from(decoded.remarks.is_invalid()));
+        counters.add(Counter::Packets, packets);
+        counters.add(Counter::Tunnelled, u64::from(level.depth > 0) * packets);
+        counters.add(Counter::Invalid, u64::from(decoded.remarks.is_invalid()) * packets);
         let is_tagged = decoded.vlans.iter().any(|vlan| *vlan != NO_VLAN);
-        counters.add(Counter::Vlan, u64::from(is_tagged && level.depth == 0));
-        counters.add(Counter::Nsh, u64::from(decoded.has_nsh));
+        counters.add(Counter::Vlan, u64::from(is_tagged && level.depth == 0) * packets);
+        counters.add(Counter::Nsh, u64::from(decoded.has_nsh) * packets);
         let Some(ip) = decoded.ip else { return };
         let version = if ip.kind == L3::Ipv6 { Counter::Ipv6 } else { Counter::Ipv4 };
-        counters.add(version, 1);
+        counters.add(version, packets);
         match (ip.protocol, &decoded.upper) {
-            (protocol::TCP, Upper::Tcp { .. }) => counters.add(Counter::Tcp, 1),
-            (protocol::UDP, Upper::Udp { .. }) => counters.add(Counter::Udp, 1),
-            (protocol::SCTP, Upper::Sctp { .. }) => counters.add(Counter::Sctp, 1),
-            (protocol::ICMP, Upper::Icmp { .. }) => counters.add(Counter::Icmpv4, 1),
-            (protocol::ICMP6, Upper::Icmp { .. }) => counters.add(Counter::Icmpv6, 1),
+            (protocol::TCP, Upper::Tcp { .. }) => counters.add(Counter::Tcp, packets),
+            (protocol::UDP, Upper::Udp { .. }) => counters.add(Counter::Udp, packets),
+            (protocol::SCTP, Upper::Sctp { .. }) => counters.add(Counter::Sctp, packets),
+            (protocol::ICMP, Upper::Icmp { .. }) => counters.add(Counter::Icmpv4, packets),
+            (protocol::ICMP6, Upper::Icmp { .. }) => counters.add(Counter::Icmpv6, packets),
             _ => {}
         }
     }
@@ -311,5 +320,7 @@ pub(super) fn address(kind: L3, bytes: nfv_core::packet::AddressBytes) -> IpAddr
 }
 
 pub(super) const PASS: Verdict = Verdict { answer: Answer::Pass, rewrite: None };
+/// Bytes of a train, most of the time.
+const WINDOW_USUAL: usize = 64 << 10;
 /// Flows that are ended at one packet.
 const EXPIRED_MAX: usize = 16;

@@ -91,19 +91,67 @@ fn download(words: &[(usize, usize)], cuts: &[(usize, Fate)], sized: bool) -> Ve
     frames
 }
 
-/// What was answered, all that was told, and how many segments went the short way.
-fn outcome(frames: &[Vec<u8>], long: bool) -> (Vec<Answer>, String, u64) {
+/// How segments go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Long,
+    Short,
+    /// Those of a burst together.
+    Trains,
+}
+
+/// What came of frames.
+struct Outcome {
+    answers: Vec<Answer>,
+    told: String,
+    /// Segments that went the short way, and those that went together with others.
+    predicted: u64,
+    together: usize,
+    /// What was counted of all frames.
+    counts: [u64; 6],
+}
+
+fn outcome(frames: &[Vec<u8>], way: Way) -> Outcome {
     let mut site = site();
-    let mut answers = Vec::new();
-    for frame in frames {
-        if long {
-            // As if rules had changed.
-            site.inspector.generation += 1;
+    let (mut answers, mut together) = (Vec::new(), 0);
+    for burst in frames.chunks(32) {
+        site.now.0 += 1_000_000;
+        let mut rest = burst;
+        while let Some(first) = rest.first() {
+            let train = match way {
+                Way::Trains => train_of(rest.iter().map(Vec::as_slice)),
+                _ => train_of(std::iter::empty()),
+            };
+            let (passed, alone) = match train.len() {
+                2.. => site.inspector.train(&site.seen(first), &train, &mut site.told),
+                _ => (0, 1),
+            };
+            together += passed;
+            answers.extend(std::iter::repeat_n(Answer::Pass, passed));
+            let (now, behind) = rest.split_at(passed + alone);
+            for frame in &now[passed..] {
+                if way == Way::Long {
+                    // As if rules had changed.
+                    site.inspector.generation += 1;
+                }
+                let seen = site.seen(frame);
+                answers.push(site.inspector.packet(&seen, &mut site.told).answer);
+            }
+            rest = behind;
         }
-        answers.push(site.sees(frame).answer);
     }
-    let predicted = site.inspector.counters().get(Counter::Predicted);
-    (answers, format!("{:#?}", site.ends()), predicted)
+    let count = |counter| site.inspector.counters().get(counter);
+    let predicted = count(Counter::Predicted);
+    let counts = [
+        Counter::Packets,
+        Counter::Bytes,
+        Counter::Ethernet,
+        Counter::Ipv4,
+        Counter::Tcp,
+        Counter::Dropped,
+    ]
+    .map(count);
+    Outcome { answers, told: format!("{:#?}", site.ends()), predicted, together, counts }
 }
 
 proptest! {
@@ -114,14 +162,16 @@ proptest! {
         words in prop::collection::vec((0..WORDS.len(), 0usize..900), 1..30),
         cuts in prop::collection::vec((1usize..1460, fate()), 4..40),
         sized: bool,
+        way in prop_oneof![Just(Way::Short), Just(Way::Trains)],
     ) {
         let frames = download(&words, &cuts, sized);
-        let (short, long) = (outcome(&frames, false), outcome(&frames, true));
-        prop_assert_eq!(long.2, 0);
-        prop_assert_eq!(short.0, long.0);
-        let differ = short.1.lines().zip(long.1.lines()).find(|(a, b)| a != b);
+        let (short, long) = (outcome(&frames, way), outcome(&frames, Way::Long));
+        prop_assert_eq!(long.predicted, 0);
+        prop_assert_eq!(short.answers, long.answers);
+        prop_assert_eq!(short.counts, long.counts);
+        let differ = short.told.lines().zip(long.told.lines()).find(|(a, b)| a != b);
         prop_assert_eq!(differ, None);
-        prop_assert_eq!(short.1.len(), long.1.len());
+        prop_assert_eq!(short.told.len(), long.told.len());
     }
 }
 
@@ -129,12 +179,26 @@ proptest! {
 fn most_segments_of_a_download_go_the_short_way() {
     let words: Vec<(usize, usize)> = (0..120).map(|_| (8, 800)).collect();
     let frames = download(&words, &[(1460, Fate::Comes)], true);
-    let (_, told, predicted) = outcome(&frames, false);
+    let Outcome { told, predicted, .. } = outcome(&frames, Way::Short);
     assert!(told.contains("Http"), "{told}");
     // All but what opens and closes, the head, the first bytes and the last ones of what rules look at of a body.
     assert!(predicted as usize >= frames.len() - 12, "{predicted} of {}", frames.len());
-    let (.., predicted) = outcome(&frames, true);
-    assert_eq!(predicted, 0);
+    assert_eq!(outcome(&frames, Way::Long).predicted, 0);
+}
+
+#[test]
+fn what_comes_in_a_row_goes_together() {
+    let words: Vec<(usize, usize)> = (0..120).map(|_| (8, 800)).collect();
+    // Ten segments, and what acknowledges them.
+    let mut cuts = [(1459, Fate::Comes); 10];
+    cuts[9].0 = 1460;
+    let frames = download(&words, &cuts, true);
+    let Outcome { predicted, together, .. } = outcome(&frames, Way::Trains);
+    assert_eq!(predicted, outcome(&frames, Way::Short).predicted);
+    assert!(together >= frames.len() * 3 / 4, "{together} of {}", frames.len());
+    // Of none that is acknowledged at once.
+    let frames = download(&words, &[(1460, Fate::Comes)], true);
+    assert_eq!(outcome(&frames, Way::Trains).together, 0);
 }
 
 #[test]

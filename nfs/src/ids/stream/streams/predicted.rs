@@ -83,10 +83,23 @@ impl Streams {
         half.later = half.later.saturating_add(payload.len() as u16).min(ahead.kept);
         connection.go_on(segment, side, tick);
         let half = connection.half_mut(side);
-        half.bytes.release(&mut self.store, keep_of(&self.settings, half));
+        let keep = keep_of(&self.settings, half);
+        if half.bytes.surplus(keep) > SURPLUS_MAX {
+            half.bytes.release(&mut self.store, keep);
+        }
         self.counters.add(Counter::ToldBytes, payload.len() as u64);
         self.table.touch(id.0, tick);
         Some(was_seen)
+    }
+
+    /// Adds the last `reach` bytes that were told of a direction to `to`, or all that there were. False: they are not there in a row
+    /// that [`Streams::expect_data`] would show.
+    pub fn last(&self, id: StreamId, side: Side, reach: usize, to: &mut Vec<u8>) -> bool {
+        let last = self
+            .table
+            .get(id.0)
+            .and_then(|stream| stream.connection.half(side).bytes.last(&self.store, reach));
+        last.inspect(|bytes| to.extend_from_slice(bytes)).is_some()
     }
 
     /// The last `most` bytes that were told of a direction, or those that are there, in order: what [`Ahead::kept`] was for. They

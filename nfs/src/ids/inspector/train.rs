@@ -1,0 +1,329 @@
+//! Packet trains (Jain and Routhier, 1986): segments of one direction that come one behind the other are looked at together.
+//!
+//! ```text
+//!   burst:   a a a a b a a      headers alike, numbers in a row          [a a a a] [b] [a a]
+//!   train:   one flow, one prediction, one look for patterns over all of it   --> none: each is taken, and passes
+//!                                                                             --> some: each for itself, as if alone
+//! ```
+//!
+//! What a receive offload does for a kernel (GRO), without making one packet of them: each is taken by itself, and says what it
+//! would say alone. A sender's window comes as a train, and so do its receiver's acknowledgements.
+
+use arrayvec::ArrayVec;
+use nfv_core::packet::checksum::Sum;
+use nfv_core::packet::{L3, protocol};
+
+use super::counters::Counter;
+use super::decode::{Decoded, Ip, Start, Upper};
+use super::flow::{Flow, FlowPhase, PASSES_BY, one_of};
+use super::predicted::stream_side;
+use super::settings::Checksums;
+use super::tcp::sum_of_pseudo_header;
+use super::worker::Level;
+use super::{Inspector, Recorder, Seen};
+use crate::ids::buffer::Side;
+use crate::ids::detect::Plan;
+use crate::ids::eve::PacketSource;
+use crate::ids::stream::{Ahead, Segment, StreamId};
+
+/// Segments that may be a train.
+pub type Train<'p> = ArrayVec<Car<'p>, CARS_MAX>;
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Car<'p> {
+    frame: &'p [u8],
+    flags: u8,
+    /// Where the TCP header begins.
+    tcp: usize,
+    /// Where the payload begins, and ends: behind it may be what fills a frame up.
+    payload: usize,
+    end: usize,
+}
+
+/// The first of these frames, as far as they are a train.
+///
+/// # Cost
+/// Some 10 ns a frame.
+#[inline]
+pub fn train_of<'p>(frames: impl Iterator<Item = &'p [u8]>) -> Train<'p> {
+    let mut train = Train::new();
+    for frame in frames {
+        let Some(car) = Car::of(frame) else { break };
+        let is_next = train.last().is_none_or(|last: &Car<'_>| last.is_followed_by(&car));
+        if !is_next || train.try_push(car).is_err() {
+            break;
+        }
+    }
+    train
+}
+
+impl<'p> Car<'p> {
+    /// A frame that can be one: TCP in IP without IP's options or extension headers, an acknowledgement and nothing else.
+    #[inline]
+    fn of(frame: &'p [u8]) -> Option<Self> {
+        let tcp = match frame.get(12..24)? {
+            [0x08, 0x00, 0x45, _, _, _, _, _, _, _, _, protocol::TCP] => 34,
+            [0x86, 0xdd, version, _, _, _, _, _, protocol::TCP, ..] if version >> 4 == 6 => 54,
+            _ => return None,
+        };
+        let [offset, flags] = *frame.get(tcp + 12..)?.first_chunk::<2>()?;
+        // No options, or a timestamp as all hosts write it.
+        let payload = match (offset >> 4, frame.get(tcp + 20..tcp + 24)) {
+            (5, _) => tcp + 20,
+            (8, Some([1, 1, 8, 10])) => tcp + 32,
+            _ => return None,
+        };
+        let (length_at, header) = if tcp == 34 { (16, 14) } else { (18, 54) };
+        let length = frame.get(length_at..)?.first_chunk().map(|two| u16::from_be_bytes(*two))?;
+        let end = header + usize::from(length);
+        let is_whole = (payload..=frame.len()).contains(&end);
+        let car = Self { frame, flags, tcp, payload, end };
+        (flags & !PUSH == ACK && is_whole).then_some(car)
+    }
+
+    /// Whether another one of its direction follows, with the bytes behind its own.
+    #[inline]
+    fn is_followed_by(&self, next: &Self) -> bool {
+        let same = |from: usize, to: usize| self.frame.get(from..to) == next.frame.get(from..to);
+        // Type, class and addresses; IPv4's identification, lengths and sums are each one's own.
+        let are_alike = match self.tcp {
+            34 => same(12, 16) && same(20, 24) && same(26, 38),
+            _ => same(12, 18) && same(20, 58),
+        };
+        let length = (self.end - self.payload) as u32;
+        are_alike
+            && self.tcp == next.tcp
+            && self.payload == next.payload
+            && self.number().wrapping_add(length) == next.number()
+    }
+
+    fn number(&self) -> u32 {
+        let number = self.frame.get(self.tcp + 4..).and_then(|rest| rest.first_chunk());
+        number.map_or(0, |number| u32::from_be_bytes(*number))
+    }
+
+    #[inline]
+    fn payload(&self) -> &'p [u8] {
+        self.frame.get(self.payload..self.end).unwrap_or_default()
+    }
+
+    /// Whether its checksums are right. `ip`: a header with the same addresses.
+    #[inline]
+    fn is_right(&self, ip: &Ip<'_>) -> bool {
+        let (header, tcp) = (self.frame.get(14..34), self.frame.get(self.tcp..self.end));
+        let (header, tcp) = (header.unwrap_or_default(), tcp.unwrap_or_default());
+        let is_right = ip.kind == L3::Ipv6 || Sum::of(header).is_right();
+        is_right && sum_of_pseudo_header(ip, tcp.len() as u32).plus(Sum::of(tcp)).is_right()
+    }
+
+    #[inline]
+    fn segment(&self) -> Option<Segment<'p>> {
+        let tcp = self.frame.get(self.tcp..self.end)?;
+        Segment::read(tcp, tcp.len() as u32)
+    }
+}
+
+/// What is known of the flow of a train.
+struct Known {
+    number: u32,
+    side: Side,
+    stream: StreamId,
+    plan: Option<Plan>,
+    ahead: Ahead,
+    /// Fewer bytes than these need not be known to the application at once.
+    left: u32,
+}
+
+impl Inspector {
+    /// Inspects a train. `seen`: its first packet. Returns how many of them, the first ones, have been taken, and pass; and how
+    /// many of those behind them are to be inspected by themselves before another train begins.
+    ///
+    /// # Cost
+    /// Of a segment of 1,460 bytes some 100 ns less than by itself, and where it is not taken 50 ns more.
+    pub fn train(
+        &mut self,
+        seen: &Seen<'_>,
+        train: &Train<'_>,
+        recorder: &mut impl Recorder,
+    ) -> (usize, usize) {
+        let tunnels = &self.settings.tunnels;
+        let decoded = Decoded::of(Start::Ethernet, seen.frame, seen.wire_length, tunnels);
+        let is_odd = !decoded.remarks.names().is_empty() || decoded.carried.is_some();
+        if is_odd || !matches!(decoded.upper, Upper::Tcp { .. }) {
+            return (0, 1);
+        }
+        self.begin(seen.time, recorder);
+        let level = Level {
+            seen,
+            decoded: &decoded,
+            length: seen.wire_length,
+            source: PacketSource::Wire,
+            depth: 0,
+            was_fragmented: false,
+            outer: None,
+            is_frame: true,
+        };
+        let Some(known) = self.known(&level) else { return (0, 1) };
+        let train = self.expected_ones(&known, &level, train);
+        if train.len() < 2 {
+            return (0, 1);
+        }
+        if !self.sees_nothing(&known, train) {
+            return (0, train.len());
+        }
+        let taken = train.iter().take_while(|car| self.take(&known, &level, car)).count();
+        let (taken, rest) = train.split_at_checked(taken).unwrap_or_default();
+        self.count(&level, taken.len() as u64);
+        self.count_taken(&known, &level, taken);
+        (taken.len(), rest.len().min(1))
+    }
+
+    /// The flow of a train, if something of it is expected.
+    fn known(&self, level: &Level<'_>) -> Option<Known> {
+        let (number, from) = self.known_flow(level)?;
+        let flow = self.flows.get(number)?;
+        let side = flow.side_of(from);
+        let predicted = flow.predicted.get(side.index()).filter(|p| p.is_quiet)?;
+        if flow.predicted_by != self.generation || is_let_go(flow, side) {
+            return None;
+        }
+        let kept = if predicted.keeps { self.kept_for_bodies() } else { Some(0) };
+        let plan = predicted.plan.filter(|_| kept.is_some());
+        let reach = self.detector.reach(side, plan);
+        let ahead = Ahead { reach: reach.unwrap_or(0), kept: kept.unwrap_or(0) };
+        let plan = plan.filter(|_| reach.is_some());
+        Some(Known { number, side, stream: flow.stream()?, plan, ahead, left: predicted.left })
+    }
+
+    /// Those of a train, the first ones, that need no more than what was predicted, and have right checksums.
+    fn expected_ones<'t, 'p>(
+        &self,
+        known: &Known,
+        level: &Level<'_>,
+        train: &'t [Car<'p>],
+    ) -> &'t [Car<'p>] {
+        let Some(ip) = level.decoded.ip.as_ref() else { return &[] };
+        let checks = self.settings.checksums == Checksums::Validate;
+        let mut left = u64::from(known.left);
+        let is_expected = |car: &&Car<'_>| {
+            let length = car.payload().len() as u64;
+            let fits = length == 0 || (known.plan.is_some() && length < left);
+            left = left.saturating_sub(length);
+            fits && (!checks || car.is_right(ip))
+        };
+        let expected = train.iter().take_while(is_expected).count();
+        train.get(..expected).unwrap_or_default()
+    }
+
+    /// Whether no pattern is in a train, nor in what is before it and in it.
+    fn sees_nothing(&mut self, known: &Known, train: &[Car<'_>]) -> bool {
+        let Self { streams, detector, window, .. } = self;
+        let Some(plan) = known.plan.filter(|_| train.iter().any(|car| !car.payload().is_empty()))
+        else {
+            return true;
+        };
+        window.clear();
+        let (side, reach) = (stream_side(known.side), known.ahead.reach);
+        if !streams.last(known.stream, side, reach, window) {
+            return false;
+        }
+        train.iter().for_each(|car| window.extend_from_slice(car.payload()));
+        detector.sees_nothing(known.side, plan, train.iter().map(Car::payload), window)
+    }
+
+    /// Takes one that was looked at. False: it is none that was expected, and nothing was done.
+    fn take(&mut self, known: &Known, level: &Level<'_>, car: &Car<'_>) -> bool {
+        let Some(segment) = car.segment() else { return false };
+        let (id, side, now) = (known.stream, stream_side(known.side), level.seen.time);
+        match segment.payload.len() {
+            0 => self.streams.expect_ack(id, side, &segment, now),
+            _ => self.streams.expect_data(id, side, &segment, now, known.ahead, |_| true).is_some(),
+        }
+    }
+
+    fn count_taken(&mut self, known: &Known, level: &Level<'_>, taken: &[Car<'_>]) {
+        let bytes: usize = taken.iter().map(|car| car.frame.len()).sum();
+        let payload: usize = taken.iter().map(|car| car.payload().len()).sum();
+        let flags = taken.iter().fold(0, |flags, car| flags | car.flags);
+        let counts = (taken.len() as u32, payload as u32, bytes as u64);
+        self.count_predicted(known.number, known.side, counts, level.seen.time, flags);
+        // Those of a frame's kind are counted with it.
+        self.counters.add(Counter::Bytes, bytes as u64);
+        self.counters.add(Counter::Ethernet, taken.len() as u64);
+    }
+}
+
+/// Whether nobody looks at a side of a flow any more.
+fn is_let_go(flow: &Flow, side: Side) -> bool {
+    flow.phase == FlowPhase::Bypassed || flow.has(one_of(PASSES_BY, side))
+}
+
+/// Segments of a train.
+const CARS_MAX: usize = 32;
+const ACK: u8 = 16;
+const PUSH: u8 = 8;
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+
+    use super::*;
+
+    /// Segments of one direction, each behind the one before.
+    fn row(payloads: &[&[u8]], change: impl Fn(usize, &mut Vec<u8>)) -> Vec<Vec<u8>> {
+        let mut number = u32::MAX - 5;
+        let frame = |(at, payload): (usize, &&[u8])| {
+            let ends = PacketBuilder::ethernet2([2; 6], [4; 6]);
+            let mut frame = Vec::new();
+            let ip = ends.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
+            ip.tcp(80, 4000, number, 64).ack(7).write(&mut frame, payload).unwrap();
+            number = number.wrapping_add(payload.len() as u32);
+            change(at, &mut frame);
+            frame
+        };
+        payloads.iter().enumerate().map(frame).collect()
+    }
+
+    fn length(frames: &[Vec<u8>]) -> usize {
+        train_of(frames.iter().map(Vec::as_slice)).len()
+    }
+
+    #[test]
+    fn segments_in_a_row_are_a_train_round_the_end_of_numbers_and_padded_too() {
+        let payloads: [&[u8]; 5] = [b"twelve bytes", b"", b"", b"more", b""];
+        assert_eq!(length(&row(&payloads, |_, _| {})), 5);
+        let padded = row(&payloads, |_, frame| frame.resize(frame.len().max(60), 0));
+        assert_eq!(length(&padded), 5);
+        let six = |at: usize| {
+            let (mut frame, number) = (Vec::new(), 100 + 4 * at as u32);
+            let ends = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv6([1; 16], [2; 16], 64);
+            ends.tcp(80, 4000, number, 64).ack(7).write(&mut frame, b"four").unwrap();
+            frame
+        };
+        assert_eq!(length(&[six(0), six(1), six(2), six(4)]), 3);
+    }
+
+    #[test]
+    fn what_is_not_alike_ends_a_train() {
+        let payloads: [&[u8]; 3] = [b"one", b"two", b"three"];
+        let with = |at: usize, to: u8| {
+            let change = move |n: usize, frame: &mut Vec<u8>| {
+                if n == 1 {
+                    frame[at] ^= to;
+                }
+            };
+            length(&row(&payloads, change))
+        };
+        // Class, fragment, life, protocol, addresses, ports, number, options, flags.
+        for at in [15, 20, 22, 23, 26, 33, 35, 37, 41, 46, 47] {
+            assert_eq!(with(at, 1 << 5), 1, "byte {at}");
+        }
+        // Identification, checksums, what is acknowledged, the window, the payload.
+        for at in [18, 24, 42, 48, 50, 54] {
+            assert_eq!(with(at, 1), 3, "byte {at}");
+        }
+        assert_eq!(length(&row(&payloads, |_, frame| frame.truncate(56))), 0, "one that was cut");
+        assert_eq!(length(&[]), 0);
+    }
+}
