@@ -361,9 +361,14 @@ impl Rig {
         counters.filter(|c| c["metric"] == metric).map(value).collect()
     }
 
-    /// Starts a server on a host; it ends with the rig. Waits until it listens on TCP `port`.
+    /// Starts a server on a host; it ends with the rig. Waits until it listens on TCP `port`, besides others that do.
     pub fn serve(&mut self, host: &str, port: u16, words: &[&str]) {
         let ns = self.namespace(host);
+        let sockets = || {
+            let list = shell(&format!("ip netns exec {ns} ss -Hltn sport = :{port}")).stdout;
+            list.iter().filter(|byte| **byte == b'\n').count()
+        };
+        let before = sockets();
         let server = Command::new("ip")
             .args(["netns", "exec", &ns])
             .args(words)
@@ -372,10 +377,7 @@ impl Rig {
             .spawn()
             .expect("the server starts");
         self.servers.push(server);
-        self.wait_until("the server listens", || {
-            let sockets = shell(&format!("ip netns exec {ns} ss -Hltn sport = :{port}")).stdout;
-            !sockets.is_empty()
-        });
+        self.wait_until("the server listens", || sockets() > before);
     }
 
     /// Sends nfv a SIGHUP.

@@ -248,7 +248,7 @@ impl Inspector {
         let flags = taken.iter().fold(0, |flags, car| flags | car.flags);
         let counts = (taken.len() as u32, payload as u32, bytes as u64);
         self.count_predicted(known.number, known.side, counts, level.seen.time, flags);
-        // Those of a frame's kind are counted with it.
+        // Of frames themselves.
         self.counters.add(Counter::Bytes, bytes as u64);
         self.counters.add(Counter::Ethernet, taken.len() as u64);
     }
