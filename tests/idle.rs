@@ -3,10 +3,12 @@
 
 mod testkit;
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
+use rustix::time::{ClockId, clock_gettime};
 use testkit::{BRIDGED, Driver, Rig, is_root, skip};
 
 const BRIDGE: &str = "ports: { lan: \"${LAN}\", wan: \"${WAN}\" }\n\
@@ -116,6 +118,23 @@ fn parts(rig: &Rig, before: [Duration; 2], since: Instant) -> [f64; 2] {
     [0, 1].map(|i| (now[i] - before[i]).as_secs_f64() / passed)
 }
 
+/// What part of a CPU a thread takes on this machine that pauses as a worker does, and does nothing else.
+fn own_pauses() -> f64 {
+    let pauses = std::thread::spawn(|| {
+        let mut only = CpuSet::new();
+        only.set(0);
+        sched_setaffinity(None, &only).unwrap();
+        set_current_timer_slack(NonZeroU64::new(1)).unwrap();
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(1) {
+            std::thread::sleep(PAUSE);
+        }
+        let had = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+        had.as_secs_f64() / start.elapsed().as_secs_f64()
+    });
+    pauses.join().unwrap()
+}
+
 /// How long this machine takes to wake a thread on a CPU that is halted, in microseconds: of a hundred times, the middle
 /// one and the 99th. In a virtual machine it is the host that wakes the CPU.
 fn own_wakes() -> [f64; 2] {
@@ -167,8 +186,10 @@ fn an_idle_worker_pauses_and_wakes_within_100_microseconds() {
     let chain = Chain::new(BRIDGE, "pause");
     let rig = Rig::start(text(&chain.path));
     let [poll, pause] = by_turns(&rig, &chain, ["poll", "pause"], "10.99.0.2");
-    // In a virtual machine a pause takes 17 us of CPU time, and a third of that elsewhere.
-    gives_the_cpu_away_and_wakes_at_once(&poll, &pause, 0.4, [0.0; 2]);
+    // In a virtual machine a pause takes 17 us of CPU time, and a third of that elsewhere; where its host is busy, 40 us.
+    let own = own_pauses();
+    println!("a thread that does nothing but pause takes {:.1} % of a CPU here", 100.0 * own);
+    gives_the_cpu_away_and_wakes_at_once(&poll, &pause, f64::max(0.4, own + 0.15), [0.0; 2]);
     rig.finish();
 }
 
@@ -219,6 +240,8 @@ fn where_a_driver_has_no_interrupts_workers_pause_and_the_log_names_the_port() {
 
 /// In one turn of a mode.
 const PINGS: usize = 100;
+/// A worker's.
+const PAUSE: Duration = Duration::from_micros(60);
 const TURNS: usize = 7;
 /// The rig's `-l 0,1` has its worker there.
 const WORKERS_CPU: usize = 1;
