@@ -233,8 +233,9 @@ fn where_a_driver_has_no_interrupts_workers_pause_and_the_log_names_the_port() {
     let (before, start) = (rig.cpu_of_workers(), Instant::now());
     std::thread::sleep(Duration::from_secs(2));
     let [cpu, _] = parts(&rig, before, start);
-    println!("{:.1} % of a CPU", 100.0 * cpu);
-    assert!(cpu < 0.4, "it pauses: {cpu}");
+    let own = own_pauses();
+    println!("{:.1} % of a CPU, where to pause takes {:.1} %", 100.0 * cpu, 100.0 * own);
+    assert!(cpu < f64::max(0.4, own + 0.15), "it pauses: {cpu}");
     rig.finish();
 }
 
