@@ -200,12 +200,6 @@ impl Burst {
         self.slots().enumerate().filter(move |(place, _)| let_go >> place & 1 == 0)
     }
 
-    /// Whether there are such packets.
-    #[inline]
-    pub fn is_watched(&self) -> bool {
-        u64::from(!self.let_go) & ((1 << self.len()) - 1) != 0
-    }
-
     /// Lets go the flows of the packets at these places, a bit each: an NF that says with [`Built::letting_go`] that it does
     /// sees no more of them.
     ///

@@ -282,9 +282,6 @@ impl Inline {
 
 impl PacketNf for Inline {
     fn process(&mut self, burst: &mut Burst, cx: &mut Cx<'_>) {
-        if !burst.is_watched() {
-            return;
-        }
         let port = burst.in_port.0;
         let mut slots: ArrayVec<(usize, Slot<'_>), BURST_MAX> = ArrayVec::new();
         slots.extend(burst.watched());
