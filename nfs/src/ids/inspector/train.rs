@@ -23,7 +23,6 @@ use super::worker::Level;
 use super::{Inspector, Recorder, Seen};
 use crate::ids::buffer::Side;
 use crate::ids::detect::Plan;
-use crate::ids::eve::PacketSource;
 use crate::ids::stream::{Ahead, Segment, StreamId};
 
 /// Segments that may be a train.
@@ -154,16 +153,7 @@ impl Inspector {
             return (0, 1);
         }
         self.begin(seen.time, recorder);
-        let level = Level {
-            seen,
-            decoded: &decoded,
-            length: seen.wire_length,
-            source: PacketSource::Wire,
-            depth: 0,
-            was_fragmented: false,
-            outer: None,
-            is_frame: true,
-        };
+        let level = Level::of_frame(seen, &decoded);
         let Some(known) = self.known(&level) else { return (0, 1) };
         let train = self.expected_ones(&known, &level, train);
         if train.len() < 2 {

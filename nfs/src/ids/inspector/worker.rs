@@ -76,6 +76,22 @@ pub(super) struct Level<'l> {
     pub is_frame: bool,
 }
 
+impl<'l> Level<'l> {
+    /// A frame that is one packet.
+    pub fn of_frame(seen: &'l Seen<'l>, decoded: &'l Decoded<'l>) -> Self {
+        Self {
+            seen,
+            decoded,
+            length: seen.wire_length,
+            source: PacketSource::Wire,
+            depth: 0,
+            was_fragmented: false,
+            outer: None,
+            is_frame: true,
+        }
+    }
+}
+
 impl Inspector {
     /// Of one worker, with all its memory budgets empty.
     pub fn new(settings: Arc<Settings>, detector: Detector) -> Self {
@@ -140,17 +156,7 @@ impl Inspector {
         if is_piece || decoded.carried.is_some() {
             return self.levels(seen, recorder);
         }
-        let level = Level {
-            seen,
-            decoded: &decoded,
-            length: seen.wire_length,
-            source: PacketSource::Wire,
-            depth: 0,
-            was_fragmented: false,
-            outer: None,
-            is_frame: true,
-        };
-        self.level(&level, recorder)
+        self.level(&Level::of_frame(seen, &decoded), recorder)
     }
 
     /// Tells what is odd about a frame that nobody takes, as its headers cannot be read; whoever can read it all the same has
