@@ -7,7 +7,8 @@
 use super::FlowState;
 use super::groups::Group;
 use super::header::TCP;
-use super::inspect::Detector;
+use super::inspect::{Detector, Work};
+use super::patterns::Patterns;
 use super::ruleset::{BufferPatterns, Ruleset};
 use super::transactions::is_at_rest;
 use crate::ids::app::{App, Expected, Protocol};
@@ -75,26 +76,33 @@ impl Detector {
     /// Looks for a plan's patterns. `payload`: that of the segment; `window`: the same behind the last bytes of the stream before
     /// it, as many as [`Detector::reach`] said. Whether there are none.
     pub fn glance(&mut self, side: Side, plan: Plan, payload: &[u8], window: &[u8]) -> bool {
-        self.sees_nothing(side, plan, std::iter::once(payload), window)
+        let nothing_in_packet = self.packet_sees_nothing(plan, payload);
+        self.stream_sees_nothing(side, plan, window) && nothing_in_packet
     }
 
-    /// The same of several payloads, which are in the window one behind the other.
-    pub fn sees_nothing<'p>(
-        &mut self,
-        side: Side,
-        plan: Plan,
-        payloads: impl Iterator<Item = &'p [u8]>,
-        window: &[u8],
-    ) -> bool {
+    /// Looks for a plan's patterns of payloads. Whether there are none.
+    pub fn packet_sees_nothing(&mut self, plan: Plan, payload: &[u8]) -> bool {
         let (ruleset, work) = self.parts();
-        let Some(group) = ruleset.groups.get(plan.group) else { return false };
-        payloads.for_each(|p| group.packet.look(p, &mut work.scratch, &mut work.candidates));
-        group.of_plan(side, plan).look(window, &mut work.scratch, &mut work.candidates);
-        if work.candidates.is_empty() {
+        let group = ruleset.groups.get(plan.group);
+        group.is_some_and(|group| work.sees_nothing(&group.packet, payload))
+    }
+
+    /// Looks for a plan's patterns of streams in some part of one. Whether there are none.
+    pub fn stream_sees_nothing(&mut self, side: Side, plan: Plan, bytes: &[u8]) -> bool {
+        let (ruleset, work) = self.parts();
+        let group = ruleset.groups.get(plan.group);
+        group.is_some_and(|group| work.sees_nothing(group.of_plan(side, plan), bytes))
+    }
+}
+
+impl Work {
+    fn sees_nothing(&mut self, patterns: &Patterns, bytes: &[u8]) -> bool {
+        patterns.look(bytes, &mut self.scratch, &mut self.candidates);
+        if self.candidates.is_empty() {
             return true;
         }
-        work.list.clear();
-        work.candidates.take(&mut work.list);
+        self.list.clear();
+        self.candidates.take(&mut self.list);
         false
     }
 }
@@ -102,7 +110,7 @@ impl Detector {
 impl Group {
     /// The patterns of a plan.
     #[inline]
-    fn of_plan(&self, side: Side, plan: Plan) -> &super::patterns::Patterns {
+    fn of_plan(&self, side: Side, plan: Plan) -> &Patterns {
         let with_bodies = self.with_bodies(side).filter(|_| plan.has_body);
         with_bodies.unwrap_or(&self.stream)
     }

@@ -10,6 +10,7 @@
 //! would say alone. A sender's window comes as a train, and so do its receiver's acknowledgements.
 
 use arrayvec::ArrayVec;
+use nfv_core::clock::Time;
 use nfv_core::packet::checksum::Sum;
 use nfv_core::packet::{L3, protocol};
 
@@ -25,19 +26,20 @@ use crate::ids::buffer::Side;
 use crate::ids::detect::Plan;
 use crate::ids::stream::{Ahead, Segment, StreamId};
 
-/// Segments that may be a train.
-pub type Train<'p> = ArrayVec<Car<'p>, CARS_MAX>;
+/// Segments that may be looked at together.
+#[derive(Clone, Debug, Default)]
+pub struct Train<'p> {
+    frames: ArrayVec<&'p [u8], CARS_MAX>,
+    shape: Shape,
+}
 
-/// One of them.
-#[derive(Clone, Copy, Debug)]
-pub struct Car<'p> {
-    frame: &'p [u8],
-    flags: u8,
+/// Where a frame's parts are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Shape {
     /// Where the TCP header begins.
     tcp: usize,
-    /// Where the payload begins, and ends: behind it may be what fills a frame up.
+    /// Where the payload begins.
     payload: usize,
-    end: usize,
 }
 
 /// The first of these frames, as far as they are a train.
@@ -45,81 +47,103 @@ pub struct Car<'p> {
 /// # Cost
 /// Some 10 ns a frame.
 #[inline]
-pub fn train_of<'p>(frames: impl Iterator<Item = &'p [u8]>) -> Train<'p> {
-    let mut train = Train::new();
-    for frame in frames {
-        let Some(car) = Car::of(frame) else { break };
-        let is_next = train.last().is_none_or(|last: &Car<'_>| last.is_followed_by(&car));
-        if !is_next || train.try_push(car).is_err() {
+pub fn train_of<'p>(mut frames: impl Iterator<Item = &'p [u8]>) -> Train<'p> {
+    let mut train = Train::default();
+    let Some((mut last, shape)) = frames.next().and_then(|first| Some((first, Shape::of(first)?)))
+    else {
+        return train;
+    };
+    train.shape = shape;
+    train.frames.push(last);
+    for next in frames {
+        if !shape.are_in_a_row(last, next) || train.frames.try_push(next).is_err() {
             break;
         }
+        last = next;
     }
     train
 }
 
-impl<'p> Car<'p> {
-    /// A frame that can be one: TCP in IP without IP's options or extension headers, an acknowledgement and nothing else.
+impl Train<'_> {
+    /// Segments of it.
     #[inline]
-    fn of(frame: &'p [u8]) -> Option<Self> {
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+}
+
+impl Shape {
+    /// That of a frame that can be one of a train: TCP in IP without IP's options or extension headers, an acknowledgement and
+    /// nothing else.
+    #[inline]
+    fn of(frame: &[u8]) -> Option<Self> {
         let tcp = match frame.get(12..24)? {
             [0x08, 0x00, 0x45, _, _, _, _, _, _, _, _, protocol::TCP] => 34,
             [0x86, 0xdd, version, _, _, _, _, _, protocol::TCP, ..] if version >> 4 == 6 => 54,
             _ => return None,
         };
-        let [offset, flags] = *frame.get(tcp + 12..)?.first_chunk::<2>()?;
         // No options, or a timestamp as all hosts write it.
-        let payload = match (offset >> 4, frame.get(tcp + 20..tcp + 24)) {
+        let payload = match (frame.get(tcp + 12)? >> 4, frame.get(tcp + 20..tcp + 24)) {
             (5, _) => tcp + 20,
             (8, Some([1, 1, 8, 10])) => tcp + 32,
             _ => return None,
         };
-        let (length_at, header) = if tcp == 34 { (16, 14) } else { (18, 54) };
-        let length = frame.get(length_at..)?.first_chunk().map(|two| u16::from_be_bytes(*two))?;
-        let end = header + usize::from(length);
-        let is_whole = (payload..=frame.len()).contains(&end);
-        let car = Self { frame, flags, tcp, payload, end };
-        (flags & !PUSH == ACK && is_whole).then_some(car)
+        let shape = Self { tcp, payload };
+        shape.end(frame).map(|_| shape)
     }
 
-    /// Whether another one of its direction follows, with the bytes behind its own.
+    /// Whether two frames, the first of this shape, are of one direction, and the second has the bytes behind those of the first.
     #[inline]
-    fn is_followed_by(&self, next: &Self) -> bool {
-        let same = |from: usize, to: usize| self.frame.get(from..to) == next.frame.get(from..to);
+    fn are_in_a_row(self, first: &[u8], second: &[u8]) -> bool {
+        let same = |from: usize, to: usize| first.get(from..to) == second.get(from..to);
         // Type, class and addresses; IPv4's identification, lengths and sums are each one's own.
         let are_alike = match self.tcp {
             34 => same(12, 16) && same(20, 24) && same(26, 38),
             _ => same(12, 18) && same(20, 58),
         };
-        let length = (self.end - self.payload) as u32;
-        are_alike
-            && self.tcp == next.tcp
-            && self.payload == next.payload
-            && self.number().wrapping_add(length) == next.number()
+        let has_shape = match self.payload - self.tcp {
+            20 => second.get(self.tcp + 12).is_some_and(|offset| offset >> 4 == 5),
+            _ => Self::of(second) == Some(self),
+        };
+        let follows = || {
+            let length = self.end(first)? - self.payload;
+            let number = self.number(first)?.wrapping_add(length as u32);
+            Some(self.end(second).is_some() && number == self.number(second)?)
+        };
+        are_alike && has_shape && follows() == Some(true)
     }
 
-    fn number(&self) -> u32 {
-        let number = self.frame.get(self.tcp + 4..).and_then(|rest| rest.first_chunk());
-        number.map_or(0, |number| u32::from_be_bytes(*number))
+    /// Where the payload ends: behind it may be what fills a frame up. `None`: it is not there in whole, or no plain one.
+    #[inline]
+    fn end(self, frame: &[u8]) -> Option<usize> {
+        let (length_at, header) = if self.tcp == 34 { (16, 14) } else { (18, 54) };
+        let [high, low] = *frame.get(length_at..)?.first_chunk()?;
+        let end = header + usize::from(u16::from_be_bytes([high, low]));
+        let is_plain = frame.get(self.tcp + 13)? & !PUSH == ACK;
+        (is_plain && (self.payload..=frame.len()).contains(&end)).then_some(end)
+    }
+
+    fn number(self, frame: &[u8]) -> Option<u32> {
+        frame.get(self.tcp + 4..)?.first_chunk().map(|number| u32::from_be_bytes(*number))
+    }
+
+    /// A frame's TCP header and payload.
+    #[inline]
+    fn tcp<'p>(self, frame: &'p [u8]) -> &'p [u8] {
+        self.end(frame).and_then(|end| frame.get(self.tcp..end)).unwrap_or_default()
     }
 
     #[inline]
-    fn payload(&self) -> &'p [u8] {
-        self.frame.get(self.payload..self.end).unwrap_or_default()
+    fn payload<'p>(self, frame: &'p [u8]) -> &'p [u8] {
+        self.tcp(frame).get(self.payload - self.tcp..).unwrap_or_default()
     }
 
-    /// Whether its checksums are right. `ip`: a header with the same addresses.
+    /// Whether a frame's checksums are right. `ip`: a header with the same addresses.
     #[inline]
-    fn is_right(&self, ip: &Ip<'_>) -> bool {
-        let (header, tcp) = (self.frame.get(14..34), self.frame.get(self.tcp..self.end));
-        let (header, tcp) = (header.unwrap_or_default(), tcp.unwrap_or_default());
+    fn is_right(self, frame: &[u8], ip: &Ip<'_>) -> bool {
+        let (header, tcp) = (frame.get(14..34).unwrap_or_default(), self.tcp(frame));
         let is_right = ip.kind == L3::Ipv6 || Sum::of(header).is_right();
         is_right && sum_of_pseudo_header(ip, tcp.len() as u32).plus(Sum::of(tcp)).is_right()
-    }
-
-    #[inline]
-    fn segment(&self) -> Option<Segment<'p>> {
-        let tcp = self.frame.get(self.tcp..self.end)?;
-        Segment::read(tcp, tcp.len() as u32)
     }
 }
 
@@ -155,18 +179,25 @@ impl Inspector {
         self.begin(seen.time, recorder);
         let level = Level::of_frame(seen, &decoded);
         let Some(known) = self.known(&level) else { return (0, 1) };
-        let train = self.expected_ones(&known, &level, train);
-        if train.len() < 2 {
+        let expected = self.expected_ones(&known, &level, train);
+        if expected < 2 {
             return (0, 1);
         }
-        if !self.sees_nothing(&known, train) {
-            return (0, train.len());
+        let frames = train.frames.get(..expected).unwrap_or_default();
+        match self.take(&known, frames, train.shape, seen.time) {
+            // What has a pattern in it is looked at by itself.
+            0 => (0, expected),
+            taken => {
+                self.count(&level, taken as u64);
+                self.count_taken(
+                    &known,
+                    &level,
+                    frames.get(..taken).unwrap_or_default(),
+                    train.shape,
+                );
+                (taken, (expected - taken).min(1))
+            }
         }
-        let taken = train.iter().take_while(|car| self.take(&known, &level, car)).count();
-        let (taken, rest) = train.split_at_checked(taken).unwrap_or_default();
-        self.count(&level, taken.len() as u64);
-        self.count_taken(&known, &level, taken);
-        (taken.len(), rest.len().min(1))
     }
 
     /// The flow of a train, if something of it is expected.
@@ -186,56 +217,47 @@ impl Inspector {
         Some(Known { number, side, stream: flow.stream()?, plan, ahead, left: predicted.left })
     }
 
-    /// Those of a train, the first ones, that need no more than what was predicted, and have right checksums.
-    fn expected_ones<'t, 'p>(
-        &self,
-        known: &Known,
-        level: &Level<'_>,
-        train: &'t [Car<'p>],
-    ) -> &'t [Car<'p>] {
-        let Some(ip) = level.decoded.ip.as_ref() else { return &[] };
+    /// How many of a train, the first ones, need no more than what was predicted, and have right checksums.
+    fn expected_ones(&self, known: &Known, level: &Level<'_>, train: &Train<'_>) -> usize {
+        let Some(ip) = level.decoded.ip.as_ref() else { return 0 };
         let checks = self.settings.checksums == Checksums::Validate;
         let mut left = u64::from(known.left);
-        let is_expected = |car: &&Car<'_>| {
-            let length = car.payload().len() as u64;
+        let is_expected = |frame: &&&[u8]| {
+            let length = train.shape.payload(frame).len() as u64;
             let fits = length == 0 || (known.plan.is_some() && length < left);
             left = left.saturating_sub(length);
-            fits && (!checks || car.is_right(ip))
+            fits && (!checks || train.shape.is_right(frame, ip))
         };
-        let expected = train.iter().take_while(is_expected).count();
-        train.get(..expected).unwrap_or_default()
+        train.frames.iter().take_while(is_expected).count()
     }
 
-    /// Whether no pattern is in a train, nor in what is before it and in it.
-    fn sees_nothing(&mut self, known: &Known, train: &[Car<'_>]) -> bool {
-        let Self { streams, detector, window, .. } = self;
-        let Some(plan) = known.plan.filter(|_| train.iter().any(|car| !car.payload().is_empty()))
-        else {
-            return true;
+    /// Takes frames, the first ones, that are what was expected. Returns how many; none, and nothing was done, where some pattern
+    /// is in them, or in them and what is before them.
+    fn take(&mut self, known: &Known, frames: &[&[u8]], shape: Shape, now: Time) -> usize {
+        let Self { streams, detector, .. } = self;
+        let side = known.side;
+        if let Some(plan) = known.plan {
+            let mut payloads = frames.iter().map(|frame| shape.payload(frame));
+            if !payloads.all(|payload| detector.packet_sees_nothing(plan, payload)) {
+                return 0;
+            }
+        }
+        let segments = frames.iter().map_while(|frame| {
+            let tcp = shape.tcp(frame);
+            Segment::read(tcp, tcp.len() as u32)
+        });
+        let sees_nothing = |bytes: &[u8]| {
+            known.plan.is_none_or(|plan| detector.stream_sees_nothing(side, plan, bytes))
         };
-        window.clear();
-        let (side, reach) = (stream_side(known.side), known.ahead.reach);
-        if !streams.last(known.stream, side, reach, window) {
-            return false;
-        }
-        train.iter().for_each(|car| window.extend_from_slice(car.payload()));
-        detector.sees_nothing(known.side, plan, train.iter().map(Car::payload), window)
+        let (id, ahead) = (known.stream, known.ahead);
+        streams.expect_train(id, stream_side(side), segments, now, ahead, sees_nothing)
     }
 
-    /// Takes one that was looked at. False: it is none that was expected, and nothing was done.
-    fn take(&mut self, known: &Known, level: &Level<'_>, car: &Car<'_>) -> bool {
-        let Some(segment) = car.segment() else { return false };
-        let (id, side, now) = (known.stream, stream_side(known.side), level.seen.time);
-        match segment.payload.len() {
-            0 => self.streams.expect_ack(id, side, &segment, now),
-            _ => self.streams.expect_data(id, side, &segment, now, known.ahead, |_| true).is_some(),
-        }
-    }
-
-    fn count_taken(&mut self, known: &Known, level: &Level<'_>, taken: &[Car<'_>]) {
-        let bytes: usize = taken.iter().map(|car| car.frame.len()).sum();
-        let payload: usize = taken.iter().map(|car| car.payload().len()).sum();
-        let flags = taken.iter().fold(0, |flags, car| flags | car.flags);
+    fn count_taken(&mut self, known: &Known, level: &Level<'_>, taken: &[&[u8]], shape: Shape) {
+        let bytes: usize = taken.iter().map(|frame| frame.len()).sum();
+        let payload: usize = taken.iter().map(|frame| shape.payload(frame).len()).sum();
+        let flags = taken.iter().filter_map(|frame| frame.get(shape.tcp + 13));
+        let flags = flags.fold(0, |all, flags| all | flags);
         let counts = (taken.len() as u32, payload as u32, bytes as u64);
         self.count_predicted(known.number, known.side, counts, level.seen.time, flags);
         // Of frames themselves.

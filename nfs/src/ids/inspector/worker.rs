@@ -49,8 +49,6 @@ pub struct Inspector {
     pub(super) lists: Arc<Blocklists>,
     /// Turns whenever they are others: flows have it as a mark when they were looked up.
     pub(super) lists_turn: bool,
-    /// Of a train, its bytes behind the last ones of its stream.
-    pub(super) window: Vec<u8>,
     /// Of rules and lists: what was predicted by others does not count.
     pub(super) generation: u32,
 }
@@ -113,7 +111,6 @@ impl Inspector {
             dropped: None,
             lists: Arc::default(),
             lists_turn: false,
-            window: Vec::with_capacity(WINDOW_USUAL),
             generation: 1,
             settings,
         }
@@ -326,7 +323,5 @@ pub(super) fn address(kind: L3, bytes: nfv_core::packet::AddressBytes) -> IpAddr
 }
 
 pub(super) const PASS: Verdict = Verdict { answer: Answer::Pass, rewrite: None };
-/// Bytes of a train, most of the time.
-const WINDOW_USUAL: usize = 64 << 10;
 /// Flows that are ended at one packet.
 const EXPIRED_MAX: usize = 16;

@@ -362,15 +362,17 @@ impl Bytes {
         Some(run)
     }
 
-    /// The last `reach` bytes that were told, or all, if they are in one piece, right before the next ones.
-    #[inline]
-    pub(super) fn last<'s>(&self, store: &'s Store, reach: usize) -> Option<&'s [u8]> {
-        let (last, reach) = self.reached(store, reach)?;
-        let bytes = store.bytes(&last);
-        bytes.get(bytes.len().checked_sub(reach)?..)
+    /// Undoes all that [`Bytes::append`] has done since it was as it `was`.
+    pub(super) fn take_back(&mut self, store: &mut Store, was: &Self) {
+        let last = was.tree.last();
+        while !self.tree.is_empty() && self.tree.last() != last {
+            self.drop_piece(store, self.tree.last());
+        }
+        store.shrink(last, was.next);
+        *self = Self { tree: self.tree, ..*was };
     }
 
-    /// That piece, and how many of its last bytes.
+    /// The piece that the last `reach` bytes are in, or all that were told, right before the next ones; and how many they are.
     #[inline]
     fn reached(&self, store: &Store, reach: usize) -> Option<(Piece, usize)> {
         let last = store.piece(self.tree.last());

@@ -168,6 +168,18 @@ impl Store {
         Some(at)
     }
 
+    /// Takes what a piece has grown by back: it ends at a number again.
+    pub(super) fn shrink(&mut self, number: u32, end: u32) {
+        let piece = self.piece(number);
+        let surplus = piece.end().wrapping_sub(end) as u16;
+        if let Some(piece) = self.piece_mut(number) {
+            piece.length -= surplus;
+        }
+        if let Some(used) = self.used_of(piece.block) {
+            *used -= surplus;
+        }
+    }
+
     /// Copies bytes to a new block, behind a copy of a piece's last `lead` ones: both lie in a row there. Returns the block, where
     /// the `lead` bytes are, and where the bytes are.
     #[inline]
@@ -307,6 +319,14 @@ impl Store {
             OF_LARGE => self.large.get_mut(block >> 2).map(|b| &mut b.pieces),
             OF_SMALL => self.small.get_mut(block >> 2).map(|b| &mut b.pieces),
             _ => self.huge.get_mut(block >> 2).map(|b| &mut b.pieces),
+        }
+    }
+
+    fn used_of(&mut self, block: BlockId) -> Option<&mut u16> {
+        match block & SIZES {
+            OF_LARGE => self.large.get_mut(block >> 2).map(|b| &mut b.used),
+            OF_SMALL => self.small.get_mut(block >> 2).map(|b| &mut b.used),
+            _ => self.huge.get_mut(block >> 2).map(|b| &mut b.used),
         }
     }
 

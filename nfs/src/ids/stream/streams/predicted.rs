@@ -4,6 +4,7 @@
 //! Whatever else it is, nothing is done here, and it goes the long way. A segment that goes this way leaves behind what it would
 //! have left on the long way, but for memory: what it acknowledges is freed a little later.
 
+use arrayvec::ArrayVec;
 use nfv_core::clock::Time;
 
 use super::super::config::{Mode, Settings};
@@ -11,7 +12,7 @@ use super::super::counters::Counter;
 use super::super::half::{Half, STOPPED, UNWATCHED};
 use super::super::key::Side;
 use super::super::segment::Segment;
-use super::super::store::LARGE;
+use super::super::store::{LARGE, Run, Store};
 use super::keep::depth_left;
 use super::tell::keep_of;
 use super::{StreamId, Streams, tick};
@@ -41,11 +42,7 @@ impl Streams {
             return false;
         }
         connection.go_on(segment, side, tick);
-        let other = connection.half_mut(side.other());
-        let keep = keep_of(&self.settings, other);
-        if other.bytes.surplus(keep) > SURPLUS_MAX {
-            other.bytes.release(&mut self.store, keep);
-        }
+        release(&self.settings, connection.half_mut(side.other()), &mut self.store);
         self.table.touch(id.0, tick);
         true
     }
@@ -82,24 +79,70 @@ impl Streams {
         }
         half.later = half.later.saturating_add(payload.len() as u16).min(ahead.kept);
         connection.go_on(segment, side, tick);
-        let half = connection.half_mut(side);
-        let keep = keep_of(&self.settings, half);
-        if half.bytes.surplus(keep) > SURPLUS_MAX {
-            half.bytes.release(&mut self.store, keep);
-        }
+        release(&self.settings, connection.half_mut(side), &mut self.store);
         self.counters.add(Counter::ToldBytes, payload.len() as u64);
         self.table.touch(id.0, tick);
         Some(was_seen)
     }
 
-    /// Adds the last `reach` bytes that were told of a direction to `to`, or all that there were. False: they are not there in a row
-    /// that [`Streams::expect_data`] would show.
-    pub fn last(&self, id: StreamId, side: Side, reach: usize, to: &mut Vec<u8>) -> bool {
-        let last = self
-            .table
-            .get(id.0)
-            .and_then(|stream| stream.connection.half(side).bytes.last(&self.store, reach));
-        last.inspect(|bytes| to.extend_from_slice(bytes)).is_some()
+    /// Takes those of a row of segments of one direction, the first ones, that are expected, inline, and shows their bytes to
+    /// `sees_nothing`, by stretches that lie in a row, each behind the last bytes before it. Returns how many were taken; none,
+    /// and nothing was done, where it says of one that it sees something.
+    ///
+    /// # Cost
+    /// One copy, and some 15 ns a segment.
+    pub fn expect_train<'p>(
+        &mut self,
+        id: StreamId,
+        side: Side,
+        train: impl Iterator<Item = Segment<'p>>,
+        now: Time,
+        ahead: Ahead,
+        sees_nothing: impl FnMut(&[u8]) -> bool,
+    ) -> usize {
+        let tick = tick(now);
+        let Self { settings, table, store, counters, .. } = self;
+        let Some(stream) = table.get_mut(id.0) else { return 0 };
+        let connection = &mut stream.connection;
+        let was = *connection;
+        let mut stretches = Stretches::new();
+        let mut taken = 0;
+        for segment in train.take(STRETCHES_MAX) {
+            let half = connection.half(side);
+            let length = segment.payload.len();
+            let fits = match length {
+                0 => half.bytes.unseen() == 0,
+                _ => takes(settings, half, length) && store.has_room_for(length),
+            };
+            if !fits || !connection.expects(&segment, side, tick) {
+                break;
+            }
+            if length > 0 {
+                let half = connection.half_mut(side);
+                let added = half.bytes.append(store, segment.payload, ahead.reach);
+                let Some(()) = added.and_then(|added| lengthen(&mut stretches, added)) else {
+                    break;
+                };
+                half.bytes.pass_seen();
+                half.later = half.later.saturating_add(length as u16).min(ahead.kept);
+            }
+            connection.go_on(&segment, side, tick);
+            taken += 1;
+        }
+        if !stretches.iter().map(|stretch| store.run(*stretch)).all(sees_nothing) {
+            let mut bytes = connection.half(side).bytes;
+            bytes.take_back(store, &was.half(side).bytes);
+            *connection = was;
+            connection.half_mut(side).bytes = bytes;
+            return 0;
+        }
+        let told = connection.half(side).bytes.told() - was.half(side).bytes.told();
+        for half in &mut connection.halves {
+            release(settings, half, store);
+        }
+        counters.add(Counter::ToldBytes, told);
+        table.touch(id.0, tick);
+        taken
     }
 
     /// The last `most` bytes that were told of a direction, or those that are there, in order: what [`Ahead::kept`] was for. They
@@ -122,5 +165,29 @@ fn takes(settings: &Settings, half: &Half, length: usize) -> bool {
         && half.bytes.held() as usize + length + LARGE <= settings.direction_bytes as usize
 }
 
+/// Frees what need not be kept, once it is enough.
+#[inline]
+fn release(settings: &Settings, half: &mut Half, store: &mut Store) {
+    let keep = keep_of(settings, half);
+    if half.bytes.surplus(keep) > SURPLUS_MAX {
+        half.bytes.release(store, keep);
+    }
+}
+
+/// Notes where bytes were added: behind the last stretch, or as one of their own.
+#[inline]
+fn lengthen(stretches: &mut Stretches, added: Run) -> Option<()> {
+    match stretches.last_mut() {
+        Some(last) if last.block == added.block => last.end = added.end,
+        _ => stretches.try_push(added).ok()?,
+    }
+    Some(())
+}
+
+/// Where the bytes of a train lie.
+type Stretches = ArrayVec<Run, STRETCHES_MAX>;
+
+/// A train of full segments on Ethernet fills seven huge blocks.
+const STRETCHES_MAX: usize = 32;
 /// Bytes that are kept longer than they must be.
 const SURPLUS_MAX: u32 = 8 << 10;
