@@ -239,7 +239,7 @@ mod tests {
         let bytes = |text: &str| match text.parse().unwrap() {
             IpAddr::V4(a) => {
                 let [a, b, c, d] = a.octets();
-                AddressBytes([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+                AddressBytes::of_v4([a, b, c, d])
             }
             IpAddr::V6(a) => AddressBytes(a.octets()),
         };

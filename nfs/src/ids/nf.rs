@@ -232,14 +232,15 @@ impl Inline {
     /// Has the first packets inspected together, if they are a train. Returns how many of them pass, and how many behind those are
     /// to be inspected by themselves; one of both at least.
     #[inline]
-    fn train(&mut self, port: u8, slots: &[(usize, Slot<'_>)], cx: &Cx<'_>) -> (usize, usize) {
+    fn train(&mut self, slots: &[(usize, Slot<'_>)], cx: &Cx<'_>) -> (usize, usize) {
         let whole = |packet: &Packet| packet.data().len() == packet.len() as usize;
         let frames = slots.iter().map(|(_, slot)| &*slot.packet);
         let train = train_of(frames.take_while(|packet| whole(packet)).map(Packet::data));
-        let Some((_, first)) = slots.first().filter(|_| train.len() > 1) else { return (0, 1) };
+        if train.len() < 2 {
+            return (0, 1);
+        }
         let inspector = self.inspector.get_or_insert_with(|| self.shared.inspector());
-        let seen = seen(first.packet, port, cx.now, self.shared.purpose);
-        inspector.train(&seen, &train, &mut self.output)
+        inspector.train(&train, cx.now, &mut self.output)
     }
 
     /// Has a packet inspected, and does what is answered. Whether its flow is let go.
@@ -287,7 +288,7 @@ impl PacketNf for Inline {
         slots.extend(burst.watched());
         let (mut let_go, mut at) = (0, 0);
         while let Some(rest) = slots.get_mut(at..).filter(|rest| !rest.is_empty()) {
-            let (passed, alone) = self.train(port, rest, cx);
+            let (passed, alone) = self.train(rest, cx);
             for (place, slot) in rest.iter_mut().skip(passed).take(alone) {
                 let_go |= u32::from(self.packet(port, slot, cx)) << *place;
             }

@@ -248,7 +248,7 @@ mod tests {
     const VIP: [u8; 4] = [192, 0, 2, 80];
 
     fn v4([a, b, c, d]: [u8; 4]) -> AddressBytes {
-        AddressBytes([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        AddressBytes::of_v4([a, b, c, d])
     }
 
     fn range(first: u16, last: u16) -> PortRange {

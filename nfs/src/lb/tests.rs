@@ -15,7 +15,7 @@ use super::*;
 const VIP: [u8; 4] = [192, 0, 2, 80];
 
 fn v4([a, b, c, d]: [u8; 4]) -> AddressBytes {
-    AddressBytes([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    AddressBytes::of_v4([a, b, c, d])
 }
 
 fn lb(count: u8, affinity: Affinity, ids: Option<PlaintextConfig>) -> Lb {

@@ -67,8 +67,7 @@ fn class_of(word: u16) -> u16 {
 /// An IPv4 address as packets have it.
 #[inline]
 pub fn wide(address: Ipv4Addr) -> AddressBytes {
-    let [a, b, c, d] = address.octets();
-    AddressBytes([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    AddressBytes::of_v4(address.octets())
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl Address for [u8; 4] {
     #[inline(always)]
     fn wide(self) -> AddressBytes {
         let [a, b, c, d] = self;
-        AddressBytes([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        AddressBytes::of_v4([a, b, c, d])
     }
 
     #[inline(always)]

@@ -84,8 +84,7 @@ mod tests {
     }
 
     fn tcp4(src: [u8; 4], dst: [u8; 4], sport: u16, dport: u16) -> Headers {
-        let wide =
-            |[a, b, c, d]: [u8; 4]| AddressBytes([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let wide = AddressBytes::of_v4;
         Headers {
             kind: L3::Ipv4,
             protocol: 6,

@@ -9,6 +9,12 @@
 pub struct AddressBytes(pub [u8; 16]);
 
 impl AddressBytes {
+    /// That of an IPv4 address.
+    #[inline(always)]
+    pub fn of_v4([a, b, c, d]: [u8; 4]) -> Self {
+        Self([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    }
+
     /// The IPv4 address.
     #[inline(always)]
     pub fn v4(self) -> [u8; 4] {

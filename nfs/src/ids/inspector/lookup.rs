@@ -55,14 +55,6 @@ impl Inspector {
         Some((number, from))
     }
 
-    /// The same of a flow that there is; nothing is done.
-    pub(super) fn known_flow(&self, level: &Level<'_>) -> Option<(u32, End)> {
-        let ip = level.decoded.ip.as_ref()?;
-        let (key, from) = self.key(ip, ends_of(&level.decoded.upper), ip.protocol, level);
-        let number = self.flows.find(&key);
-        (number != 0 && !self.flows.is_over(number, level.seen.time)).then_some((number, from))
-    }
-
     /// The flow that an error is about; errors open none.
     fn quoted_flow(&self, ip: &Ip<'_>, quoted: &Quoted, level: &Level<'_>) -> Option<(u32, End)> {
         let about = Ip { src: quoted.src, dst: quoted.dst, ..*ip };

@@ -54,12 +54,14 @@ impl Inspector {
         let side = flow.side_of(from);
         let predicted = flow.predicted.get(side.index()).filter(|p| p.is_quiet)?;
         let is_odd = !level.decoded.remarks.names().is_empty() || !level.is_frame;
-        if is_odd || flow.predicted_by != self.generation || !self.is_sum_right(level) {
+        let length = u32::try_from(segment.payload.len()).ok()?;
+        let plan = predicted.plan.filter(|_| length < predicted.left);
+        let is_foreseen = flow.predicted_by == self.generation && (length == 0 || plan.is_some());
+        if is_odd || !is_foreseen || !self.is_sum_right(level) {
             return None;
         }
         let id = flow.stream()?;
         let now = level.seen.time;
-        let length = u32::try_from(segment.payload.len()).ok()?;
         if length == 0 {
             if !self.streams.expect_ack(id, stream_side(side), segment, now) {
                 return None;
@@ -67,7 +69,7 @@ impl Inspector {
             self.count_predicted(number, side, (1, 0, level.length.into()), now, segment.flags.0);
             return Some(PASS);
         }
-        let plan = predicted.plan.filter(|_| length < predicted.left)?;
+        let plan = plan?;
         let kept = if predicted.keeps { self.kept_for_bodies()? } else { 0 };
         let reach = self.detector.reach(side, Some(plan))?;
         let detector = &mut self.detector;

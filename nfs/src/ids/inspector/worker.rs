@@ -205,7 +205,7 @@ impl Inspector {
 
     /// Inspects one packet: a frame, or one that another carries.
     pub(super) fn level(&mut self, level: &Level<'_>, recorder: &mut impl Recorder) -> Verdict {
-        self.count(level, 1);
+        self.count(level);
         let decoded = level.decoded;
         let is_broken = decoded.remarks.is_invalid();
         let mut verdict = match (&decoded.ip, &decoded.upper) {
@@ -264,25 +264,25 @@ impl Inspector {
         }
     }
 
-    /// Counts so many packets like this one.
-    pub(super) fn count(&mut self, level: &Level<'_>, packets: u64) {
+    /// Counts a packet.
+    pub(super) fn count(&mut self, level: &Level<'_>) {
         let decoded = level.decoded;
         let counters = &mut self.counters;
-        counters.add(Counter::Packets, packets);
-        counters.add(Counter::Tunnelled, u64::from(level.depth > 0) * packets);
-        counters.add(Counter::Invalid, u64::from(decoded.remarks.is_invalid()) * packets);
+        counters.add(Counter::Packets, 1);
+        counters.add(Counter::Tunnelled, u64::from(level.depth > 0));
+        counters.add(Counter::Invalid, u64::from(decoded.remarks.is_invalid()));
         let is_tagged = decoded.vlans.iter().any(|vlan| *vlan != NO_VLAN);
-        counters.add(Counter::Vlan, u64::from(is_tagged && level.depth == 0) * packets);
-        counters.add(Counter::Nsh, u64::from(decoded.has_nsh) * packets);
+        counters.add(Counter::Vlan, u64::from(is_tagged && level.depth == 0));
+        counters.add(Counter::Nsh, u64::from(decoded.has_nsh));
         let Some(ip) = decoded.ip else { return };
         let version = if ip.kind == L3::Ipv6 { Counter::Ipv6 } else { Counter::Ipv4 };
-        counters.add(version, packets);
+        counters.add(version, 1);
         match (ip.protocol, &decoded.upper) {
-            (protocol::TCP, Upper::Tcp { .. }) => counters.add(Counter::Tcp, packets),
-            (protocol::UDP, Upper::Udp { .. }) => counters.add(Counter::Udp, packets),
-            (protocol::SCTP, Upper::Sctp { .. }) => counters.add(Counter::Sctp, packets),
-            (protocol::ICMP, Upper::Icmp { .. }) => counters.add(Counter::Icmpv4, packets),
-            (protocol::ICMP6, Upper::Icmp { .. }) => counters.add(Counter::Icmpv6, packets),
+            (protocol::TCP, Upper::Tcp { .. }) => counters.add(Counter::Tcp, 1),
+            (protocol::UDP, Upper::Udp { .. }) => counters.add(Counter::Udp, 1),
+            (protocol::SCTP, Upper::Sctp { .. }) => counters.add(Counter::Sctp, 1),
+            (protocol::ICMP, Upper::Icmp { .. }) => counters.add(Counter::Icmpv4, 1),
+            (protocol::ICMP6, Upper::Icmp { .. }) => counters.add(Counter::Icmpv6, 1),
             _ => {}
         }
     }

@@ -41,8 +41,8 @@ impl<'p> Decoded<'p> {
         });
         let ip = Ip {
             kind: L3::Ipv4,
-            src: AddressBytes([s0, s1, s2, s3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-            dst: AddressBytes([d0, d1, d2, d3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            src: AddressBytes::of_v4([s0, s1, s2, s3]),
+            dst: AddressBytes::of_v4([d0, d1, d2, d3]),
             protocol,
             network,
             rest: behind(network, header),

@@ -7,6 +7,8 @@ use super::{Decoded, Ip, Tunnels, Upper, be16, behind, first};
 use crate::ids::stream::Segment;
 
 impl<'p> Decoded<'p> {
+    // Else a header is put together in one place, and copied to another before it is there.
+    #[inline(always)]
     pub(super) fn upper(&mut self, ip: Ip<'p>, tunnels: &Tunnels) {
         self.ip = Some(ip);
         if self.remarks.is_invalid() || ip.piece.is_some() {
@@ -34,6 +36,7 @@ impl<'p> Decoded<'p> {
         }
     }
 
+    #[inline]
     fn tcp(&mut self, bytes: &'p [u8], length: usize) {
         let (Some(sport), Some(dport), Some(offset)) =
             (be16(bytes, 0), be16(bytes, 2), bytes.get(12))

@@ -117,13 +117,13 @@ fn outcome(frames: &[Vec<u8>], way: Way) -> Outcome {
     for burst in frames.chunks(32) {
         site.now.0 += 1_000_000;
         let mut rest = burst;
-        while let Some(first) = rest.first() {
+        while !rest.is_empty() {
             let train = match way {
                 Way::Trains => train_of(rest.iter().map(Vec::as_slice)),
                 _ => train_of(std::iter::empty()),
             };
             let (passed, alone) = match train.len() {
-                2.. => site.inspector.train(&site.seen(first), &train, &mut site.told),
+                2.. => site.inspector.train(&train, site.now, &mut site.told),
                 _ => (0, 1),
             };
             together += passed;
