@@ -162,9 +162,15 @@ impl Store {
     /// Copies bytes behind those of a piece, which has them from then on, if there is room behind it. Returns where they are.
     #[inline]
     pub(super) fn grow(&mut self, number: u32, bytes: &[u8]) -> Option<u16> {
-        let piece = self.piece(number);
-        let at = self.append_at(piece.block, piece.at + piece.length, bytes)?;
-        self.piece_mut(number)?.length += bytes.len() as u16;
+        let Self { huge, large, small, pieces, .. } = self;
+        let piece = pieces.get_mut(number)?;
+        let (block, place) = (piece.block >> 2, piece.at + piece.length);
+        let at = match piece.block & SIZES {
+            OF_LARGE => large.get_mut(block)?.append_at(place, bytes)?,
+            OF_SMALL => small.get_mut(block)?.append_at(place, bytes)?,
+            _ => huge.get_mut(block)?.append_at(place, bytes)?,
+        };
+        piece.length += bytes.len() as u16;
         Some(at)
     }
 
@@ -241,16 +247,6 @@ impl Store {
             OF_LARGE => self.large.get_mut(id >> 2)?.append(bytes),
             OF_SMALL => self.small.get_mut(id >> 2)?.append(bytes),
             _ => self.huge.get_mut(id >> 2)?.append(bytes),
-        }
-    }
-
-    /// The same, if that is at `place`.
-    #[inline]
-    fn append_at(&mut self, id: BlockId, place: u16, bytes: &[u8]) -> Option<u16> {
-        match id & SIZES {
-            OF_LARGE => self.large.get_mut(id >> 2)?.append_at(place, bytes),
-            OF_SMALL => self.small.get_mut(id >> 2)?.append_at(place, bytes),
-            _ => self.huge.get_mut(id >> 2)?.append_at(place, bytes),
         }
     }
 
@@ -336,6 +332,12 @@ impl Store {
         self.pieces.get(number).copied().unwrap_or_default()
     }
 
+    /// A piece where it lies.
+    #[inline(always)]
+    pub(super) fn piece_at(&self, number: u32) -> Option<&Piece> {
+        self.pieces.get(number)
+    }
+
     #[inline(always)]
     pub(super) fn piece_mut(&mut self, number: u32) -> Option<&mut Piece> {
         self.pieces.get_mut(number)
@@ -364,6 +366,7 @@ impl<const N: usize> Block<N> {
         Some(at)
     }
 
+    /// The same, if that is at `place`.
     #[inline]
     fn append_at(&mut self, place: u16, bytes: &[u8]) -> Option<u16> {
         if self.used == place { self.append(bytes) } else { None }
