@@ -7,7 +7,7 @@ use super::inspect::{
     IsDataAt, JumpBase, Operator, Presence, Test, Value as Amount,
 };
 use super::mistake::{Read, broken, unsupported};
-use super::number::number;
+use super::number::{by_prefix, number};
 use super::options::Value;
 
 /// `isdataat:[!]N[,relative][,rawbytes]`
@@ -72,7 +72,10 @@ pub(super) fn byte_test(draft: &mut Draft<'_>, value: Value<'_>) -> Read<()> {
         mask: flags.mask,
     };
     check_length(&field, 1, length_at)?;
-    let with = amount_of(draft, with, with_at)?;
+    let with = match with.starts_with(|c: char| c.is_ascii_digit()) {
+        true => Amount::Number(by_prefix(with, with_at)?.cast_signed()),
+        false => amount_of(draft, with, with_at)?,
+    };
     add(draft, field.from, Test::ByteTest(ByteTest { field, operator, presence, value: with }));
     Ok(())
 }

@@ -143,6 +143,15 @@ fn unit(text: &str) -> (&str, u64) {
     (text, 1)
 }
 
+/// Reads a number that says its base as in C: hexadecimal behind `0x`, octal behind `0`.
+pub(super) fn by_prefix(text: &str, at: usize) -> Read<u64> {
+    match text.strip_prefix('0').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
+        Some(octal) => u64::from_str_radix(octal, 8)
+            .or_else(|_| broken(at, format!("`{text}` begins with a 0, and is no octal number"))),
+        None => number(text, at),
+    }
+}
+
 /// Reads a number that may have a sign.
 pub(super) fn signed(text: &str, at: usize) -> Read<i64> {
     let text = text.trim_ascii();

@@ -15,6 +15,9 @@ fn a_number_compares_as_byte_test_says() {
     check(&[
         ("byte_test:2,=,258,0;", b"\x01\x02", true),
         ("byte_test:2,=,513,0,little;", b"\x01\x02", true),
+        ("byte_test:2,=,0x102,0;", b"\x01\x02", true),
+        ("byte_test:2,=,0402,0;", b"\x01\x02", true),
+        ("byte_test:8,=,0xffffffffffffffff,0;", &[0xff; 8], true),
         ("byte_test:1,>,1,1;", b"\x01\x02", true),
         ("byte_test:1,>,2,1;", b"\x01\x02", false),
         ("byte_test:1,!=,2,1;", b"\x01\x03", true),

@@ -286,6 +286,7 @@ fn options_that_suricata_refuses_are_refused() {
         "byte_test:1,~,1,0;",
         "byte_test:1,>,1;",
         "byte_test:1,>,x,0;",
+        "byte_test:1,>,08,0;",
         "byte_test:1,>,1,70000;",
         "byte_test:1,>,1,0,string,big;",
         "byte_jump:1;",
