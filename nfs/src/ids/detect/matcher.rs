@@ -35,6 +35,11 @@ impl Pattern {
         }
     }
 
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// How many bytes it has.
     pub fn len(&self) -> usize {
         self.bytes.len()
@@ -62,6 +67,8 @@ pub(super) struct Tail {
 pub(super) struct MatcherScratch {
     library: hs::Scratch,
     found: Vec<u32>,
+    /// Looks for which no sieve is asked any more: too much was left in one.
+    pub unsieved: u32,
 }
 
 /// Who looks.

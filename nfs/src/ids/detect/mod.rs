@@ -37,6 +37,7 @@ mod program;
 mod rate;
 mod ruleset;
 mod scene;
+mod sieve;
 mod state;
 mod subject;
 mod tag;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::matcher::{Compiler, Matcher, MatcherScratch, Pattern};
+use super::sieve::Sieve;
 
 /// Patterns with their rules, while they are gathered.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +42,9 @@ impl Gathered {
             ends.push(rules.len());
         }
         let patterns: Vec<Pattern> = self.rules.into_keys().collect();
+        let sieve = Sieve::of(patterns.iter().map(Pattern::bytes));
         let matcher = (!patterns.is_empty()).then(|| compiler.compile(patterns));
-        Patterns { matcher, ends: ends.into(), rules: rules.into(), longest, shortest }
+        Patterns { matcher, sieve, ends: ends.into(), rules: rules.into(), longest, shortest }
     }
 }
 
@@ -50,6 +52,8 @@ impl Gathered {
 #[derive(Debug)]
 pub(super) struct Patterns {
     matcher: Option<Arc<Matcher>>,
+    /// What is asked first about many bytes.
+    sieve: Option<Sieve>,
     /// Of each pattern, where its rules end in `rules`.
     ends: Box<[usize]>,
     rules: Box<[u32]>,
@@ -74,6 +78,25 @@ impl Patterns {
         if bytes.len() < self.shortest {
             return;
         }
+        if let Some(sieve) = self.sieve.as_ref().filter(|_| bytes.len() >= SIEVED_MIN) {
+            if scratch.unsieved == 0 {
+                if sieve.sift(bytes, |part| self.look_at(matcher, part, scratch, candidates)) {
+                    return;
+                }
+                scratch.unsieved = UNSIEVED;
+            }
+            scratch.unsieved -= 1;
+        }
+        self.look_at(matcher, bytes, scratch, candidates);
+    }
+
+    fn look_at(
+        &self,
+        matcher: &Matcher,
+        bytes: &[u8],
+        scratch: &mut MatcherScratch,
+        candidates: &mut Candidates,
+    ) {
         let Some(found) = matcher.look(bytes, scratch) else {
             self.rules.iter().for_each(|rule| candidates.add(*rule));
             return;
@@ -131,6 +154,11 @@ impl Candidates {
         to.append(&mut self.list);
     }
 }
+
+/// Of fewer bytes a look at all of them costs no more than a sieve.
+const SIEVED_MIN: usize = 256;
+/// Looks for which a sieve that let too much through is not asked.
+const UNSIEVED: u32 = 64;
 
 #[cfg(test)]
 mod tests {
