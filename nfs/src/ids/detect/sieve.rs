@@ -173,11 +173,11 @@ fn hits_of(blocks: &[[u8; BLOCK]], bits: &[u32; WORDS]) -> u64 {
 }
 
 /// Of a block the words, a bit each, whose bit is set.
-#[inline]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
 fn words_of(block: &[u8; BLOCK], bits: &[u32; WORDS]) -> u32 {
     let (words, _) = block.as_chunks::<4>();
-    let one = |word: &[u8; 4]| bit(bits, place_of(folded(*word))) & 1;
-    words.iter().rev().fold(0, |all, word| all << 1 | one(word))
+    let one = |(at, word): (usize, &[u8; 4])| (bit(bits, place_of(folded(*word))) & 1) << at;
+    words.iter().enumerate().map(one).fold(0, |all, one| all | one)
 }
 
 /// A bit of the set, the lowest one, below others.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   piece: number of the first byte, length, block and place in it, links of the tree       24 bytes
-//!   block: 8,184, 2,040 or 248 bytes, filled from the front by one direction, freed with its last piece
+//!   block: 16,376, 2,040 or 248 bytes, filled from the front by one direction, freed with its last piece
 //! ```
 //!
 //! A segment is copied once, into the block that its direction fills, and handed out from there. Small segments share
@@ -46,7 +46,7 @@ pub(super) const NO_BYTES: BlockId = 0;
 
 const _: () = assert!(size_of::<Piece>() == 24);
 const _: () = assert!(size_of::<Block<LARGE>>() == 2048 && size_of::<Block<SMALL>>() == 256);
-const _: () = assert!(size_of::<Block<HUGE>>() == 8192);
+const _: () = assert!(size_of::<Block<HUGE>>() == 16_384);
 
 #[derive(Debug)]
 struct Block<const N: usize> {
@@ -388,7 +388,7 @@ const OF_LARGE: u32 = 0;
 const OF_SMALL: u32 = 1;
 const OF_HUGE: u32 = 2;
 /// Bytes of a huge block: several segments.
-const HUGE: usize = 8184;
+const HUGE: usize = 16_376;
 /// Bytes of a large block: more than a segment on Ethernet has.
 pub(super) const LARGE: usize = 2040;
 /// Bytes of a small block.
