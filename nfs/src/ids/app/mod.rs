@@ -312,11 +312,11 @@ impl App {
         &mut self,
         direction: Side,
         (passed, fresh): (u32, u32),
-        limits: &Limits,
+        window: usize,
         fetch: impl FnOnce(u32, &mut Vec<u8>),
     ) {
         if let State::Http(http) = &mut self.state {
-            http.catch_up(direction, (passed, fresh), &mut self.transactions, limits, fetch);
+            http.catch_up(direction, (passed, fresh), &mut self.transactions, window, fetch);
         }
     }
 

@@ -26,6 +26,7 @@ mod flow;
 mod groups;
 mod header;
 mod inspect;
+mod lookback;
 mod matcher;
 mod memory;
 mod number;

@@ -73,6 +73,11 @@ impl Detector {
         Some(patterns.reach()).filter(|reach| *reach <= REACH_MAX)
     }
 
+    /// How many bytes before the next ones of a body its rules may look back at; at most `most`.
+    pub fn looks_back(&self, side: Side, most: usize) -> usize {
+        self.ruleset().looks_back(side, most)
+    }
+
     /// Looks for a plan's patterns. `payload`: that of the segment; `window`: the same behind the last bytes of the stream before
     /// it, as many as [`Detector::reach`] said. Whether there are none.
     pub fn glance(&mut self, side: Side, plan: Plan, payload: &[u8], window: &[u8]) -> bool {

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::flow::FlowState;
 use super::groups::Groups;
 use super::header::Header;
-use super::matcher::{Compiler, Engine, Matcher, MatcherScratch};
+use super::lookback;
+use super::matcher::{Compiler, Engine, Matcher, MatcherScratch, Pattern};
 use super::order::{self, ActionOrder};
 use super::patterns::{Gathered, Patterns};
 use super::program::{Program, fast_pattern};
@@ -38,6 +39,8 @@ pub struct Ruleset {
     pub(super) events: Events,
     /// Whether a rule's alerts are followed by packets of a host.
     pub(super) tags_hosts: bool,
+    /// By side: how far rules of bodies look back ([`lookback`]).
+    lookback: [Option<usize>; 2],
     /// By application, then by side.
     transactions: [[TransactionRules; 2]; APPS],
     matchers: Box<[Arc<Matcher>]>,
@@ -129,7 +132,16 @@ impl Ruleset {
         let mut names = Names::default();
         let mut compiler = Compiler::new(engine, with.cache);
         let headers: Vec<Header> = rules.iter().map(|rule| Header::of(rule)).collect();
-        let bodies = [Side::ToServer, Side::ToClient].map(|side| of_bodies(&rules, side));
+        let sides = [Side::ToServer, Side::ToClient];
+        let bodies = sides.map(|side| {
+            let mut gathered = Gathered::default();
+            of_bodies(&rules, side).for_each(|(number, _, pattern)| gathered.add(pattern, number));
+            gathered
+        });
+        let lookback = sides.map(|side| {
+            let mut rules = of_bodies(&rules, side);
+            rules.try_fold(0, |most, (_, rule, _)| Some(lookback::of(rule)?.max(most)))
+        });
         let groups = Groups::compile(&rules, &headers, &bodies, &mut compiler);
         let ready = |(rule, header): (&Arc<Rule>, Header)| Ready {
             header,
@@ -159,6 +171,7 @@ impl Ruleset {
             application_events: application_events.collect(),
             events: Events::compile(&rules, with.events),
             tags_hosts: rules.iter().any(|r| r.tag.is_some_and(|t| t.scope != TagScope::Session)),
+            lookback,
             transactions,
             prepared,
             rules: rules.into(),
@@ -215,6 +228,11 @@ impl Ruleset {
     pub(super) fn of_transactions(&self, app: App, side: Side) -> &TransactionRules {
         // Both are as long as there are applications and sides.
         &self.transactions[app as usize][side.index()]
+    }
+
+    /// How many bytes before the next ones of a body its rules look back at, on a side; at most `most`.
+    pub(super) fn looks_back(&self, side: Side, most: usize) -> usize {
+        self.lookback.get(side.index()).copied().flatten().map_or(most, |bytes| bytes.min(most))
     }
 
     /// Makes a worker's scratch fit.
@@ -298,18 +316,14 @@ impl TransactionRules {
 }
 
 /// The rules that are looked up by a pattern in an HTTP body as it is.
-fn of_bodies(rules: &[Arc<Rule>], side: Side) -> Gathered {
-    let mut gathered = Gathered::default();
-    for (number, rule) in (0..).zip(rules).filter(|(_, rule)| is_looked_at(rule, App::Http, side)) {
-        if let Some((inspect, pattern)) = fast_pattern(rule)
-            && let Some(inspect) = rule.inspects.get(inspect)
-            && inspect.buffer.is_body()
-            && inspect.transforms.is_empty()
-        {
-            gathered.add(pattern, number);
-        }
-    }
-    gathered
+fn of_bodies(rules: &[Arc<Rule>], side: Side) -> impl Iterator<Item = (u32, &Rule, Pattern)> {
+    let rules = (0..).zip(rules).filter(move |(_, rule)| is_looked_at(rule, App::Http, side));
+    rules.filter_map(|(number, rule)| {
+        let (inspect, pattern) = fast_pattern(rule)?;
+        let inspect = rule.inspects.get(inspect)?;
+        let is_one = inspect.buffer.is_body() && inspect.transforms.is_empty();
+        is_one.then_some((number, &**rule, pattern))
+    })
 }
 
 /// Whether a rule is looked at in an application's transactions, on a side.

@@ -70,7 +70,7 @@ impl Inspector {
             return Some(PASS);
         }
         let plan = plan?;
-        let kept = if predicted.keeps { self.kept_for_bodies()? } else { 0 };
+        let kept = if predicted.keeps { self.kept_for_bodies(side)? } else { 0 };
         let reach = self.detector.reach(side, Some(plan))?;
         let detector = &mut self.detector;
         let glance = |window: &[u8]| detector.glance(side, plan, segment.payload, window);
@@ -184,15 +184,17 @@ impl Inspector {
         let Some(predicted) = flow.predicted.get_mut(side.index()) else { return };
         let (passed, id) = (std::mem::take(&mut predicted.passed), flow.stream());
         let (Some(app), Some(id), true) = (flow.app.as_deref_mut(), id, passed > 0) else { return };
+        let window = self.detector.looks_back(side, self.settings.apps.body_window);
         let streams = &mut self.streams;
-        app.catch_up(side, (passed, fresh), &self.settings.apps, |most, to| {
+        app.catch_up(side, (passed, fresh), window, |most, to| {
             streams.fetch(id, stream_side(side), most, |bytes| to.extend_from_slice(bytes));
         });
     }
 
     /// Bytes of a direction that are kept for what its application may ask for; `None`: it may ask for too many.
-    pub(super) fn kept_for_bodies(&self) -> Option<u16> {
-        u16::try_from(self.settings.apps.body_window + SEGMENT_MAX).ok()
+    pub(super) fn kept_for_bodies(&self, side: Side) -> Option<u16> {
+        let window = self.detector.looks_back(side, self.settings.apps.body_window);
+        u16::try_from(window + SEGMENT_MAX).ok()
     }
 }
 

@@ -252,7 +252,7 @@ impl Inspector {
         if flow.predicted_by != self.generation || is_let_go(flow, side) {
             return None;
         }
-        let kept = if predicted.keeps { self.kept_for_bodies() } else { Some(0) };
+        let kept = if predicted.keeps { self.kept_for_bodies(side) } else { Some(0) };
         let plan = predicted.plan.filter(|_| kept.is_some());
         let reach = self.detector.reach(side, plan);
         let ahead = Ahead { reach: reach.unwrap_or(0), kept: kept.unwrap_or(0) };

@@ -234,7 +234,7 @@ impl Http {
         direction: Side,
         (passed, fresh): (u32, u32),
         txs: &mut Transactions,
-        limits: &Limits,
+        window: usize,
         fetch: impl FnOnce(u32, &mut Vec<u8>),
     ) {
         let half = match direction {
@@ -248,7 +248,7 @@ impl Http {
         if let Some((exchange, _)) = tx.and_then(Transaction::http_mut) {
             let message = exchange.side_mut(direction);
             message.wire += u64::from(passed);
-            message.body.catch_up((passed, fresh), limits.body_window, fetch);
+            message.body.catch_up((passed, fresh), window, fetch);
         }
     }
 

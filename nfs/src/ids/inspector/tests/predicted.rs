@@ -16,6 +16,15 @@ drop tcp any any -> any any (msg:"stops"; content:"forbidden"; content:"fruit"; 
 alert http any any -> any any (msg:"not"; file.data; content:"alpha"; content:!"beta"; within:60; sid:7;)
 "#;
 
+/// The same but for those that look back in bodies.
+const FORWARD_RULES: &str = r#"
+alert tcp any any -> any any (msg:"stream"; content:"needle"; sid:1;)
+alert http any any -> any any (msg:"on"; file.data; content:"omega"; fast_pattern; content:"beta"; distance:0; within:300; sid:3;)
+alert http any any -> any any (msg:"far on"; file.data; content:"alpha"; fast_pattern; content:"beta"; distance:40; sid:8;)
+alert http any any -> any any (msg:"longer"; file.data; content:"gammalorem"; fast_pattern:4,5; content:!"beta"; within:20; sid:9;)
+drop tcp any any -> any any (msg:"stops"; content:"forbidden"; content:"fruit"; distance:0; sid:6;)
+"#;
+
 const WORDS: [&str; 9] =
     ["needle", "alpha", "omega", "beta", "token", "gamma", "forbidden", "fruit", "plain"];
 
@@ -40,7 +49,11 @@ fn fate() -> impl Strategy<Value = Fate> {
 }
 
 fn site() -> Site {
-    Site::under(RULES, |settings| {
+    site_of(RULES)
+}
+
+fn site_of(rules: &str) -> Site {
+    Site::under(rules, |settings| {
         settings.streams.mode = Mode::Inline;
         settings.budget.apps = 16 << 20;
     })
@@ -112,7 +125,11 @@ struct Outcome {
 }
 
 fn outcome(frames: &[Vec<u8>], way: Way) -> Outcome {
-    let mut site = site();
+    outcome_of(RULES, frames, way)
+}
+
+fn outcome_of(rules: &str, frames: &[Vec<u8>], way: Way) -> Outcome {
+    let mut site = site_of(rules);
     let (mut answers, mut together) = (Vec::new(), 0);
     for burst in frames.chunks(32) {
         site.now.0 += 1_000_000;
@@ -163,9 +180,10 @@ proptest! {
         cuts in prop::collection::vec((1usize..1460, fate()), 4..40),
         sized: bool,
         way in prop_oneof![Just(Way::Short), Just(Way::Trains)],
+        rules in prop_oneof![Just(RULES), Just(FORWARD_RULES)],
     ) {
         let frames = download(&words, &cuts, sized);
-        let (short, long) = (outcome(&frames, way), outcome(&frames, Way::Long));
+        let (short, long) = (outcome_of(rules, &frames, way), outcome_of(rules, &frames, Way::Long));
         prop_assert_eq!(long.predicted, 0);
         prop_assert_eq!(short.answers, long.answers);
         prop_assert_eq!(short.counts, long.counts);
