@@ -15,11 +15,19 @@ use std::ops::Range;
 /// Words of patterns.
 #[derive(Debug)]
 pub(super) struct Sieve {
-    bits: Box<[u32; WORDS]>,
+    set: Set,
     /// The words by another hash, in the next free place; 0 is none.
     words: Box<[u32]>,
     /// Bytes of the longest pattern.
     longest: usize,
+}
+
+/// A set of folded words, and of others that have the same hashes.
+#[derive(Debug)]
+struct Set {
+    bits: Box<[u32; WORDS]>,
+    /// What words are multiplied by.
+    factor: u32,
 }
 
 impl Sieve {
@@ -36,14 +44,14 @@ impl Sieve {
         if patterns.count() < PATTERNS_MIN {
             return None;
         }
-        let (mut bits, mut table) = (Box::new([0; WORDS]), vec![0; 4 * ENTRIES_MAX]);
+        let set = FACTORS.map(|factor| Set::of(&words, factor));
+        let set = set.into_iter().min_by_key(Set::hits_in_text)?;
+        let mut table = vec![0; 4 * ENTRIES_MAX];
         for word in words {
-            let place = place_of(word);
-            *bits.get_mut(place as usize / 32)? |= 1 << (place % 32);
             let at = slots_of(word).find(|at| [0, word].contains(table.get(*at).unwrap_or(&0)))?;
             *table.get_mut(at)? = word;
         }
-        Some(Self { bits, words: table.into(), longest })
+        Some(Self { set, words: table.into(), longest })
     }
 
     /// Shows `look` all parts of `bytes` that a pattern may be in. False: there are too many; it is to look at all of them.
@@ -66,7 +74,7 @@ impl Sieve {
         };
         let (blocks, rest) = bytes.as_chunks::<BLOCK>();
         for (at, blocks) in (0..).step_by(64 * BLOCK).zip(blocks.chunks(64)) {
-            let mut hits = hits_of(blocks, &self.bits);
+            let mut hits = hits_of(blocks, &self.set);
             while hits != 0 {
                 let place = hits.trailing_zeros() as usize;
                 hits &= hits - 1;
@@ -84,7 +92,7 @@ impl Sieve {
     #[inline]
     fn parts_of(&self, at: usize, block: &[u8; BLOCK]) -> impl Iterator<Item = Range<usize>> {
         let (words, _) = block.as_chunks::<4>();
-        let mut hits = words_of(block, &self.bits);
+        let mut hits = words_of(block, &self.set);
         let next = move || {
             let place = (hits != 0).then(|| hits.trailing_zeros() as usize)?;
             hits &= hits - 1;
@@ -144,12 +152,6 @@ fn folded(word: [u8; 4]) -> u32 {
     u32::from_le_bytes(word) | 0x2020_2020
 }
 
-/// Which bit is a folded word's.
-#[inline(always)]
-fn place_of(word: u32) -> u32 {
-    word.wrapping_mul(0x9e37_79b1) >> (32 - BITS)
-}
-
 /// Where a folded word may be, the likeliest place first.
 fn slots_of(word: u32) -> impl Iterator<Item = usize> {
     let first = word.wrapping_mul(0x85eb_ca6b) as usize >> 12;
@@ -158,15 +160,15 @@ fn slots_of(word: u32) -> impl Iterator<Item = usize> {
 
 /// Of at most 64 blocks those, a bit each, that have a word whose bit is set.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn hits_of(blocks: &[[u8; BLOCK]], bits: &[u32; WORDS]) -> u64 {
+fn hits_of(blocks: &[[u8; BLOCK]], set: &Set) -> u64 {
     let mut hits = 0;
     for (at, block) in blocks.iter().enumerate().take(64) {
         let (words, _) = block.as_chunks::<4>();
-        let mut places = [0; BLOCK / 4];
-        for (place, word) in places.iter_mut().zip(words) {
-            *place = place_of(folded(*word));
+        let mut all = [0; BLOCK / 4];
+        for (to, word) in all.iter_mut().zip(words) {
+            *to = folded(*word);
         }
-        let any = places.into_iter().fold(0, |any, place| any | bit(bits, place));
+        let any = all.into_iter().fold(0, |any, word| any | set.bit(word));
         hits |= u64::from(any & 1) << at;
     }
     hits
@@ -174,25 +176,86 @@ fn hits_of(blocks: &[[u8; BLOCK]], bits: &[u32; WORDS]) -> u64 {
 
 /// Of a block the words, a bit each, whose bit is set.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
-fn words_of(block: &[u8; BLOCK], bits: &[u32; WORDS]) -> u32 {
+fn words_of(block: &[u8; BLOCK], set: &Set) -> u32 {
     let (words, _) = block.as_chunks::<4>();
-    let one = |(at, word): (usize, &[u8; 4])| (bit(bits, place_of(folded(*word))) & 1) << at;
+    let one = |(at, word): (usize, &[u8; 4])| (set.bit(folded(*word)) & 1) << at;
     words.iter().enumerate().map(one).fold(0, |all, one| all | one)
 }
 
-/// A bit of the set, the lowest one, below others.
-#[inline(always)]
-fn bit(bits: &[u32; WORDS], place: u32) -> u32 {
-    bits.get(place as usize / 32).map_or(0, |bits| bits >> (place % 32))
+impl Set {
+    fn of(words: &[u32], factor: u32) -> Self {
+        let mut set = Self { bits: Box::new([0; WORDS]), factor };
+        for word in words {
+            let place = set.place_of(*word);
+            if let Some(bits) = set.bits.get_mut(place as usize / 32) {
+                *bits |= 1 << (place % 32);
+            }
+        }
+        set
+    }
+
+    /// A word's bit, the lowest one, below others.
+    #[inline(always)]
+    fn bit(&self, word: u32) -> u32 {
+        let place = self.place_of(word);
+        self.bits.get(place as usize / 32).map_or(0, |bits| bits >> (place % 32))
+    }
+
+    #[inline(always)]
+    fn place_of(&self, word: u32) -> u32 {
+        word.wrapping_mul(self.factor) >> (32 - BITS)
+    }
+
+    /// How many words of what most texts are made of seem to be in it.
+    fn hits_in_text(&self) -> u32 {
+        let words = TEXT.windows(4).filter_map(|word| word.first_chunk());
+        words.map(|word| self.bit(folded(*word)) & 1).sum()
+    }
 }
 
 /// Bytes that are looked at together.
-const BLOCK: usize = 64;
+const BLOCK: usize = 128;
 /// The set has 2 to this power bits: 32 KiB.
 const BITS: u32 = 18;
 const WORDS: usize = 1 << (BITS - 5);
 /// Of fewer patterns the library is as fast.
 const PATTERNS_MIN: usize = 24;
+/// What words may be multiplied by: odd, and about half of their bits set.
+const FACTORS: [u32; 16] = [
+    0x9e37_79b1,
+    0x85eb_ca6b,
+    0xc2b2_ae35,
+    0x27d4_eb2f,
+    0x1656_67b1,
+    0xcc9e_2d51,
+    0x1b87_3593,
+    0xe654_6b65,
+    0x7feb_352d,
+    0x846c_a68b,
+    0x045d_9f3b,
+    0x2c1b_3c6d,
+    0x297a_2d39,
+    0xa136_aaad,
+    0x8da6_b343,
+    0xd8b3_4b7f,
+];
+/// Of what most texts are made of.
+const TEXT: &[u8] = b"the of and to in is that for it was on are as with his they be at one have this from or had by not but \
+what all were when we there can an your which their said if do will each about how up out them then she many some so these \
+would other into has more her two like him see time could no make than first been its who now people my made over did down \
+only way find use may water long little very after words called just where most know get through back much go good new write \
+our me man too any day same right look think also around another came come work three must because does part even place well \
+such here take why help put years different away again off went old number great tell men say small every found still between \
+name should home big give air line set own under read last never us left end along while might next sound below saw something \
+thought both few those always show large often together asked house world going want school important until form food keep \
+children feet land side without boy once animal life enough took four head above kind began almost live page got earth need \
+far hand high year mother light country father let night picture being study second soon story since white ever paper hard \
+<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title></title><link rel=\"stylesheet\" href=\"https://www.\"> \
+<script type=\"text/javascript\" src=\"/js/jquery.min.js\"></script></head><body><div class=\"container\" id=\"main\"><p><a href=\"/\"> \
+<span style=\"color:#000;\"></span></a></p><ul><li><img src=\"/images/.png\" width=\"100\" height=\"100\" alt=\"\"></li></ul><br/> \
+<table><tr><td></td></tr></table><form action=\"\" method=\"post\"><input type=\"hidden\" name=\"\" value=\"\"></form></div></body></html> \
+function(){var a=this;return a.length>0&&window.document.getElementById(null)}if(typeof e===\"undefined\"){else}for(i=0;i<n;i++) \
+HTTP/1.1 200 OK Content-Type: text/html; charset=utf-8 Content-Length: Date: Server: Connection: keep-alive Cache-Control: no-cache";
 /// Most words: of more, too many others have the same bits.
 const ENTRIES_MAX: usize = 1 << 12;
 /// Parts that are looked at by themselves at most.
