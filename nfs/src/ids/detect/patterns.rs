@@ -198,6 +198,32 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_sieve_the_same_rules_are_found() {
+        let token = |n: u32| format!("{:07x}z{n}", n.wrapping_mul(0x9e37_79b1) >> 4);
+        for engine in [Engine::Library, Engine::Plain] {
+            let mut gathered = Gathered::default();
+            (0..200).for_each(|n| gathered.add(Pattern::new(token(n).as_bytes(), Case::Either), n));
+            let mut compiler = Compiler::new(engine, None);
+            let patterns = gathered.compile(&mut compiler);
+            assert!(patterns.sieve.is_some());
+            let (mut scratch, mut candidates) = (MatcherScratch::default(), Candidates::new(200));
+            compiler.into_matchers().iter().for_each(|matcher| matcher.fit(&mut scratch));
+            // None, a few, and more than are looked at one by one: then, and for a while, all of it is.
+            for count in [0, 3, 60, 3, 0] {
+                for gap in 290..300 {
+                    let part = |n: u32| format!("{}{}", token(n).to_uppercase(), " ".repeat(gap));
+                    let bytes =
+                        format!("{}{}", ".".repeat(gap), (0..count).map(part).collect::<String>());
+                    patterns.look(bytes.as_bytes(), &mut scratch, &mut candidates);
+                    let mut list = Vec::new();
+                    candidates.take(&mut list);
+                    assert_eq!(list, (0..count).collect::<Vec<_>>(), "{count}, {gap}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_scratch_that_does_not_fit_makes_all_rules_candidates() {
         if hs::version().is_none() {
             return;
