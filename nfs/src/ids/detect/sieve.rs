@@ -116,21 +116,20 @@ impl Sieve {
     }
 }
 
-/// Adds the words of a pattern. `None`: it is too short.
+/// Adds the words of a pattern, one at least for each place that it may begin at. `None`: it is too short.
 fn add_words(pattern: &[u8], to: &mut Vec<u32>) -> Option<()> {
-    let any = || (0..=u8::MAX).filter(|byte| byte & 0x20 != 0);
-    let Some(window) = pattern.windows(7).max_by_key(|window| rarity(window)) else {
-        let mut whole = pattern.windows(4);
-        // At its first byte and the one behind, and of six at the third.
+    let rarest = pattern.windows(7).max_by_key(|window| rarity(window));
+    let own = rarest.unwrap_or(pattern).windows(4).filter_map(|word| word.first_chunk());
+    to.extend(own.map(|word| folded(*word)));
+    if rarest.is_none() {
+        // Of six bytes three, of five two: the others have whatever is before the first byte, or behind the last one.
         let [a, b, c, d, e, ..] = *pattern else { return None };
-        to.extend(whole.by_ref().filter_map(|word| word.first_chunk()).map(|word| folded(*word)));
+        let any = || (0..=u8::MAX).filter(|byte| byte & 0x20 != 0);
         to.extend(any().map(|before| folded([before, a, b, c])));
         if pattern.len() == 5 {
             to.extend(any().map(|behind| folded([c, d, e, behind])));
         }
-        return Some(());
-    };
-    to.extend(window.windows(4).filter_map(|word| word.first_chunk()).map(|word| folded(*word)));
+    }
     Some(())
 }
 

@@ -187,7 +187,7 @@ fn lengthen(stretches: &mut Stretches, added: Run) -> Option<()> {
 /// Where the bytes of a train lie.
 type Stretches = ArrayVec<Run, STRETCHES_MAX>;
 
-/// A train of full segments on Ethernet fills seven huge blocks.
+/// Segments of a train that are taken at most: each may lie by itself.
 const STRETCHES_MAX: usize = 32;
 /// Bytes that are kept longer than they must be.
 const SURPLUS_MAX: u32 = 8 << 10;
